@@ -13,16 +13,20 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """An event's fields are exactly these: one that this version does not know must stop it, not be dropped."""
 
 
+FINAL = "final"
+"""The lane of requests that are final before sending. Every other lane is a model: a batch asks one model only."""
+
+
 class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="rows"):
-    """A span of the manifest's rows. Of its requests the batch takes those to send, or those final already."""
+    """A span of the manifest's rows. Of its requests the batch takes those of one lane."""
 
     start: int
     stop: int
-    final: bool = False  # the complement: refused by the plan, nothing is sent
+    lane: str
 
 
 class Retries(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="retries"):
-    """The retry files of settled batches, emptied together."""
+    """The retry files of settled batches of one model, emptied together."""
 
     batches: tuple[int, ...]
 
@@ -86,8 +90,7 @@ class Created(_Event, frozen=True, kw_only=True, tag="created"):
     manifest_sha256: str
     columns: tuple[str, ...]
     rows: int
-    requests: int  # to send
-    refused: int  # refused by the plan
+    lanes: dict[str, int]  # how many requests each model gets, and how many are final before sending
     backend: str
     service: str  # base URL
     limits: Limits

@@ -4,10 +4,10 @@ import secrets
 from pathlib import PurePosixPath
 
 from pipeline.clock import Clock
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Corrupt
 from pipeline.events import Created, Event, Record
 from pipeline.journal import Journal, Taken
-from pipeline.state import State, apply, check
+from pipeline.state import Illegal, State, apply, check
 from pipeline.storage.base import Storage
 
 
@@ -33,7 +33,13 @@ class Run:
     def catch_up(self) -> None:
         """Learn what others recorded meanwhile."""
         for record in self._journal.since(self.state.next):
-            apply(self.state, record)
+            try:
+                apply(self.state, record)
+            except Illegal as error:
+                raise Corrupt(
+                    f"{self.storage.url}: record {record.number} cannot have happened: {error}",
+                    hint="the journal was changed by hand, or by a broken program; stop and look",
+                ) from error
 
     def record(self, event: Event) -> Record:
         """Make it so, durably. Raises Illegal if it makes no sense, or no longer."""
@@ -73,7 +79,7 @@ def create_run(storage: Storage, clock: Clock, created: Created) -> Run:
 
 
 def wire_id(batch: int, place: int) -> str:
-    """The only thing results are joined by. Opaque to the provider, short enough for a label, safe in a file name."""
+    """The only thing results are joined by: short enough for a label, safe in a file name."""
     return f"b{batch:05}-{place:04}"
 
 

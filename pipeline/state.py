@@ -6,6 +6,7 @@ from enum import Enum
 from functools import singledispatch
 
 from pipeline.events import (
+    FINAL,
     Capped,
     Collected,
     Created,
@@ -24,8 +25,8 @@ from pipeline.events import (
 )
 
 GRACE = timedelta(minutes=10)
-"""How long after its deadline an intent's create call may still arrive at the provider. Measured on a prototype: without
-it, two drivers paid twice in every trial."""
+"""How long after its deadline an intent's create call may still arrive at the provider. Measured on a prototype:
+without it, two drivers paid twice in every trial."""
 
 
 class Illegal(Exception):
@@ -73,7 +74,7 @@ class Batch:
     @property
     def sends(self) -> bool:
         """Whether anything of it goes to a provider."""
-        return not (isinstance(self.source, Rows) and self.source.final)
+        return not (isinstance(self.source, Rows) and self.source.lane == FINAL)
 
     @property
     def high(self) -> int:
@@ -87,8 +88,7 @@ class State:
     created: Created | None = None
     batches: list[Batch] = field(default_factory=list)
     next: int = 0  # the number of the next record
-    to_send: int = 0  # rows below this are drawn into batches that are sent
-    to_refuse: int = 0  # rows below this are drawn into batches that are final already
+    drawn: dict[str, int] = field(default_factory=dict)  # of each lane, the rows below this are in batches
     cap: int | None = None
     reserved: int = 0
     spent: int = 0
@@ -103,7 +103,7 @@ class State:
     @property
     def all_drawn(self) -> bool:
         """Every row of the manifest is in a batch."""
-        return self.created is not None and min(self.to_send, self.to_refuse) >= self.created.rows
+        return self.created is not None and all(row >= self.created.rows for row in self.drawn.values())
 
     @property
     def settled(self) -> bool:
@@ -126,6 +126,11 @@ class State:
 
     def at(self, stage: Stage) -> list[Batch]:
         return [batch for batch in self.batches if batch.stage is stage]
+
+
+def model_of(batch: Batch) -> str | None:
+    """The one model a batch asks, once that is planned."""
+    return batch.planned.model if batch.planned else None
 
 
 def apply(state: State, record: Record) -> None:
@@ -153,7 +158,7 @@ def _batch(state: State, number: int, *stages: Stage) -> Batch:
     return batch
 
 
-# --- may it happen -------------------------------------------------------------------------------------------------
+# --- may it happen ----------------------------------------------------------------------------------------
 
 
 @singledispatch
@@ -163,7 +168,7 @@ def _gate(event: Event, state: State) -> None:
 
 @_gate.register
 def _(event: Created, state: State) -> None:
-    if event.rows < 0 or event.requests < 0 or event.refused < 0:
+    if event.rows < 0 or min(event.lanes.values(), default=0) < 0:
         raise Illegal("counts below zero")
 
 
@@ -172,18 +177,21 @@ def _(event: Drawn, state: State) -> None:
     if event.batch != len(state.batches):
         raise Illegal(f"batch {event.batch} where {len(state.batches)} was due")
     match event.source:
-        case Rows(start, stop, final):
-            _gate_rows(state, start, stop, final=final)
+        case Rows(start, stop, lane):
+            _gate_rows(state, start, stop, lane)
         case Retries(batches):
             if not batches or len(set(batches)) != len(batches) or not set(batches) <= set(state.retries):
                 raise Illegal(f"retries of {batches}, where {state.retries} are open")
+            if len({model_of(state.batches[batch]) for batch in batches}) != 1:
+                raise Illegal(f"retries of {batches}, which ask different models")
 
 
-def _gate_rows(state: State, start: int, stop: int, *, final: bool) -> None:
+def _gate_rows(state: State, start: int, stop: int, lane: str) -> None:
     assert state.created is not None
-    due = state.to_refuse if final else state.to_send
-    if start != due or not start < stop <= state.created.rows:
-        raise Illegal(f"rows {start} to {stop} where {due} was due, of {state.created.rows}")
+    if lane not in state.drawn:
+        raise Illegal(f"no lane {lane!r}")
+    if start != state.drawn[lane] or not start < stop <= state.created.rows:
+        raise Illegal(f"rows {start} to {stop} where {state.drawn[lane]} was due, of {state.created.rows}")
 
 
 @_gate.register
@@ -191,6 +199,8 @@ def _(event: Planned, state: State) -> None:
     batch = _batch(state, event.batch, Stage.DRAWN)
     if not 0 <= event.low <= event.likely <= event.high or event.requests < 0:
         raise Illegal(f"an estimate of {event.low}, {event.likely}, {event.high}")
+    if isinstance(batch.source, Rows) and batch.source.lane not in (FINAL, event.model):
+        raise Illegal(f"batch {event.batch} asks {event.model}, but was drawn for {batch.source.lane}")
     if batch.sends != (event.lines is not None):
         raise Illegal(f"batch {event.batch} {'has no' if batch.sends else 'has'} lines to send")
 
@@ -274,7 +284,7 @@ def _(event: Capped, state: State) -> None:
         raise OverBudget(f"{state.committed} is spent or reserved already")
 
 
-# --- let it happen -------------------------------------------------------------------------------------------------
+# --- let it happen ----------------------------------------------------------------------------------------
 
 
 @singledispatch
@@ -286,20 +296,15 @@ def _change(event: Event, state: State, number: int) -> None:
 def _(event: Created, state: State, number: int) -> None:
     state.created = event
     state.cap = event.cap
-    if not event.refused:
-        state.to_refuse = event.rows  # nothing to look for
-    if not event.requests:
-        state.to_send = event.rows
+    state.drawn = {lane: 0 for lane, requests in event.lanes.items() if requests}
 
 
 @_change.register
 def _(event: Drawn, state: State, number: int) -> None:
     state.batches.append(Batch(event.batch, event.source))
     match event.source:
-        case Rows(_, stop, True):
-            state.to_refuse = stop
-        case Rows(_, stop, False):
-            state.to_send = stop
+        case Rows(_, stop, lane):
+            state.drawn[lane] = stop
         case Retries(batches):
             for batch in batches:
                 state.batches[batch].retries_drawn = True

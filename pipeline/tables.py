@@ -111,7 +111,7 @@ _PLAN = [
     ("spent", pa.int64()),  # on earlier attempts
 ]
 
-_STAGED = [
+_STAGED: list[tuple[str, pa.DataType]] = [
     ("wire_id", pa.string()),
     ("file", _word),
     ("offset", pa.int64()),  # of the line's first byte in its result file: decides between several answers
@@ -122,6 +122,7 @@ _STAGED = [
     ("spent", pa.int64()),
     ("searches", pa.int32()),
     *_ANSWERED,
+    ("raw", pa.binary()),  # the line itself, where nobody claims it
 ]
 
 

@@ -39,7 +39,7 @@ class Storage(Protocol):
         ...
 
     def open(self, name: str, *, start: int = 0) -> BinaryIO:
-        """A stream from start to the end of the file; what was read is never more than a buffer. Raises NotFound."""
+        """A stream from start to the end of the file, with a buffer of it in memory. Raises NotFound."""
         ...
 
     def put(self, name: str, data: bytes | BinaryIO, *, content_type: str | None = None) -> None:
@@ -50,7 +50,7 @@ class Storage(Protocol):
         ...
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
-        """Write a file unless the name is taken. Finding these very bytes there is success; others: AlreadyThere."""
+        """Write a file unless the name is taken. These very bytes there: success; others: AlreadyThere."""
         ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[str]:
