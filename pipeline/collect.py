@@ -10,18 +10,18 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import msgspec
+from pipeline.models import Model
+from pipeline.money import DOLLAR, actual
+from pipeline.pictures import Broken, Picture, look, slug
 
 from pipeline import tables
 from pipeline.backends.base import Backend, Drawing, Outcome
 from pipeline.errors import Corrupt
 from pipeline.events import Collected, Ended, File, Part, Tokens
-from pipeline.models import Model
-from pipeline.money import DOLLAR, actual
-from pipeline.pictures import Broken, Picture, look, slug
 from pipeline.results import Line, lines
 from pipeline.run import (
     Run,
@@ -96,7 +96,9 @@ def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
     try:
         return tables.from_parquet(run.storage.read(name), columns=columns)
     except NotFound as error:
-        raise Corrupt(f"{run.storage.url}: {name} is gone", hint="restore it; what it named is paid for") from error
+        raise Corrupt(
+            f"{run.storage.url}: {name} is gone", hint="restore it; what it named is paid for"
+        ) from error
 
 
 def _stage(
@@ -271,7 +273,7 @@ class _Books:
     picture_bytes: int = 0
     spent: int = 0
     unconfirmed: int = 0
-    tokens: Tokens = Tokens()
+    tokens: Tokens = field(default_factory=Tokens)
 
 
 def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: list[_Stray]) -> bool:

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+from pipeline.money import dollars
+
 from pipeline.backends.base import Backend
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Denied, Refused
-from pipeline.money import dollars
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll
 from pipeline.run import Run
@@ -182,10 +183,12 @@ class Driver:
         """Raise if waiting will not help, because only a person can."""
         state = self.run.state
         mine = [b for b in state.at(Stage.SUBMITTED) + state.at(Stage.SUBMITTING) if self._is_mine(b)]
-        if mine or any(b.put_back is not None for b in state.at(Stage.PLANNED)) and not self._over_budget:
+        if mine or (any(b.put_back is not None for b in state.at(Stage.PLANNED)) and not self._over_budget):
             return
         if self._over_budget is not None:
-            raise Refused(self._over_budget_message(), hint="raise it with --max-usd, or leave the rest unsent")
+            raise Refused(
+                self._over_budget_message(), hint="raise it with --max-usd, or leave the rest unsent"
+            )
         self._complain_of_others()
         if not state.all_drawn and self._planner is None:
             raise BadInput(
@@ -221,4 +224,3 @@ class Driver:
             f"the cap of {cap} has no room for more: {dollars(state.committed)} is spent or reserved, "
             f"and {left:,} requests are left for at most {dollars(cost)}"
         )
-

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from pipeline.models import Model, extension_of
+from pipeline.money import Estimate, estimate
 
 from pipeline import tables
 from pipeline.backends import wire
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import FINAL, Drawn, File, Limits, Planned, Retries, Rows
 from pipeline.manifest import Manifest, Row
-from pipeline.models import Model, extension_of
-from pipeline.money import Estimate, estimate
 from pipeline.prompt import Prompt, Request
 from pipeline.references import Reference
 from pipeline.run import Run, plan_file, reference_file, requests_file, retry_file, wire_id

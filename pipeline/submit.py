@@ -1,13 +1,14 @@
 """Planned batches become tickets, each paid for once.
 
-The one dangerous moment lies between "the provider took our money" and "we wrote the ticket down": creating a job is not
-idempotent, and there is no request id. So an intent is written first. It covers one create call with an input file of its
-own, and it has an end. Whoever finds an intent without a ticket asks the provider's listing, and may only send again when
-the listing is complete, shows the newest job that this account is known to have made, is ten minutes younger than the
-intent's end by the provider's own clock, and still shows nothing after the intent's input file was removed.
+The one dangerous moment lies between "the provider took our money" and "we wrote the ticket down": creating a job
+is not idempotent, and there is no request id. So an intent is written first. It covers one create call with an input
+file of its own, and it has an end. Whoever finds an intent without a ticket asks the provider's listing, and may only
+send again when the listing is complete, shows the newest job that this account is known to have made, is ten minutes
+younger than the intent's end by the provider's own clock, and still shows nothing after the intent's input file was
+removed.
 
-What stays open: a create call that the provider accepted, but does not list for more than ten minutes, and that no longer
-needs its input file. Nothing was seen to behave so; a second job would then be paid, and shows as surplus.
+What stays open: a create call that the provider accepted, but does not list for more than ten minutes, and that no
+longer needs its input file. Nothing was seen to behave so; a second job would then be paid, and shows as surplus.
 """
 
 import hashlib
@@ -15,11 +16,12 @@ import logging
 from collections.abc import Iterator
 from datetime import timedelta
 
+from pipeline.models import extension_of
+
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought
-from pipeline.errors import Corrupt
+from pipeline.errors import Corrupt, NightshootError
 from pipeline.events import Event, Held, PutBack, Submitted, Submitting
-from pipeline.models import extension_of
 from pipeline.run import Run, reference_file, requests_file
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check
 from pipeline.storage.base import NotFound
@@ -76,7 +78,9 @@ def resolve(run: Run, backend: Backend, number: int) -> bool:
     if found.at < intent.until + GRACE:
         return False
     backend.unstage(intent.input)
-    found = backend.find(intent.label)  # once more: what was under way when the file went is listed now, or never
+    found = backend.find(
+        intent.label
+    )  # once more: what was under way when the file went is listed now, or never
     if found.candidates:
         return _adopt(run, batch, found)
     if not _is_evidence(run, backend, found):
@@ -96,7 +100,9 @@ def _send(run: Run, backend: Backend, batch: Batch, *, replaces: int | None, fou
         return False
     if run.clock.now() > event.until - MARGIN:
         # Late, so nothing is sent: the record says that nothing was bought, which nobody else could know.
-        return _try(run, PutBack(batch=batch.number, intent=intent, why="too slow", not_before=run.clock.now()))
+        return _try(
+            run, PutBack(batch=batch.number, intent=intent, why="too slow", not_before=run.clock.now())
+        )
     try:
         ticket = backend.submit(label, batch.planned.model, staged)
     except NotBought as refusal:
@@ -153,9 +159,13 @@ def _lines(run: Run, backend: Backend, batch: Batch) -> Iterator[bytes]:
                 digest.update(line)
                 yield wire.put_in_place(line.rstrip(b"\n"), uri)
     except NotFound as error:
-        raise Corrupt(f"{run.storage.url}: {error.name} is gone", hint="restore it; nothing was sent") from error
+        raise Corrupt(
+            f"{run.storage.url}: {error.name} is gone", hint="restore it; nothing was sent"
+        ) from error
     if digest.hexdigest() != batch.planned.digest:
-        raise Corrupt(f"{run.storage.url}: {name} is not what was planned", hint="restore it; nothing was sent")
+        raise Corrupt(
+            f"{run.storage.url}: {name} is not what was planned", hint="restore it; nothing was sent"
+        )
 
 
 def _is_evidence(run: Run, backend: Backend, found: Found) -> bool:
@@ -176,22 +186,26 @@ def _adopt(run: Run, batch: Batch, found: Found) -> bool:
     assert batch.intent is not None
     if len(found.candidates) > 1:
         names = ", ".join(candidate.ticket for candidate in found.candidates)
-        return _try(run, Held(batch=batch.number, intent=batch.intent, why=f"several remote jobs carry its name: {names}"))
+        return _try(
+            run,
+            Held(batch=batch.number, intent=batch.intent, why=f"several remote jobs carry its name: {names}"),
+        )
     ticket = found.candidates[0].ticket
     return _try(run, Submitted(batch=batch.number, intent=batch.intent, ticket=ticket, adopted=True))
 
 
 def _hold_if_old(run: Run, batch: Batch, found: Found) -> bool:
-    assert batch.submitting is not None and batch.intent is not None
+    assert batch.submitting is not None
+    assert batch.intent is not None
     if found.at is None or found.at < batch.submitting.until + PATIENCE:
         return False
-    return _try(run, Held(batch=batch.number, intent=batch.intent, why="the provider's listing cannot be trusted"))
+    return _try(
+        run, Held(batch=batch.number, intent=batch.intent, why="the provider's listing cannot be trusted")
+    )
 
 
 def _forget(backend: Backend, staged: str) -> None:
     """Remove an input file nobody will use. It costs nothing and would go by itself, so trouble here is none."""
-    from pipeline.errors import NightshootError
-
     try:
         backend.unstage(staged)
     except NightshootError as error:

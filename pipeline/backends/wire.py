@@ -19,7 +19,19 @@ TRANSIENT = frozenset({1, 2, 4, 8, 10, 13, 14, 408, 429, 500, 502, 503, 504})
 """Codes of a row's error that another attempt may cure: gRPC's on the Developer API, HTTP's on Vertex."""
 
 BLOCKED = frozenset(
-    ["IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "RECITATION", "MODEL_ARMOR", "ESCALATION", "PUP_LIMITED_DISABLED"]
+    [
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "SAFETY",
+        "PROHIBITED_CONTENT",
+        "BLOCKLIST",
+        "SPII",
+        "RECITATION",
+        "MODEL_ARMOR",
+        "ESCALATION",
+        "PUP_LIMITED_DISABLED",
+    ]
 )
 OURS = frozenset({"MISSING_THOUGHT_SIGNATURE", "LANGUAGE", "MALFORMED_FUNCTION_CALL"})
 """Reasons that mean the request was wrong: sending it again unchanged ends the same."""
@@ -148,7 +160,7 @@ def _message(response: dict[str, Any], candidate: dict[str, Any]) -> str | None:
 
 
 def usage(response: dict[str, Any]) -> Usage | None:
-    """Token counts by what they cost. Totals do not add up naively: candidates hold pictures and words, not thoughts."""
+    """Token counts by what they cost. Candidates hold pictures and words but no thoughts, so totals do not add up."""
     counts = response.get("usageMetadata")
     if not isinstance(counts, dict):
         return None
