@@ -21,7 +21,7 @@ from pipeline.pictures import Broken, Picture, look, slug
 from pipeline import tables
 from pipeline.backends.base import Backend, Drawing, Outcome
 from pipeline.errors import Corrupt
-from pipeline.events import Collected, Ended, File, Part, Tokens
+from pipeline.events import Collected, File, Part, Tokens
 from pipeline.results import Line, lines
 from pipeline.run import (
     Run,
@@ -268,7 +268,8 @@ _SETTLING = [name for name in tables.staged_schema().names if name != "raw"]
 class _Books:
     """What a batch comes to, added up while its rows are written."""
 
-    outcomes: dict[str, int]
+    outcomes: dict[str, int] = field(default_factory=dict)
+    again: dict[str, int] = field(default_factory=dict)
     pictures: int = 0
     picture_bytes: int = 0
     spent: int = 0
@@ -278,14 +279,16 @@ class _Books:
 
 def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: list[_Stray]) -> bool:
     """Every planned request into the index or the retries, every line that is neither into quarantine; one record."""
-    books = _Books(outcomes={})
+    books = _Books()
     index, retry = [], []
     for row in tables.rows_of(_read(run, plan_file(batch.number))):
         answer = answers.get(row["place"]) or _no_answer(batch, row)
-        _count(books, answer, high=row["high"], ended=batch.ended)
+        _count(books, answer, high=row["high"])
         if answer["outcome"] in AGAIN and row["attempt"] < run.created.attempts:
+            _add(books.again, answer["outcome"])
             retry.append(_to_retry(row, answer))
         else:
+            _add(books.outcomes, answer["outcome"])
             index.append(_to_index(row, answer, batch.number))
     for stray in strays:
         books.spent += stray.row["spent"] or 0
@@ -296,6 +299,7 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
         retry=len(retry),
         surplus=len(strays),
         outcomes=dict(sorted(books.outcomes.items())),
+        again=dict(sorted(books.again.items())),
         pictures=books.pictures,
         picture_bytes=books.picture_bytes,
         tokens=books.tokens,
@@ -319,9 +323,11 @@ def _no_answer(batch: Batch, row: dict[str, Any]) -> dict[str, Any]:
     return {"outcome": UNANSWERED[batch.ended.how], "message": batch.ended.error, "spent": None}
 
 
-def _count(books: _Books, answer: dict[str, Any], *, high: int, ended: Ended | None) -> None:
-    outcome = answer["outcome"]
-    books.outcomes[outcome] = books.outcomes.get(outcome, 0) + 1
+def _add(counts: dict[str, int], outcome: str) -> None:
+    counts[outcome] = counts.get(outcome, 0) + 1
+
+
+def _count(books: _Books, answer: dict[str, Any], *, high: int) -> None:
     books.pictures += len(answer.get("pictures") or [])
     books.picture_bytes += sum(picture["bytes"] for picture in answer.get("pictures") or [])
     if answer["spent"] is not None:

@@ -178,7 +178,8 @@ class Collected(_Event, frozen=True, kw_only=True, tag="collected"):
     indexed: int
     retry: int
     surplus: int  # lines that were billed and nobody asked for
-    outcomes: dict[str, int]
+    outcomes: dict[str, int]  # of the indexed
+    again: dict[str, int]  # of those to retry
     pictures: int
     picture_bytes: int
     tokens: Tokens

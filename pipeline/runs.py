@@ -7,9 +7,10 @@ from datetime import date
 from enum import Enum
 from typing import Any
 
+from pipeline.problems import did_you_mean
+
 from pipeline.clock import Clock
 from pipeline.errors import BadInput
-from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
 from pipeline.storage import Storage, open_storage
 

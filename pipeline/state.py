@@ -272,8 +272,8 @@ def _(event: Collected, state: State) -> None:
     assert batch.planned is not None
     if event.indexed + event.retry != batch.planned.requests:
         raise Illegal(f"{event.indexed} indexed and {event.retry} to retry of {batch.planned.requests}")
-    if sum(event.outcomes.values()) != batch.planned.requests:
-        raise Illegal(f"{sum(event.outcomes.values())} outcomes for {batch.planned.requests} requests")
+    if sum(event.outcomes.values()) != event.indexed or sum(event.again.values()) != event.retry:
+        raise Illegal("outcomes that do not add up")
     if min(event.spent, event.unconfirmed, event.indexed, event.retry, event.surplus) < 0:
         raise Illegal("books below zero")
 

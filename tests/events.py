@@ -112,13 +112,13 @@ def ended(batch: int, *, how: str = "succeeded") -> Ended:
 def collected(
     batch: int, *, indexed: int = 10, retry: int = 0, spent: int = 80, unconfirmed: int = 0
 ) -> Collected:
-    outcomes = {"ok": indexed, "error": retry}
     return Collected(
         batch=batch,
         indexed=indexed,
         retry=retry,
         surplus=0,
-        outcomes={name: count for name, count in outcomes.items() if count},
+        outcomes={"ok": indexed} if indexed else {},
+        again={"error": retry} if retry else {},
         pictures=indexed,
         picture_bytes=indexed * 1000,
         tokens=Tokens(),
