@@ -1,0 +1,144 @@
+"""Google on 127.0.0.1: the Gemini Developer API's batch side, with a clock, a cash register and bad luck.
+
+A request comes in at `app`, which knows the paths. `calls` says whose key it carries and which fault meets
+it. Uploads go to `files` (over HTTP: `upload_calls`), jobs to `batches` (`batch_calls`). When the virtual
+`clock` says that a job begins, its `lines` are read as strictly as the service reads them, against
+`fields` and `models`; each becomes an answer in `answers`, with the `faults` ordered for it. `results`
+lays the answers out as the bytes of a file that exists only while it is read (`downloads`), and `pictures`
+are drawn at that moment. What it all cost is in the `ledger`, what happened in the `events`. Read them in
+this order.
+
+It is written from the description of the service and imports nothing else of this package, so that a
+mistake on the client's side does not agree with itself. This module is what tests and other programs hold
+in their hands.
+"""
+
+import http.client
+import json
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+START = "2026-11-21T00:00:00Z"
+
+
+@dataclass(slots=True)
+class Service:
+    """A running emulator, here or in another process, and its controls. Closing it stops one that runs here."""
+
+    url: str
+    _stop: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def clock(self) -> datetime:
+        """The virtual time."""
+        return datetime.fromisoformat(self._ask("GET", "/_clock")["now"])
+
+    def advance(self, seconds: float) -> datetime:
+        """Let this much virtual time pass, now."""
+        return datetime.fromisoformat(self._ask("POST", "/_clock", {"advance": seconds})["now"])
+
+    def at_least(self, moment: datetime) -> datetime:
+        """Make it this time unless it is later already."""
+        return datetime.fromisoformat(self._ask("POST", "/_clock", {"at_least": moment.isoformat()})["now"])
+
+    def run_at(self, speed: float) -> None:
+        """So many virtual seconds a second; 0 stands still."""
+        self._ask("POST", "/_clock", {"speed": speed})
+
+    def fault(self, kind: str, **order: Any) -> None:
+        """Order a misfortune; `docs/emulator.md` has the kinds, what they can be told, and whom they can hit."""
+        self._ask("POST", "/_faults", {"kind": kind} | order)
+
+    def clear_faults(self) -> None:
+        self._ask("DELETE", "/_faults")
+
+    def ledger(self, *, rows: bool = True) -> dict[str, Any]:
+        """What was billed: `jobs`, each with its rows, and `total`; money in whole nanodollars."""
+        whole: dict[str, Any] = self._ask("GET", f"/_ledger?rows={int(rows)}")
+        return whole
+
+    def events(self, *, after: int = 0) -> list[dict[str, Any]]:
+        """Every request and every fault that fired, in order."""
+        events: list[dict[str, Any]] = self._ask("GET", f"/_events?after={after}")["events"]
+        return events
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make Google's SDKs, and this project, use the emulator."""
+        return {
+            "GEMINI_API_KEY": "emulator",
+            "GOOGLE_GEMINI_BASE_URL": self.url,
+            "STORAGE_EMULATOR_HOST": self.url,
+            "NIGHTSHOOT_CLOCK": self.url,
+        }
+
+    def stop(self) -> None:
+        """Cut every connection and end. Harmless when said twice."""
+        self._stop()
+
+    def __enter__(self) -> "Service":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _ask(self, verb: str, path: str, body: Any = None) -> Any:
+        # Not urllib: a proxy in the environment has no business between a test and its own machine.
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
+        try:
+            connection.request(verb, path, json.dumps(body) if body is not None else None)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise ValueError(answer["error"]["message"])
+        return answer
+
+
+def start(
+    *,
+    port: int = 0,
+    start: str = START,
+    speed: float = 0.0,
+    data: str | Path | None = None,
+    **settings: Any,
+) -> Service:
+    """Serve an emulator in a thread of this process until it is stopped.
+
+    `settings` are those of `settings.Settings`: seed, queue, run, picture_bytes and the rest. Uploads are
+    spooled to `data`, or to a temporary folder that goes when the emulator does. Several may run at once.
+    """
+    # Imported here: whoever only talks to an emulator in another process needs no server.
+    from pipeline.emulator.app import build
+    from pipeline.emulator.clock import VirtualClock, parse
+    from pipeline.emulator.server import bind, server
+    from pipeline.emulator.settings import Settings
+
+    folder = tempfile.TemporaryDirectory(prefix="emulator-") if data is None else None
+    place = Path(folder.name if folder is not None else str(data))
+    place.mkdir(parents=True, exist_ok=True)
+    clock = VirtualClock(parse(start), speed=speed)
+    running = server(build(Settings(data=place, **settings), clock))
+    listener = bind(port)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    thread = threading.Thread(
+        target=running.run, kwargs={"sockets": [listener]}, name="emulator", daemon=True
+    )
+    thread.start()
+
+    def stop() -> None:
+        running.stop()
+        thread.join()
+        listener.close()
+        if folder is not None:
+            folder.cleanup()
+
+    return Service(url, stop)

@@ -1,0 +1,188 @@
+"""The emulated services under one address: the Gemini Developer API, and the controls of the emulator itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.emulator.batch_calls import BatchCalls
+from pipeline.emulator.batches import Batches
+from pipeline.emulator.calls import Handler, endpoint, nothing, refused
+from pipeline.emulator.clock import VirtualClock, http_date, parse, rfc3339
+from pipeline.emulator.downloads import Downloads
+from pipeline.emulator.events import Events
+from pipeline.emulator.faults import Faults, ordered
+from pipeline.emulator.files import Files
+from pipeline.emulator.ledger import ledger
+from pipeline.emulator.problems import Problem
+from pipeline.emulator.settings import Settings
+from pipeline.emulator.upload_calls import FileCalls
+
+VERSIONS = ("v1", "v1beta")
+WORKERS = 3  # one more than the usual test machine's cores: some of the work waits for the others' lock
+
+
+class Emulator:
+    """All state there is, and the routes to it. Everything but making pictures happens on the server's one
+    loop.
+    """
+
+    def __init__(self, settings: Settings, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.events = Events(clock)
+        self.faults = Faults(self.events)
+        self.files = Files(settings, clock)
+        self.batches = Batches(settings, clock, self.files, self.faults)
+        self.workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="pictures")
+        self._batch_calls = BatchCalls(settings, clock, self.batches, self.files)
+        self._file_calls = FileCalls(self.files)
+        self._downloads = Downloads(settings, clock, self.batches, self.workers)
+        self._catching_up = asyncio.Lock()
+
+    async def catch_up(self) -> None:
+        """Before anything is answered, whatever the clock says has happened happens."""
+        async with self._catching_up:
+            if self.batches.due():
+                await asyncio.get_running_loop().run_in_executor(self.workers, self.batches.begin_due)
+            self.files.sweep()
+
+    def routes(self) -> list[Route]:
+        return [*self._controls(), *(route for version in VERSIONS for route in self._developer(version))]
+
+    def _developer(self, version: str) -> list[Route]:
+        batches, files, downloads = self._batch_calls, self._file_calls, self._downloads
+        base = f"/{version}"
+        return [
+            self._route(f"{base}/models/{{model}}:batchGenerateContent", "POST", "create", batches.create),
+            self._route(f"{base}/batches", "GET", "list", batches.list),
+            self._route(f"{base}/batches/{{batch}}:cancel", "POST", "cancel", batches.cancel),
+            self._route(f"{base}/batches/{{batch}}", "GET", "get", batches.get),
+            self._route(f"{base}/batches/{{batch}}", "DELETE", "delete", batches.delete),
+            self._upload(f"/upload{base}/files"),
+            self._route(f"/download{base}/files/{{file}}:download", "GET", "download", downloads.download),
+            self._route(f"{base}/files/{{file}}:download", "GET", "download", downloads.download),
+            self._route(f"{base}/files", "GET", "files.list", files.list),
+            self._route(f"{base}/files/{{file}}", "GET", "files.get", files.get),
+            self._route(f"{base}/files/{{file}}", "DELETE", "files.delete", files.delete),
+        ]
+
+    def _endpoint(self, method: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        return endpoint(method, handler, before=self.catch_up, faults=self.faults, events=self.events)
+
+    def _route(self, path: str, verb: str, method: str, handler: Handler) -> Route:
+        return Route(path, self._endpoint(method, handler), methods=[verb])
+
+    def _upload(self, path: str) -> Route:
+        """One path for all of an upload: the first request has no id yet."""
+        start = self._endpoint("upload.start", self._file_calls.start)
+        chunk = self._endpoint("upload.chunk", self._file_calls.go_on)
+
+        async def upload(request: Request) -> Response:
+            return await (chunk if "upload_id" in request.query_params else start)(request)
+
+        return Route(path, upload, methods=["POST"])
+
+    def _controls(self) -> list[Route]:
+        return [
+            Route("/_clock", self._clock, methods=["GET", "POST"]),
+            Route("/_faults", self._faults, methods=["GET", "POST", "DELETE"]),
+            Route("/_ledger", self._ledger, methods=["GET"]),
+            Route("/_events", self._events, methods=["GET"]),
+        ]
+
+    async def _clock(self, request: Request) -> Response:
+        if request.method == "POST":
+            order: dict[str, Any] = msgspec.json.decode(await request.body())
+            try:
+                turn(self.clock, order)
+            except (KeyError, TypeError, ValueError) as error:
+                return refused(400, f"not an order for the clock: {error}")
+            await self.catch_up()
+        return JSONResponse({"now": rfc3339(self.clock.now()), "speed": self.clock.speed})
+
+    async def _faults(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self.faults.clear()
+            return nothing()
+        if request.method == "POST":
+            try:
+                orders: Any = msgspec.json.decode(await request.body())
+                faults = [ordered(order) for order in (orders if isinstance(orders, list) else [orders])]
+            except (AttributeError, TypeError, ValueError) as error:
+                return refused(400, f"not a fault: {error}")
+            for fault in faults:
+                self.faults.add(fault)
+        return JSONResponse(self.faults.as_json())
+
+    async def _ledger(self, request: Request) -> Response:
+        await self.catch_up()
+        rows = request.query_params.get("rows") != "0"
+        return JSONResponse(ledger(self.batches.all(), now=self.clock.now(), rows=rows))
+
+    async def _events(self, request: Request) -> Response:
+        after = int(request.query_params.get("after") or 0)
+        return JSONResponse({"events": list(self.events.after(after))})
+
+
+def turn(clock: VirtualClock, order: dict[str, Any]) -> None:
+    """One of `set`, `at_least`, `advance` and `speed`, or several, in this order."""
+    if unknown := order.keys() - {"set", "at_least", "advance", "speed"}:
+        raise ValueError(f"unknown {sorted(unknown)}")
+    if "set" in order:
+        clock.set(parse(order["set"]))
+    if "at_least" in order:
+        clock.at_least(parse(order["at_least"]))
+    if "advance" in order:
+        clock.advance(float(order["advance"]))
+    if "speed" in order:
+        clock.run_at(float(order["speed"]))
+
+
+class Dated:
+    """Every response carries the virtual time as its `Date`: clients may trust no other clock."""
+
+    def __init__(self, app: ASGIApp, clock: VirtualClock) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"date", http_date(self._clock.now()).encode())]
+            await send(message)
+
+        await self._app(scope, receive, dated)
+
+
+async def unknown_path(_request: Request, error: Exception) -> Response:
+    code = error.status_code if isinstance(error, HTTPException) else 500
+    return Problem(
+        code, "The requested URL was not found on this server." if code == 404 else str(error)
+    ).response()
+
+
+def build(settings: Settings, clock: VirtualClock) -> ASGIApp:
+    """The whole emulator as an ASGI application with a state of its own."""
+    emulator = Emulator(settings, clock)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        emulator.workers.shutdown(wait=False, cancel_futures=True)
+
+    app = Starlette(
+        # Cloud Storage's routes join here, after these: some of them match any path.
+        routes=emulator.routes(),
+        exception_handlers={HTTPException: unknown_path, 404: unknown_path, 405: unknown_path},
+        lifespan=lifespan,
+    )
+    return Dated(app, clock)

@@ -1,0 +1,236 @@
+"""One line of a batch job's input, read as strictly as the service does, down to what is asked of the model."""
+
+import binascii
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+
+from pipeline.emulator.fields import LINE, normal
+from pipeline.emulator.models import Model
+from pipeline.emulator.pictures import Look, look
+from pipeline.emulator.problems import INVALID_ARGUMENT, RowProblem
+
+WORDS = 96  # characters of the prompt that go into the picture
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A picture shown to the model, known by its bytes alone."""
+
+    digest: str
+    look: Look
+
+
+Resolve = Callable[
+    [str], Reference
+]  # the file behind a URI, as it was when the job began; RowProblem if it is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one row asks of a model. Equal asks have equal seeds, whatever the files and rows are called."""
+
+    seed: bytes
+    words: str
+    references: tuple[Reference, ...]
+    ratio: str
+    size: str
+    text: bool  # whether words are wanted besides the picture
+    level: Literal["", "MINIMAL", "LOW", "MEDIUM", "HIGH"]  # of thinking
+    thoughts: bool  # whether thoughts are to be shown
+    prompt_tokens: int
+
+
+def load(line: bytes, *, where: str) -> dict[str, Any]:
+    """The line's JSON object. RowProblem when it is none."""
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RowProblem(INVALID_ARGUMENT, f"{where}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RowProblem(INVALID_ARGUMENT, f"{where}: not a JSON object")
+    return value
+
+
+def read(
+    value: dict[str, Any], *, where: str, model: Model, resolve: Resolve, salt: bytes, lenient: bool = False
+) -> tuple[Asked, str]:
+    """What the line asks, and its last prompt whole. RowProblem, with the line and the field, for anything
+    the service would refuse.
+    """
+    try:
+        line = normal(value, LINE, where="", lenient=lenient)
+        if not line.get("request"):
+            raise RowProblem(INVALID_ARGUMENT, "'request' is missing or empty")
+        return ask(line["request"], model=model, resolve=resolve, salt=salt)
+    except RowProblem as problem:
+        raise RowProblem(problem.code, f"{where}: {problem.message}") from None
+
+
+def ask(request: dict[str, Any], *, model: Model, resolve: Resolve, salt: bytes) -> tuple[Asked, str]:
+    references: list[Reference] = []
+    contents = request.get("contents") or []
+    if not contents:
+        raise RowProblem(INVALID_ARGUMENT, "'request.contents' is empty")
+    canonical = [
+        canonical_content(content, number, resolve, references) for number, content in enumerate(contents)
+    ]
+    settings = request.get("generationConfig") or {}
+    ratio, size = frame(settings.get("imageConfig") or {}, model, references)
+    level, thoughts = thinking(settings.get("thinkingConfig") or {}, model)
+    if (candidates := int(settings.get("candidateCount") or 1)) != 1:
+        raise RowProblem(
+            INVALID_ARGUMENT, f"candidateCount {candidates}: only one candidate can be asked for"
+        )
+    check_turns(contents, model)
+    # What a request is called or billed under is no part of what is asked.
+    rest = {
+        name: request[name]
+        for name in request.keys() - {"contents", "labels", "model", "store", "serviceTier"}
+    }
+    whole = msgspec.json.encode([model.name, canonical, rest], order="sorted")
+    prompt = "\n".join(part["text"] for part in contents[-1].get("parts", ()) if part.get("text"))
+    asked = Asked(
+        seed=hashlib.sha256(salt + whole).digest(),
+        words=" ".join(prompt[: 2 * WORDS].split())[:WORDS],
+        references=tuple(references),
+        ratio=ratio,
+        size=size,
+        text="TEXT" in modalities(settings, model),
+        level=level,
+        thoughts=thoughts,
+        prompt_tokens=text_tokens(contents, request.get("systemInstruction")),
+    )
+    return asked, prompt
+
+
+def canonical_content(
+    content: dict[str, Any], number: int, resolve: Resolve, references: list[Reference]
+) -> dict[str, Any]:
+    """The content with every picture replaced by its digest; pictures of the user's are noted as references."""
+    where = f"request.contents[{number}]"
+    role = content.get("role", "user")
+    if role not in ("user", "model", "function"):
+        raise RowProblem(INVALID_ARGUMENT, f"'{where}.role' is {role!r}; valid roles are user and model")
+    if not content.get("parts"):
+        raise RowProblem(INVALID_ARGUMENT, f"'{where}.parts' is empty")
+    parts = []
+    for place, part in enumerate(content["parts"]):
+        found = reference(part, f"{where}.parts[{place}]", resolve)
+        if found is None:
+            parts.append(part)
+            continue
+        references.append(found)
+        parts.append({"picture": found.digest})
+    return {"role": role, "parts": parts}
+
+
+def reference(part: dict[str, Any], where: str, resolve: Resolve) -> Reference | None:
+    if "text" in part and not part["text"]:
+        raise RowProblem(INVALID_ARGUMENT, f"'{where}.text' is empty")
+    if (file := part.get("fileData")) is not None:
+        if not file.get("fileUri"):
+            raise RowProblem(INVALID_ARGUMENT, f"'{where}.fileData.fileUri' is missing")
+        return resolve(file["fileUri"])
+    if (blob := part.get("inlineData")) is not None:
+        if not blob.get("mimeType"):
+            raise RowProblem(INVALID_ARGUMENT, f"'{where}.inlineData.mimeType' is missing")
+        return seen(decoded(blob.get("data") or "", where))
+    if not part.keys() - {"thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata"}:
+        raise RowProblem(INVALID_ARGUMENT, f"'{where}' has neither text nor data")
+    return None
+
+
+def decoded(text: str, where: str) -> bytes:
+    """Base64 in either alphabet, padded or not."""
+    try:
+        plain = text.replace("-", "+").replace("_", "/").rstrip("=")
+        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise RowProblem(INVALID_ARGUMENT, f"'{where}.inlineData.data' is not base64") from None
+
+
+@lru_cache(maxsize=32)
+def seen(data: bytes) -> Reference:
+    try:
+        return Reference(hashlib.sha256(data).hexdigest(), look(data))
+    except (OSError, ValueError):
+        raise RowProblem(INVALID_ARGUMENT, "Unable to process input image: the data is no picture") from None
+
+
+def frame(asked: dict[str, Any], model: Model, references: list[Reference]) -> tuple[str, str]:
+    """The ratio and the size of the picture to make."""
+    size = asked.get("imageSize")
+    if size is not None and not model.settable_size:
+        raise RowProblem(INVALID_ARGUMENT, f"'imageConfig.imageSize' cannot be set for {model.name}")
+    if size is not None and size not in model.tokens:
+        raise RowProblem(
+            INVALID_ARGUMENT, f"'imageConfig.imageSize' {size!r} is not one of {', '.join(model.tokens)}"
+        )
+    ratio = asked.get("aspectRatio")
+    if ratio is None:
+        shown = references[0].look if references else None
+        return (model.nearest_ratio(shown.width, shown.height) if shown else "1:1"), size or "1K"
+    if ratio not in model.pixels:
+        raise RowProblem(
+            INVALID_ARGUMENT, f"'imageConfig.aspectRatio' {ratio!r} is not one of {', '.join(model.pixels)}"
+        )
+    return ratio, size or "1K"
+
+
+def thinking(
+    asked: dict[str, Any], model: Model
+) -> tuple[Literal["", "MINIMAL", "LOW", "MEDIUM", "HIGH"], bool]:
+    level = asked.get("thinkingLevel")
+    if not model.levels:
+        if level is not None or asked.get("includeThoughts"):
+            raise RowProblem(INVALID_ARGUMENT, f"Thinking is not enabled for {model.name}")
+        return "", False
+    match str(level or model.levels[0]).upper():
+        case ("MINIMAL" | "LOW" | "MEDIUM" | "HIGH") as known if known in model.levels:
+            return known, bool(asked.get("includeThoughts"))
+        case _:
+            raise RowProblem(
+                INVALID_ARGUMENT, f"thinkingLevel {level!r} is not one of {', '.join(model.levels)}"
+            )
+
+
+def modalities(settings: dict[str, Any], model: Model) -> set[str]:
+    wanted = {str(name).upper() for name in settings.get("responseModalities") or ("TEXT", "IMAGE")}
+    if unknown := wanted - {"TEXT", "IMAGE"}:
+        raise RowProblem(INVALID_ARGUMENT, f"responseModalities {sorted(unknown)} are not supported")
+    if wanted == {"IMAGE"} and not model.image_alone:
+        raise RowProblem(INVALID_ARGUMENT, f"{model.name} answers with TEXT and IMAGE only")
+    return wanted
+
+
+def check_turns(contents: list[dict[str, Any]], model: Model) -> None:
+    """A thinking model wants its own pictures back with the signature they came with."""
+    for number, content in enumerate(contents):
+        for place, part in enumerate(content["parts"]):
+            picture = "inlineData" in part or "fileData" in part
+            if (
+                model.levels
+                and content.get("role") == "model"
+                and picture
+                and not part.get("thoughtSignature")
+            ):
+                raise RowProblem(
+                    INVALID_ARGUMENT,
+                    "Image part is missing a thought_signature in content "
+                    f"position {number}, part position {place}",
+                )
+
+
+def text_tokens(contents: list[dict[str, Any]], system: dict[str, Any] | None) -> int:
+    letters = sum(
+        len(part.get("text") or "")
+        for content in (*contents, *([system] if system else ()))
+        for part in content.get("parts") or ()
+    )
+    return math.ceil(letters / 4)

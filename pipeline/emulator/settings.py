@@ -1,0 +1,27 @@
+"""How one emulator is set up; what changes while it runs is a fault or the clock."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+HOUR = 3600.0
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Durations are seconds of virtual time, ranges are drawn from evenly."""
+
+    data: Path  # where uploads are spooled; results are never stored
+    seed: int = 0  # of queueing, running, shuffling and every picture
+    queue: tuple[float, float] = (20.0, 90.0)
+    run: tuple[float, float] = (60.0, 300.0)
+    picture_bytes: int = 48_000  # of a 1K picture; the real ones have about 1,500,000
+    file_life: float = 48 * HOUR
+    result_life: float = 42 * 24 * HOUR
+    job_life: float = 48 * HOUR  # a job that has not ended by then expires, without results
+    file_limit: int = 2 * GIB
+    storage_limit: int = 20 * GIB
+    jobs_limit: int = 100  # at once, per key
+    inline_limit: int = 20 * 1024**2
+    ranges: bool = True  # whether downloads honour Range
+    lenient: bool = False  # whether unknown and misplaced fields of a line are ignored instead of refused
