@@ -131,15 +131,15 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     if place is None or place >= len(asked.names):
         return {**where, **bill, "outcome": outcome.kind, "raw": line.raw}
     pictures, broken = _write(run, batch, place, asked.names[place], outcome.drawings)
-    kind, checks = _judge(outcome, pictures, broken=broken, wanted=asked.sizes[place])
-    final = pictures[-1] if pictures else {}
+    kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
+    final = pictures[-1] if pictures and pictures[-1]["final"] else {}
     return {
         **where,
         **bill,
         "wire_id": wire,
         "outcome": kind,
         "reason": outcome.reason,
-        "message": outcome.message,
+        "message": broken.reason if broken is not None else outcome.message,
         "text": outcome.text,
         "pictures": pictures,
         "checks": checks,
@@ -167,25 +167,22 @@ def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
 
 def _write(
     run: Run, batch: int, place: int, name: str, drawings: Iterable[Drawing]
-) -> tuple[list[dict[str, Any]], bool]:
-    """Every whole picture of an answer, byte for byte; and whether the last one, the final one, is broken."""
+) -> tuple[list[dict[str, Any]], Broken | None]:
+    """Every whole picture of an answer, byte for byte; and what is wrong with the last one, the final one, if so."""
     pictures: list[dict[str, Any]] = []
-    broken = False
+    broken: Broken | None = None
     for drawing in drawings:
-        try:
-            picture = look(drawing.data)
-        except Broken:
-            broken = True
+        picture = look(drawing.data)
+        if isinstance(picture, Broken):
+            broken = picture
             continue
-        broken = False
+        broken = None
         path = picture_file(batch, place, name, picture.sha256, picture.extension)
         run.storage.put(path, drawing.data, content_type=picture.mime)
         pictures.append(_described(path, picture, drawing.declared_mime))
-    if broken:
-        return pictures, True
-    if pictures:
+    if pictures and broken is None:
         pictures[-1]["final"] = True
-    return pictures, False
+    return pictures, broken
 
 
 def _described(path: str, picture: Picture, declared: str | None) -> dict[str, Any]:

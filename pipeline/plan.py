@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from pipeline.models import Model, extension_of
+from pipeline.models import Model
 from pipeline.money import Estimate, estimate
 
 from pipeline import tables
@@ -120,7 +120,7 @@ class Planner:
             raise BadInput(
                 f"{reference.source}: changed while it was being planned", hint="run the same command again"
             )
-        name = reference_file(reference.sha256, extension_of(reference.mime))
+        name = reference_file(reference.sha256, reference.mime)
         self._run.storage.put(name, data, content_type=reference.mime)
         self._stored.add(reference.sha256)
 

@@ -1,12 +1,12 @@
 """A run directory, opened: its state, what happens to it, and the names of its files."""
 
 import secrets
-from pathlib import PurePosixPath
 
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import Created, Event, Record
 from pipeline.journal import Journal, Taken
+from pipeline.pictures import extension_of
 from pipeline.state import Illegal, State, apply, check
 from pipeline.storage.base import Storage
 
@@ -116,10 +116,10 @@ def quarantine_file(batch: int) -> str:
     return f"quarantine/{batch:05}.jsonl"
 
 
-def reference_file(sha256: str, extension: str) -> str:
-    return f"references/{sha256[:2]}/{sha256}{extension}"
+def reference_file(sha256: str, mime: str) -> str:
+    return f"references/{sha256[:2]}/{sha256}.{extension_of(mime)}"
 
 
 def picture_file(batch: int, place: int, slug: str, sha256: str, extension: str) -> str:
     """Place and key for people, eight hex digits so that several pictures of one request do not meet."""
-    return str(PurePosixPath(f"pictures/{batch:05}/{place:04}-{slug}-{sha256[:8]}{extension}"))
+    return f"pictures/{batch:05}/{place:04}-{slug}-{sha256[:8]}.{extension}"

@@ -74,7 +74,7 @@ class Choice(Enum):
     ASK = "the job was edited, and its unfinished run has sent something already"
 
 
-def choose(run: Run | None, *, job: dict[str, Any], manifest: str, service: str) -> Choice:
+def choose(run: Run | None, *, survey: Survey, service: str) -> Choice:
     """One rule: the job's unfinished run goes on, whatever its date; an edited job is a new run.
 
     An edited job whose unfinished run has paid for something is a question for a person. A run that talks to
@@ -82,8 +82,7 @@ def choose(run: Run | None, *, job: dict[str, Any], manifest: str, service: str)
     """
     if run is None or run.created.service != service:
         return Choice.NEW
-    same = run.created.job == job and run.created.manifest_sha256 == manifest
-    if same:
+    if is_of(run, survey):
         return Choice.FINISHED if run.state.finished else Choice.CONTINUE
     if run.state.finished or not has_sent(run):
         return Choice.NEW

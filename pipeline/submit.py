@@ -16,7 +16,6 @@ import logging
 from collections.abc import Iterator
 from datetime import timedelta
 
-from pipeline.models import extension_of
 
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought
@@ -148,7 +147,7 @@ def _lines(run: Run, backend: Backend, batch: Batch) -> Iterator[bytes]:
     until = run.clock.now() + REFERENCE_LIFE
 
     def uri(sha256: str, mime: str) -> str:
-        with run.storage.open(reference_file(sha256, extension_of(mime))) as data:
+        with run.storage.open(reference_file(sha256, mime)) as data:
             return backend.attach(sha256, data, mime=mime, until=until).uri
 
     name = requests_file(batch.number)
