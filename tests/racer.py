@@ -1,6 +1,6 @@
 """A process that races for names: for each name it reads, a line that says 'won' or 'lost'.
 
-python -m tests.racer URL LETTER. The test starts several and releases all of them for a name by writing it to each.
+python -m tests.racer URL LETTER. Tests start several, and write a name to each of them to release them.
 """
 
 import sys
