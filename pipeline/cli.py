@@ -322,7 +322,7 @@ def index(
       nightshoot index -o shoes.csv
     """
     from pipeline.console import Console
-    from pipeline.look import read_index, show, write
+    from pipeline.index import read_index, show, write
 
     console = Console(as_json=as_json, verbose=verbose)
     opened = _open(run, runs)
