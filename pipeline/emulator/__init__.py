@@ -30,7 +30,7 @@ START = "2026-11-21T00:00:00Z"
 
 @dataclass(slots=True)
 class Service:
-    """A running emulator, here or in another process, and its controls. Closing it stops one that runs here."""
+    """A running emulator, here or in another process, and its controls. Closing it stops one of ours."""
 
     url: str
     _stop: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -52,7 +52,7 @@ class Service:
         self._ask("POST", "/_clock", {"speed": speed})
 
     def fault(self, kind: str, **order: Any) -> None:
-        """Order a misfortune; `docs/emulator.md` has the kinds, what they can be told, and whom they can hit."""
+        """Order a misfortune; `docs/emulator.md` has the kinds, what they can be told, and whom they hit."""
         self._ask("POST", "/_faults", {"kind": kind} | order)
 
     def clear_faults(self) -> None:

@@ -1,4 +1,4 @@
-"""The emulated services under one address: the Gemini Developer API, and the controls of the emulator itself."""
+"""The emulated services under one address: the Gemini Developer API, and the emulator's own controls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

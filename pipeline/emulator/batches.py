@@ -84,7 +84,7 @@ class Job:
 
     def billed(self, now: int) -> bool:
         """Whether its rows have been paid for: those of a job that has succeeded."""
-        return self.state(now)[0] == "SUCCEEDED" and not (self.deleted and self.cancelled is not None)
+        return self.state(now)[0] == "SUCCEEDED"
 
     def delivered(self, now: int) -> bool:
         """Whether its result can be had: some jobs have succeeded for a while before it can."""

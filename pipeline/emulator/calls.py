@@ -57,6 +57,7 @@ class Call:
                 "Method doesn't allow unregistered callers (callers without established identity). "
                 "Please use API Key or other form of API consumer identity to call this API.",
             )
+        self.facts["account"] = fingerprint(key)
         return fingerprint(key)
 
     @property

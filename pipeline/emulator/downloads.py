@@ -56,7 +56,7 @@ class Downloads:
 
 
 def span(asked: str | None, size: int) -> tuple[int, int]:
-    """The bytes a Range header asks for; all of them when it asks for several spans or in a way nobody knows."""
+    """The bytes a Range header asks for; all of them when it asks in a way nobody knows."""
     found = RANGE.fullmatch(asked.replace(" ", "")) if asked else None
     if found is None or found[0] == "bytes=-":
         return 0, size

@@ -1,4 +1,4 @@
-"""The shape of a `GenerateContentRequest`: which fields there are, and the line and field of one that is not."""
+"""The shape of a `GenerateContentRequest`: which fields there are, and where one is not."""
 
 import re
 from collections.abc import Mapping

@@ -12,7 +12,7 @@ NANODOLLARS = 1_000_000_000
 
 
 def ledger(jobs: Iterable[Job], *, now: int, rows: bool = True) -> dict[str, Any]:
-    """Every job that was ever accepted, and what its rows have cost by now. Deleting a job takes nothing out."""
+    """Every job that was ever accepted, and what its rows have cost by now, deleted or not."""
     entries = [entry(job, now=now, rows=rows) for job in jobs]
     nanodollars = sum(entry["nanodollars"] for entry in entries)
     billed = sum(entry["billedRows"] for entry in entries)
@@ -44,7 +44,7 @@ def entry(job: Job, *, now: int, rows: bool) -> dict[str, Any]:
 
 
 def prices(job: Job) -> Iterable[tuple[str | None, int]]:
-    """What each answer cost; a line that came twice was made twice, one that got lost was made all the same."""
+    """What each answer cost; a line that came twice was made twice, one that got lost was made too."""
     maker = Maker(job.model, 0)
     for answer in job.answers:
         price = maker.usage(answer).nanodollars

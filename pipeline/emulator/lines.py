@@ -1,4 +1,4 @@
-"""One line of a batch job's input, read as strictly as the service does, down to what is asked of the model."""
+"""One line of a batch job's input, read as strictly as the service does:  what is asked of the model."""
 
 import binascii
 import hashlib
@@ -112,7 +112,7 @@ def ask(request: dict[str, Any], *, model: Model, resolve: Resolve, salt: bytes)
 def canonical_content(
     content: dict[str, Any], number: int, resolve: Resolve, references: list[Reference]
 ) -> dict[str, Any]:
-    """The content with every picture replaced by its digest; pictures of the user's are noted as references."""
+    """The content with every picture replaced by its digest; pictures are noted as references."""
     where = f"request.contents[{number}]"
     role = content.get("role", "user")
     if role not in ("user", "model", "function"):

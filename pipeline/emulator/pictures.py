@@ -45,7 +45,7 @@ class Picture:
         return 8192 + int(max(self.weight, LEAST_BYTES) * share * self.width * self.height / 1024**2)
 
 
-@lru_cache(maxsize=8)  # a range that continues in the middle of a line needs the same picture again
+@lru_cache(maxsize=2)  # a range that continues in the middle of a line needs the same picture again
 def render(picture: Picture) -> bytes:
     """The file, exactly `picture.length()` bytes of it."""
     factor = enlargement(picture.width, picture.height)

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 
 class Cuttable(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
-    """Uvicorn's protocol, with the connection in reach of whoever wants to cut it: HTTP has no word for that."""
+    """Uvicorn's protocol, with the connection in reach of whoever wants to cut it."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

@@ -1,0 +1,271 @@
+"""Result files: what their bytes are, and that they are the same from wherever one begins."""
+
+import base64
+import hashlib
+import io
+import json
+
+import httpx2
+import pytest
+from google.genai import errors
+from PIL import Image
+
+from pipeline.emulator import start
+from pipeline.emulator.models import MODELS
+from pipeline.emulator.pictures import Picture, look, render
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def rows_of(row, count):
+    return [row(f"row-{number}", f"mug number {number}") for number in range(count)]
+
+
+def name_of(bench, job):
+    return bench.sdk.batches.get(name=job.name).dest.file_name
+
+
+def final(line):
+    return [part for part in line["response"]["candidates"][0]["content"]["parts"] if "inlineData" in part][-1]
+
+
+def bytes_of(line):
+    return base64.b64decode(final(line)["inlineData"]["data"])
+
+
+def test_both_download_paths_and_the_sdk_give_the_same_bytes(bench, row, tmp_path):
+    job = bench.submit(rows_of(row, 4))
+    name = name_of(bench, job)
+    whole = bench.sdk.files.download(file=name)
+    bench.sdk.files.download(file=name, destination=str(tmp_path / "result"))
+    assert (tmp_path / "result").read_bytes() == whole
+    for path in (f"/v1/{name}", f"/v1beta/{name}", f"/download/v1beta/{name}"):
+        assert bench.http("GET", f"{path}:download?alt=media").content == whole
+
+
+def test_a_result_continues_at_any_byte(bench, row):
+    name = name_of(bench, bench.submit(rows_of(row, 40)))  # some megabytes: more than one block
+    path = f"/v1/{name}:download?alt=media"
+    whole = bench.http("GET", path).content
+    assert len(whole) > 2 * 1024**2
+    for start_at in (0, 1, 1000, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+        for length in (1, 70_000, len(whole)):
+            stop = min(start_at + length, len(whole))
+            reply = bench.http("GET", path, headers={"range": f"bytes={start_at}-{stop - 1}"})
+            assert reply.status_code == 206
+            assert reply.headers["content-range"] == f"bytes {start_at}-{stop - 1}/{len(whole)}"
+            assert reply.content == whole[start_at:stop]
+    assert bench.http("GET", path, headers={"range": "bytes=-100"}).content == whole[-100:]
+    assert bench.http("GET", path, headers={"range": f"bytes={len(whole) - 5}-"}).content == whole[-5:]
+
+
+def test_a_range_beyond_the_end_is_refused_with_the_size(bench, row):
+    path = f"/v1/{name_of(bench, bench.submit(rows_of(row, 1)))}:download?alt=media"
+    size = int(bench.http("HEAD", path).headers["content-length"])
+    reply = bench.http("GET", path, headers={"range": f"bytes={size}-"})
+    assert reply.status_code == 416
+    assert reply.headers["content-range"] == f"bytes */{size}"
+
+
+def test_a_service_without_ranges_sends_everything(make_bench, row):
+    bench = make_bench(ranges=False)
+    path = f"/v1/{name_of(bench, bench.submit(rows_of(row, 1)))}:download?alt=media"
+    reply = bench.http("GET", path, headers={"range": "bytes=10-"})
+    assert reply.status_code == 200
+    assert "accept-ranges" not in reply.headers
+    assert json.loads(reply.content)["key"] == "row-0"
+
+
+def test_equal_content_gives_equal_bytes_whatever_things_are_called(bench, row):
+    """Two uploads of one photo, two jobs, two keys: one picture."""
+    first = bench.picture((200, 30, 40))
+    second = bench.picture((200, 30, 40))
+    one = bench.run([row("a", "a mug", first)], name="monday")["a"]
+    two = bench.run([row("b", "a mug", second)], name="tuesday")["b"]
+    other = bench.run([row("a", "a mug", bench.picture((30, 200, 40)))])["a"]
+    assert first.name != second.name
+    assert one["response"] == two["response"]
+    assert bytes_of(one) != bytes_of(other)
+
+
+def test_a_picture_shows_whose_reference_went_in(bench, row):
+    references = [bench.picture((200, 30, 40)), bench.picture((30, 40, 200))]
+    line = bench.run([row("a", "a mug", *references)])["a"]
+    image = Image.open(io.BytesIO(bytes_of(line)))
+    near = image.width // 4, image.height - 10
+    assert image.getpixel(near) == (200, 30, 40)
+    assert image.getpixel((3 * image.width // 4, image.height - 10)) == (30, 40, 200)
+
+
+def test_without_a_ratio_the_picture_follows_the_first_reference(bench, row):
+    wide = bench.picture((1, 2, 3), (320, 180))
+    image = Image.open(io.BytesIO(bytes_of(bench.run([row("a", "a mug", wide)])["a"])))
+    assert image.size == (1344, 768)
+
+
+def test_rows_come_back_in_another_order_and_always_the_same_one(bench, row):
+    rows = rows_of(row, 20)
+    outputs = [bench.output(bench.submit(rows)) for _ in range(2)]
+    keys = [json.loads(line)["key"] for line in outputs[0].splitlines()]
+    assert outputs[0] == outputs[1]
+    assert keys != [row["key"] for row in rows]
+    assert sorted(keys) == sorted(row["key"] for row in rows)
+
+
+def test_the_key_comes_last_as_it_was_seen(bench, row):
+    assert bench.output(bench.submit(rows_of(row, 1))).endswith(b'"key":"row-0"}\n')
+
+
+def test_usage_adds_up_only_for_who_reads_it_right(bench, row):
+    """Thoughts are apart, candidates exceed their details a little, the total is the sum of the three."""
+    line = bench.run([row("a", "x" * 41, bench.picture((9, 9, 9)))], model="gemini-3-pro-image")["a"]
+    usage = line["response"]["usageMetadata"]
+    assert usage["promptTokensDetails"] == [
+        {"modality": "TEXT", "tokenCount": 11},
+        {"modality": "IMAGE", "tokenCount": 560},
+    ]
+    assert usage["promptTokenCount"] == 571
+    assert usage["candidatesTokensDetails"] == [{"modality": "IMAGE", "tokenCount": 1120}]
+    assert 1120 < usage["candidatesTokenCount"] < 1220
+    parts = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
+    assert usage["totalTokenCount"] == sum(usage[part] for part in parts)
+
+
+def test_the_ledger_prices_every_row_from_its_usage(bench, row):
+    line = bench.run([row("a")], model="gemini-3-pro-image")["a"]
+    usage = line["response"]["usageMetadata"]
+    words = usage["candidatesTokenCount"] - 1120 + usage["thoughtsTokenCount"]
+    price = usage["promptTokenCount"] * 1000 + 1120 * 60_000 + words * 6000
+    [entry] = bench.service.ledger()["jobs"]
+    assert entry["billed"] == [{"key": "a", "nanodollars": price}]
+    assert entry["nanodollars"] == price
+    assert entry["usd"] == pytest.approx(price / 1e9)
+    assert 0.067 <= entry["usd"] <= 0.080
+
+
+def test_thinking_shows_thoughts_and_drafts_before_the_final_picture(bench, row):
+    asked = row("a", thinkingConfig={"includeThoughts": True, "thinkingLevel": "high"})
+    parts = bench.run([asked], model="gemini-3-pro-image")["a"]["response"]["candidates"][0]["content"]["parts"]
+    pictures = [part for part in parts if "inlineData" in part]
+    assert [part.get("thought", False) for part in pictures] == [True, False]
+    assert "thoughtSignature" not in pictures[0]
+    assert pictures[-1]["thoughtSignature"]
+    assert parts[0]["thought"] is True
+
+
+def test_models_that_do_not_think_sign_nothing(bench, row):
+    assert "thoughtSignature" not in final(bench.run([row("a")])["a"])
+
+
+def test_image_alone_comes_without_words(bench, row):
+    rows = [row(f"{n}", f"mug {n}", responseModalities=["IMAGE"]) for n in range(8)]
+    for line in bench.run(rows).values():
+        assert [*line["response"]["candidates"][0]["content"]["parts"][0]] == ["inlineData"]
+
+
+def test_a_result_is_kept_six_weeks(bench, row):
+    name = name_of(bench, bench.submit(rows_of(row, 1)))
+    bench.service.advance(42 * 24 * 3600 - 1)
+    assert bench.sdk.files.download(file=name)
+    bench.service.advance(1)
+    with pytest.raises(errors.ClientError, match="404"):
+        bench.sdk.files.download(file=name)
+
+
+def test_two_identical_sequences_leave_identical_traces(row):
+    """Bytes, ledger and events: nothing in them knows the port, the hour or the machine."""
+
+    def night():
+        with start(queue=(5, 9), run=(10, 20), seed=4) as service:
+            headers = {"x-goog-api-key": "k"}
+            client = httpx2.Client(base_url=service.url, headers=headers, trust_env=False)
+            service.fault("no_image", every=3, times=1)
+            service.fault("refused", method="create", code=429)
+            data = b"".join(json.dumps(line).encode() + b"\n" for line in rows_of(row, 7))
+            begun = client.post(
+                "/upload/v1/files",
+                json={"file": {"name": "files/input"}},
+                headers={
+                    "x-goog-upload-protocol": "resumable",
+                    "x-goog-upload-command": "start",
+                    "x-goog-upload-header-content-length": str(len(data)),
+                },
+            )
+            headers = {"x-goog-upload-command": "upload, finalize", "x-goog-upload-offset": "0"}
+            client.post(begun.headers["x-goog-upload-url"], content=data, headers=headers)
+            create = "/v1/models/gemini-3-pro-image:batchGenerateContent"
+            body = {"batch": {"inputConfig": {"fileName": "files/input"}}}
+            assert client.post(create, json=body).status_code == 429
+            job = client.post(create, json=body).json()["name"]
+            service.advance(100)
+            done = client.get(f"/v1/{job}").json()
+            result = client.get(f"/v1/{done['response']['responsesFile']}:download?alt=media").content
+            client.close()
+            return hashlib.sha256(result).hexdigest(), done, service.ledger(), service.events()
+
+    assert night() == night()
+
+
+SAMPLE = [
+    (model, ratio, size)
+    for model in MODELS.values()
+    if model.until is None
+    for number, ratio in enumerate(model.pixels)
+    for size in model.tokens
+    if size in ("512", "1K") or (size == "2K" and number == 1) or (size == "4K" and ratio == "1:8")
+]
+
+
+@pytest.mark.parametrize(("model", "ratio", "size"), SAMPLE, ids=lambda value: getattr(value, "name", value))
+def test_a_picture_has_exactly_the_size_of_the_tables_and_the_length_foretold(model, ratio, size):
+    width, height = model.size(ratio, size)
+    seed = hashlib.sha256(f"{model.name} {ratio}".encode()).digest()
+    made = Picture(seed, width, height, model.mime, "A red mug on a table, soft light " * 3, ((200, 30, 40),))
+    data = render(made)
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    assert image.size == (width, height)
+    assert Image.MIME[image.format] == model.mime
+    assert len(data) == made.length()
+
+
+@pytest.mark.parametrize(
+    ("model", "ratio", "size", "pixels"),
+    [
+        ("gemini-2.5-flash-image", "3:4", "1K", (864, 1184)),
+        ("gemini-3-pro-image", "21:9", "4K", (6336, 2688)),
+        ("gemini-3.1-flash-image", "2:3", "512", (424, 632)),
+        ("gemini-3.1-flash-image", "1:8", "2K", (768, 6144)),
+        ("gemini-nano-banana-2.1", "9:16", "1K", (768, 1376)),
+        ("gemini-3.1-flash-lite-image", "5:4", "1K", (1152, 928)),
+    ],
+)
+def test_sizes_are_the_ones_google_prints(model, ratio, size, pixels):
+    assert MODELS[model].size(ratio, size) == pixels
+
+
+@pytest.mark.parametrize("mime", ["image/png", "image/jpeg"])
+@pytest.mark.parametrize("extra", range(12))
+def test_padding_works_out_to_the_last_byte(mime, extra):
+    """Comments hold at most 65,533 bytes and at least none: every remainder must come out."""
+    made = Picture(bytes([extra * 20]) * 32, 1024, 1024, mime, weight=65_000 + extra * 3000)
+    data = render(made)
+    assert len(data) == made.length()
+    Image.open(io.BytesIO(data)).load()
+
+
+def test_a_weighty_picture_is_as_big_as_a_real_one_and_cannot_be_squeezed():
+    import zlib
+
+    data = render(Picture(b"w" * 32, 1024, 1024, "image/jpeg", weight=1_500_000))
+    assert 1_300_000 < len(data) < 1_700_000
+    assert len(zlib.compress(data, 1)) > 0.95 * len(data)
+
+
+def test_a_look_is_the_mean_colour_and_the_shape():
+    file = io.BytesIO()
+    image = Image.new("RGB", (40, 20), (0, 0, 0))
+    image.paste((200, 100, 50), (0, 0, 20, 20))
+    image.save(file, "PNG")
+    assert look(file.getvalue()).colour == (100, 50, 25)
+    assert (look(file.getvalue()).width, look(file.getvalue()).height) == (40, 20)
