@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 from pipeline.models import Model
-from pipeline.money import DOLLAR, actual
+from pipeline.money import actual, nanos
 from pipeline.pictures import Broken, Picture, look, slug
 
 from pipeline import tables
@@ -161,7 +161,7 @@ def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
         "text_tokens": usage.text,
         "thought_tokens": usage.thought,
         "searches": usage.searches,
-        "spent": actual(usage, model, lane="batch"),
+        "spent": actual(usage, model),
     }
 
 
@@ -360,7 +360,7 @@ def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[s
         "checks": answer.get("checks") or [],
         "references": shown,
         "batch": batch,
-        "usd": spent / DOLLAR,
+        "usd": spent / nanos(1),
     }
 
 

@@ -7,6 +7,7 @@ the rest follows from that record, so drivers that do it at once write the same 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby, takewhile
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ FINAL_REQUESTS = 50_000
 """How many requests without a result go into one batch: nothing is sent, so only memory counts."""
 
 Pour = Callable[[Iterable[Row]], Iterator[Request]]
-"""Rows in, requests out, in order."""
+"""Rows in, requests out, in order, one row at a time."""
 
 
 @dataclass(slots=True)
@@ -36,25 +37,26 @@ class Size:
 
     requests: int = 0
     input_bytes: int = 0
-    output_bytes: int = 0
-    tokens: int = 0
-    price: Estimate = field(default_factory=lambda: Estimate(0, 0, 0))
+    price: Estimate = field(default_factory=Estimate)
 
-    def add(self, line: bytes, priced: "Priced") -> None:
-        self.requests += 1
-        self.input_bytes += len(line) + 1
-        self.output_bytes += priced.output_bytes
-        self.tokens += priced.tokens
-        self.price = self.price + priced.price
+    def add(self, other: "Size") -> None:
+        self.requests += other.requests
+        self.input_bytes += other.input_bytes
+        self.price += other.price
 
     def fits(self, other: "Size", limits: Limits) -> bool:
         """Whether both fit into one batch."""
         return (
             self.requests + other.requests <= limits.requests
             and self.input_bytes + other.input_bytes <= limits.input_bytes
-            and self.output_bytes + other.output_bytes <= limits.output_bytes
-            and self.tokens + other.tokens <= limits.tokens
+            and self.price.output_bytes + other.price.output_bytes <= limits.output_bytes
+            and tokens(self.price) + tokens(other.price) <= limits.tokens
         )
+
+
+def tokens(price: Estimate) -> int:
+    """What Google is taken to count against its queue. It does not say whether answers count: so they do."""
+    return price.tokens_in + price.tokens_out
 
 
 class Planner:
@@ -126,9 +128,11 @@ class Planner:
 
     def rows_from(self, start: Callable[[], int]) -> Iterator[tuple[int, list[Request]]]:
         """Rows and what they become; rows below start, asked anew for each, are stepped over unread."""
-        for row in self._manifest.rows():
-            if row.ordinal >= start():
-                yield row.ordinal, list(self._pour([row]))
+        stop = self._run.created.rows
+        rows = takewhile(lambda row: row.ordinal < stop, self._manifest.rows())
+        wanted = (row for row in rows if row.ordinal >= start())
+        for ordinal, requests in groupby(self._pour(wanted), key=lambda request: request.row):
+            yield ordinal, list(requests)
 
     def model(self, lane: str) -> Model | None:
         return self._models.get(lane)
@@ -166,7 +170,7 @@ class _Stream:
                 self._ahead = (row, requests)
                 return row, taken
             taken += requests
-            _grow(size, row_size)
+            size.add(row_size)
         return self._planner.rows, taken
 
     def _next_rows(self) -> Iterator[tuple[int, list[Request]]]:
@@ -183,9 +187,9 @@ class _Stream:
         model = self._planner.model(self._lane)
         for request in requests:
             if request.prompt is None or model is None:
-                size.requests += 1
+                size.add(Size(1))
             else:
-                size.add(wire.encode("", request.prompt), price(request.prompt, model))
+                size.add(size_of(wire.encode("", request.prompt), request.prompt, model))
         return size
 
     def _fits(self, size: Size, more: Size) -> bool:
@@ -194,32 +198,14 @@ class _Stream:
         return size.fits(more, self._planner.limits)
 
 
-def _grow(size: Size, more: Size) -> None:
-    size.requests += more.requests
-    size.input_bytes += more.input_bytes
-    size.output_bytes += more.output_bytes
-    size.tokens += more.tokens
-    size.price = size.price + more.price
-
-
 def lane_of(request: Request) -> str:
     """Which batches a request goes into."""
     return request.prompt.model if request.prompt is not None else FINAL
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
-    """What one request is expected to cost and to weigh."""
-
-    price: Estimate
-    tokens: int
-    output_bytes: int
-
-
-def price(prompt: Prompt, model: Model) -> Priced:
-    """Before anything is sent."""
-    expected = estimate(prompt, model, lane="batch")
-    return Priced(expected.price, expected.queue_tokens, expected.output_bytes)
+def size_of(line: bytes, prompt: Prompt, model: Model) -> Size:
+    """What one request adds to a batch."""
+    return Size(1, len(line) + 1, estimate(prompt, model))
 
 
 def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
@@ -281,12 +267,13 @@ def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Mod
     for row in rows:
         prompt = prompt_of(row)
         if model is None or prompt is None:
-            size.requests += 1
+            size.add(Size(1))
             continue
-        priced = price(prompt, model)
-        row["likely"], row["high"] = priced.price.likely, priced.price.high
-        lines.append(wire.encode(wire_id(number, row["place"]), prompt) + b"\n")
-        size.add(lines[-1], priced)
+        line = wire.encode(wire_id(number, row["place"]), prompt)
+        one = size_of(line, prompt, model)
+        row["likely"], row["high"] = one.price.likely, one.price.high
+        lines.append(line + b"\n")
+        size.add(one)
     stored = b"".join(lines)
     digest = hashlib.sha256(stored).hexdigest()
     kept = None
@@ -297,7 +284,7 @@ def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Mod
         batch=number,
         model=model.name if model else "",
         requests=size.requests,
-        tokens=size.tokens,
+        tokens=tokens(size.price),
         low=size.price.low,
         likely=size.price.likely,
         high=size.price.high,

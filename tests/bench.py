@@ -86,6 +86,10 @@ class Bench:
         driver.to_the_end()
         return read_index(driver.run)
 
+    def bill(self) -> int:
+        """What the emulator says all of it cost, in billionths of a dollar."""
+        return int(self.service.ledger(rows=False)["total"]["nanodollars"])
+
     def paid(self) -> Counter[str]:
         """How often each label was bought, by the emulator's own count."""
         return Counter(job["displayName"] for job in self.service.ledger(rows=False)["jobs"])
