@@ -34,7 +34,7 @@ class Reference:
 def find_references(
     cells: Iterable[str], base: Path, references_dir: Path | None = None
 ) -> list[tuple[str, Path] | Problem]:
-    """The files that cells name, lists taken apart, in order; a problem takes the place of what is not found."""
+    """The files that cells name, lists taken apart, in order; what is not found is a problem in its place."""
     return [find(source, base, references_dir) for cell in cells for source in split(cell)]
 
 

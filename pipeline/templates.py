@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -98,8 +98,14 @@ def unknown_names(text: str, columns: Iterable[str]) -> list[str]:
         parsed = _ENVIRONMENT.parse(text)
     except TemplateSyntaxError as error:
         raise BadTemplate(f"line {error.lineno}: {_plain(error)}") from error
-    known = {*names_of(tuple(columns)), _ROW, *_ENVIRONMENT.globals}
-    return sorted(meta.find_undeclared_variables(parsed) - known)
+    columns = tuple(columns)
+    known = {*names_of(columns), _ROW, *_ENVIRONMENT.globals}
+    own_names = {
+        item.arg.value
+        for item in parsed.find_all(nodes.Getitem)
+        if isinstance(item.arg, nodes.Const) and isinstance(item.node, nodes.Name) and item.node.name == _ROW
+    }
+    return sorted((meta.find_undeclared_variables(parsed) - known) | (own_names - set(columns)))
 
 
 def _told(fill: Callable[[Mapping[str, Any]], Any]) -> Callable[[Mapping[str, Any]], Any]:

@@ -68,7 +68,8 @@ def test_unknown_names_are_found_without_a_row():
         "colour",
         "tags",
     ]
-    assert unknown_names('{{ row["anything"] }} {{ image_src }}', SHOE) == []
+    assert unknown_names('{{ row["Image Src"] }} {{ row[sku] }} {{ image_src }}', SHOE) == []
+    assert unknown_names('{{ row["Image Source"] }}', SHOE) == ["Image Source"]
 
 
 def test_an_expression_compares_text():
