@@ -3,18 +3,16 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pipeline.errors import BadInput, NightshootError, Refused, Unavailable
+from pipeline.errors import BadInput, NightshootError, Refused
 
 if TYPE_CHECKING:
     from pipeline.backends.base import Backend
-    from pipeline.console import Console
     from pipeline.drive import Driver
     from pipeline.job import Job
     from pipeline.run import Run
@@ -58,7 +56,9 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
 
 
 @click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Say which.")
+@click.option(
+    "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Say which."
+)
 def cli() -> None:
     """Shoots a catalog overnight: a manifest of prompts and photos in, pictures and an index out.
 
@@ -86,7 +86,9 @@ def main() -> None:
         Console().error(error)
         code = error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; Google goes on with what was sent. The same command goes on from here\n")
+        sys.stderr.write(
+            "\ninterrupted; Google goes on with what was sent. The same command goes on from here\n"
+        )
         code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: not an error
@@ -122,7 +124,10 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 _verbose = click.option("-v", "--verbose", count=True, help="Say more; -vv also what libraries log.")
 _runs = click.option(
-    "--runs", envvar="NIGHTSHOOT_RUNS", metavar="DIR", help="Where runs live: a folder, or gs://bucket/folder."
+    "--runs",
+    envvar="NIGHTSHOOT_RUNS",
+    metavar="DIR",
+    help="Where runs live: a folder, or gs://bucket/folder.",
 )
 _common = _options(_json, _verbose, _runs)
 _job = _options(
@@ -136,21 +141,24 @@ _job = _options(
     _common,
 )
 _spend = _options(
-    click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Never order more than this."),
+    click.option(
+        "--max-usd", type=click.FloatRange(min=0, min_open=True), help="Never order more than this."
+    ),
     click.option("-y", "--yes", is_flag=True, help="Ask nothing; needs a cap."),
     click.option("--new", is_flag=True, help="A new run, whatever there is."),
-    click.option("--skip-bad", is_flag=True, help="Shoot the good rows; the others are in the index with a reason."),
+    click.option(
+        "--skip-bad", is_flag=True, help="Shoot the good rows; the others are in the index with a reason."
+    ),
 )
 _run_argument = click.argument("run", required=False)
 
 
-@contextmanager
-def _console(as_json: bool, verbose: int) -> Iterator["Console"]:
+def _console(as_json: bool, verbose: int) -> "Console":
     from pipeline.console import Console
 
     if verbose > 1:
         logging.basicConfig(stream=sys.stderr, level=logging.DEBUG)
-    yield Console(as_json=as_json, verbose=verbose)
+    return Console(as_json=as_json, verbose=verbose)
 
 
 # --- Shoot -------------------------------------------------------------------------------------------------------
@@ -182,10 +190,10 @@ def init(
         raise BadInput(f"{path}: is there already", hint="edit it, or write another: -o FILE")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    with _console(as_json, verbose) as console:
-        console.note(*(f"warning: {warning}" for warning in manifest.warnings))
-        lines = [f"wrote {path}", f"Next: edit the prompt, then  nightshoot plan {path}"]
-        console.result(lines, {"job": str(path), "columns": list(manifest.columns), "key": manifest.key})
+    console = _console(as_json, verbose)
+    console.note(*(f"warning: {warning}" for warning in manifest.warnings))
+    lines = [f"wrote {path}", f"Next: edit the prompt, then  nightshoot plan {path}"]
+    console.result(lines, {"job": str(path), "columns": list(manifest.columns), "key": manifest.key})
 
 
 @cli.command()
@@ -200,11 +208,10 @@ def plan(
       nightshoot plan jobs/shoes.toml
       nightshoot plan prompts.csv --prompt '{{ caption }}' --limit 50
     """
-    from pipeline.console import Console
-    from pipeline.estimate import plan_document, plan_lines
+    from pipeline.overview import plan_document, plan_lines
 
     del runs
-    console = Console(as_json=as_json, verbose=verbose)
+    console = _console(as_json, verbose)
     found = _survey(job, **chosen)
     _warn(console, found)
     console.result(plan_lines(found, verbose=verbose), plan_document(found))
@@ -217,17 +224,20 @@ def plan(
 @cli.command()
 @_job
 @_spend
-@click.option("--fail-under", type=click.FloatRange(0, 1), default=1.0, help="Exit 0 from this share of pictures on.")
-def run(job: str | None, fail_under: float, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
+@click.option(
+    "--fail-under", type=click.FloatRange(0, 1), default=1.0, help="Exit 0 from this share of pictures on."
+)
+def run(
+    job: str | None, fail_under: float, as_json: bool, verbose: int, runs: str | None, **chosen: Any
+) -> None:
     """Shoot a job: plan, ask, send, wait, bring the pictures home. Said again, it goes on.
 
     \b
       nightshoot run jobs/shoes.toml --max-usd 20
       nightshoot run prompts.parquet --prompt '{{ caption }}' --limit 50
     """
-    from pipeline.console import Console
 
-    console = Console(as_json=as_json, verbose=verbose)
+    console = _console(as_json, verbose)
     driver = _begin_or_continue(console, job, runs, **chosen)
     with console.progress(driver.run) as progress:
         driver.listener = progress.update
@@ -236,7 +246,9 @@ def run(job: str | None, fail_under: float, as_json: bool, verbose: int, runs: s
 
 
 @cli.command()
-@click.option("--in", "folder", type=click.Path(path_type=Path), default=Path("demo"), help="Where; demo/ otherwise.")
+@click.option(
+    "--in", "folder", type=click.Path(path_type=Path), default=Path("demo"), help="Where; demo/ otherwise."
+)
 @_json
 @_verbose
 def demo(folder: Path, as_json: bool, verbose: int) -> None:
@@ -245,10 +257,9 @@ def demo(folder: Path, as_json: bool, verbose: int) -> None:
     \b
       nightshoot demo
     """
-    from pipeline.console import Console
     from pipeline.demonstration import demonstrate
 
-    demonstrate(Console(as_json=as_json, verbose=verbose), folder)
+    demonstrate(_console(as_json, verbose), folder)
 
 
 # --- Every night, Look inside ------------------------------------------------------------------------------------
@@ -264,9 +275,8 @@ def tick(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: st
     \b
       nightshoot tick shoes
     """
-    from pipeline.console import Console
 
-    console = Console(as_json=as_json, verbose=verbose)
+    console = _console(as_json, verbose)
     driver = _driver(console, run, runs)
     driver.tick()
     _report(console, driver.run)
@@ -284,9 +294,8 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
       nightshoot status                  the newest run
       nightshoot status shoes            the newest run of a job
     """
-    from pipeline.console import Console
 
-    console = Console(as_json=as_json, verbose=verbose)
+    console = _console(as_json, verbose)
     opened = _open(run, runs)
     console.note(_place(opened, _stage(opened)))
     _report(console, opened)
@@ -303,7 +312,9 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
 @click.option("--columns", metavar="A,B", help="These columns only.")
 @click.option("--where", metavar="EXPR", help="These rows only, as pandas' query: \"outcome != 'ok'\".")
 @click.option("--rows", default=20, show_default=True, help="How many to show; 0 shows all.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Into one .csv, .jsonl or .parquet file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Into one .csv, .jsonl or .parquet file."
+)
 @_common
 def index(
     run: str | None,
@@ -321,10 +332,9 @@ def index(
       nightshoot index --where "outcome != 'ok'" --columns key,shot,message
       nightshoot index -o shoes.csv
     """
-    from pipeline.console import Console
     from pipeline.index import read_index, show, write
 
-    console = Console(as_json=as_json, verbose=verbose)
+    console = _console(as_json, verbose)
     opened = _open(run, runs)
     console.note(_place(opened, _stage(opened)))
     table = read_index(opened, columns=columns.split(",") if columns else None, where=where)
@@ -347,9 +357,8 @@ def submit(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
     \b
       nightshoot submit jobs/shoes.toml --max-usd 20 --yes
     """
-    from pipeline.console import Console
 
-    console = Console(as_json=as_json, verbose=verbose)
+    console = _console(as_json, verbose)
     driver = _begin_or_continue(console, job, runs, **chosen)
     while driver.draw() or driver.submit():
         pass
@@ -365,9 +374,8 @@ def poll(run: str | None, as_json: bool, verbose: int, runs: str | None) -> None
     \b
       nightshoot poll
     """
-    from pipeline.console import Console
 
-    console = Console(as_json=as_json, verbose=verbose)
+    console = _console(as_json, verbose)
     driver = _driver(console, run, runs)
     driver.poll()
     _report(console, driver.run)
@@ -382,9 +390,8 @@ def collect(run: str | None, as_json: bool, verbose: int, runs: str | None) -> N
     \b
       nightshoot collect
     """
-    from pipeline.console import Console
 
-    console = Console(as_json=as_json, verbose=verbose)
+    console = _console(as_json, verbose)
     driver = _driver(console, run, runs)
     driver.poll()
     driver.collect()
@@ -409,7 +416,13 @@ def emulator(arguments: tuple[str, ...]) -> None:
 
 
 def _the_job(
-    job: str | None, *, prompt: str | None, model: str | None, where: str | None, keys: tuple[str, ...], changes: tuple[str, ...]
+    job: str | None,
+    *,
+    prompt: str | None,
+    model: str | None,
+    where: str | None,
+    keys: tuple[str, ...],
+    changes: tuple[str, ...],
 ) -> "tuple[Job, Path]":
     """The job a person means, and the folder its manifest is relative to."""
     from pipeline.job import job_for, read_job
@@ -425,7 +438,8 @@ def _the_job(
     settings: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     if keys:
         settings["keys"] = list(keys)
-    return read.with_settings(settings | _changes(changes)), base
+    settings |= _changes(changes)
+    return (read.with_settings(settings) if settings else read), base
 
 
 def _only_job() -> Path:
@@ -433,18 +447,22 @@ def _only_job() -> Path:
     if len(jobs) == 1:
         return jobs[0]
     if not jobs:
-        raise BadInput("no job given, and there is none in jobs/", hint="nightshoot init products.csv writes one")
+        raise BadInput(
+            "no job given, and there is none in jobs/", hint="nightshoot init products.csv writes one"
+        )
     raise BadInput(
         f"no job given, and there are {len(jobs)} in jobs/",
         hint=f"name one: nightshoot run {jobs[0]}",
     )
 
 
-def _changes(changes: tuple[str, ...]) -> Mapping[str, str]:
+def _changes(changes: tuple[str, ...]) -> dict[str, str]:
     for change in changes:
         if "=" not in change:
-            raise BadInput(f"--set {change}: no value", hint="write --set name=value, as in --set image_size=2K")
-    return dict(change.split("=", 1) for change in changes)  # type: ignore[misc]
+            raise BadInput(
+                f"--set {change}: no value", hint="write --set name=value, as in --set image_size=2K"
+            )
+    return {name: value for name, _, value in (change.partition("=") for change in changes)}
 
 
 def _survey(
@@ -469,12 +487,12 @@ def _warn(console: "Console", found: "Survey") -> None:
 
 def _refuse_bad_rows(found: "Survey", job: str | None) -> None:
     """Bad rows never stop or vanish in silence."""
-    from pipeline.estimate import problem_lines
+    from pipeline.overview import problem_lines
 
     hint = None
     if found.requests:
         again = f"nightshoot run {job or found.job.name} --skip-bad"
-        hint = f"{found.good_rows:,} of {found.rows_chosen:,} rows are good; {again}"
+        hint = f"{found.good_rows:,} of {found.chosen_rows:,} rows are good; {again}"
     raise BadInput("\n".join(problem_lines(found)), hint=hint)
 
 
@@ -518,7 +536,14 @@ def _begin_or_continue(
     name = next_name(open_storage(folder), found.job.name, clock.now().date())
     console.note(_line(str(name), Choice.NEW.value, backend))
     _ask(console, found, job, cap=cap, yes=yes, skip_bad=skip_bad)
-    started = begin(found, name=str(name), storage=open_storage(place(folder, name)), backend=backend, cap=cap, clock=clock)
+    started = begin(
+        found,
+        name=str(name),
+        storage=open_storage(place(folder, name)),
+        backend=backend,
+        cap=cap,
+        clock=clock,
+    )
     return Driver(started, backend, planner=planner(found, started))
 
 
@@ -526,7 +551,7 @@ def _ask(
     console: "Console", found: "Survey", job: str | None, *, cap: int | None, yes: bool, skip_bad: bool
 ) -> None:
     """One table and one question, before anything is sent."""
-    from pipeline.estimate import plan_lines, problem_lines, question
+    from pipeline.overview import plan_lines, problem_lines, question
 
     _warn(console, found)
     if found.problems and not skip_bad and (not console.can_ask() or yes or not found.requests):
@@ -541,7 +566,9 @@ def _ask(
             raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
         return
     if not console.can_ask():
-        raise Refused("nobody is here to ask", hint="add --yes and a cap, --max-usd 20, to go on without asking")
+        raise Refused(
+            "nobody is here to ask", hint="add --yes and a cap, --max-usd 20, to go on without asking"
+        )
     if not console.ask(question(found)):
         raise Refused("not sent", hint="nothing was written and nothing was paid")
 
@@ -625,6 +652,3 @@ def _finish(console: "Console", run: "Run", fail_under: float) -> None:
     console.note("Next: nightshoot index" + (" --where \"outcome != 'ok'\"" if now.without else ""))
     if now.pictures < fail_under * now.requests or (fail_under == 1.0 and now.without):
         sys.exit(1)
-
-
-__all__ = ["Unavailable", "cli", "main"]

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import msgspec
-from pipeline.models import Model
-from pipeline.money import actual, nanos
-from pipeline.pictures import Broken, Picture, look, slug
 
 from pipeline import tables
 from pipeline.backends.base import Backend, Drawing, Outcome
 from pipeline.errors import Corrupt
 from pipeline.events import Collected, File, Part, Tokens
+from pipeline.models import Model
+from pipeline.money import actual, nanos
+from pipeline.pictures import Broken, Picture, look, slug
 from pipeline.results import Line, lines
 from pipeline.run import (
     Run,

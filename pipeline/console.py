@@ -123,7 +123,9 @@ def progress_line(now: Tally) -> str:
     parts = [f"{now.sent:,} of {now.requests:,} sent", f"{now.pictures:,} pictures on disk"]
     if now.again:
         parts.append(f"{now.again:,} to try again")
-    parts.append(f"paid {dollars(now.spent)}" + (f", reserved {dollars(now.reserved)}" if now.reserved else ""))
+    parts.append(
+        f"paid {dollars(now.spent)}" + (f", reserved {dollars(now.reserved)}" if now.reserved else "")
+    )
     return ", ".join(parts)
 
 
@@ -181,6 +183,18 @@ def summary_lines(now: Tally) -> list[str]:
     return lines
 
 
+def batch_lines(run: Run) -> list[str]:
+    """The batches, for who asked with -v."""
+    lines = []
+    for batch in run.state.batches:
+        ticket = batch.submitted.ticket if batch.submitted else ""
+        requests = batch.planned.requests if batch.planned else 0
+        lines.append(
+            f"  batch {batch.number:05}  {requests:>6,} requests  {batch.stage.value:<10}  {ticket}".rstrip()
+        )
+    return lines
+
+
 def is_emulated(service: str) -> bool:
     return "googleapis.com" not in service
 
@@ -217,13 +231,3 @@ def document_of(now: Tally) -> dict[str, Any]:
         "usd": usd | {"cap": None if now.cap is None else now.cap / 1e9},
         "tokens": now.tokens,
     }
-
-
-def size(count: int) -> str:
-    """Bytes as people write them."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from pipeline.money import dollars
-
 from pipeline.backends.base import Backend
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Denied, Refused
+from pipeline.money import dollars
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll
 from pipeline.run import Run
@@ -42,7 +41,7 @@ class Driver:
         self.run = run
         self._backend = backend
         self._planner = planner
-        self._listener = listener
+        self.listener = listener
         self._workers = workers or min(16, 4 * (os.cpu_count() or 1))
         self._ask_at: dict[int, datetime] = {}
         self._interval: dict[int, timedelta] = {}
@@ -73,7 +72,7 @@ class Driver:
             if moved and work == self._help:
                 break  # others' unfinished plans are taken up only by who has nothing of its own to do
             moved |= work()
-            self._listener(self.run)
+            self.listener(self.run)
             if until is not None and self.run.clock.now() >= until:
                 break
         return moved
@@ -139,7 +138,7 @@ class Driver:
         with self._pool() as pool:
             for batch in ready[start:] + ready[:start]:
                 moved |= collect(self.run, self._backend, batch.number, pool=pool)
-                self._listener(self.run)
+                self.listener(self.run)
         return moved
 
     @contextmanager

@@ -46,7 +46,9 @@ def parts(run: Run, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         try:
             yield tables.from_parquet(run.storage.read(name), columns=columns)
         except NotFound as error:
-            raise Corrupt(f"{run.storage.url}: {name} is gone", hint="restore it: a record names it") from error
+            raise Corrupt(
+                f"{run.storage.url}: {name} is gone", hint="restore it: a record names it"
+            ) from error
 
 
 def read_index(run: Run, *, columns: Sequence[str] | None = None, where: str | None = None) -> "pd.DataFrame":
@@ -69,7 +71,8 @@ def _chosen(frame: "pd.DataFrame", where: str) -> "pd.DataFrame":
         return frame.query(where)
     except (ValueError, SyntaxError, KeyError, TypeError, NameError, AttributeError) as error:
         raise BadInput(
-            f"--where {where}: {error}", hint="write it as in \"outcome != 'ok'\", names with dots in backticks"
+            f"--where {where}: {error}",
+            hint="write it as in \"outcome != 'ok'\", names with dots in backticks",
         ) from error
 
 

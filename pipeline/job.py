@@ -84,6 +84,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     manifest: str  # as written: relative to the folder of the job file
     key: str | None = None  # the column that names rows
     where: str | None = None  # an expression over a row: which rows are shot
+    keys: tuple[str, ...] = ()  # only these rows; none: all
     data: tuple[str, ...] = ()  # columns that are the user's own, though they are called like a setting
     references_dir: str | None = None  # where else references are looked for; relative as the manifest is
     models: str | None = None  # a file laid over the table of models; relative as the manifest is
@@ -114,7 +115,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return _job_of(document, where="--set")
 
     def chooses(self, row: Row) -> bool:
-        """Whether `where` takes this row. Raises BadTemplate where the row's values allow no answer."""
+        """Whether `keys` and `where` take this row. Raises BadTemplate where the row's values allow no answer."""
+        if self.keys and row.key not in self.keys:
+            return False
         return self.where is None or bool(expression(self.where)(context_of(row.fields)))
 
 

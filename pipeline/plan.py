@@ -11,14 +11,14 @@ from itertools import groupby, takewhile
 from typing import Any
 
 import msgspec
-from pipeline.models import Model
-from pipeline.money import Estimate, estimate
 
 from pipeline import tables
 from pipeline.backends import wire
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import FINAL, Drawn, File, Limits, Planned, Retries, Rows
 from pipeline.manifest import Manifest, Row
+from pipeline.models import Model
+from pipeline.money import Estimate, estimate
 from pipeline.prompt import Prompt, Request
 from pipeline.references import Reference
 from pipeline.run import Run, plan_file, reference_file, requests_file, retry_file, wire_id
@@ -103,7 +103,7 @@ class Planner:
     def plan_again(self, number: int, source: Rows) -> None:
         """Do once more what another driver began."""
         rows = (row for row in self._manifest.rows() if source.start <= row.ordinal < source.stop)
-        self.write(number, source.lane, [r for r in self._pour(rows) if lane_of(r) == source.lane])
+        self.write(number, source.lane, [r for r in self._pour(rows) if r.lane == source.lane])
 
     def write(self, number: int, lane: str, requests: list[Request]) -> None:
         for request in requests:
@@ -178,7 +178,7 @@ class _Stream:
             ahead, self._ahead = self._ahead, None
             yield ahead
         for row, requests in self._rows:
-            ours = [request for request in requests if lane_of(request) == self._lane]
+            ours = [request for request in requests if request.lane == self._lane]
             if ours:
                 yield row, ours
 
@@ -196,11 +196,6 @@ class _Stream:
         if self._lane == FINAL:
             return size.requests + more.requests <= FINAL_REQUESTS
         return size.fits(more, self._planner.limits)
-
-
-def lane_of(request: Request) -> str:
-    """Which batches a request goes into."""
-    return request.prompt.model if request.prompt is not None else FINAL
 
 
 def size_of(line: bytes, prompt: Prompt, model: Model) -> Size:

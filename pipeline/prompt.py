@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadInput
+from pipeline.events import FINAL
 from pipeline.job import DEFAULT_MODEL, Job, Shot
 from pipeline.manifest import Row
 from pipeline.models import Model, Models
@@ -49,6 +50,11 @@ class Request:
     fingerprint: str  # sha256 hex over all that the model would see; '' where refused
     refusal: str | None = None  # why the plan refuses it, in a person's words
     problems: tuple[Problem, ...] = ()  # the same, to be grouped
+
+    @property
+    def lane(self) -> str:
+        """Which batches it goes into: those of its model, or those of which nothing is sent."""
+        return FINAL if self.prompt is None else self.prompt.model
 
 
 def requests(

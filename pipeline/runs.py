@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
-from typing import Any
-
-from pipeline.problems import did_you_mean
 
 from pipeline.clock import Clock
 from pipeline.errors import BadInput
+from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
 from pipeline.storage import Storage, open_storage
+from pipeline.survey import Survey, is_of
 
 _NAME = re.compile(r"(?P<job>.+)-(?P<day>\d{4}-\d\d-\d\d)(?:-(?P<count>\d+))?")
 

@@ -16,7 +16,6 @@ import logging
 from collections.abc import Iterator
 from datetime import timedelta
 
-
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought
 from pipeline.errors import Corrupt, NightshootError

@@ -4,12 +4,12 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from itertools import groupby, islice
 from pathlib import Path
 
 import msgspec
 
+from pipeline import __version__
 from pipeline.backends import wire
 from pipeline.clock import Clock
 from pipeline.errors import BadInput
@@ -126,7 +126,9 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
 
 def _plus(total: int | None, prompt: Prompt, table: Models) -> int | None:
     try:
-        return None if total is None else total + estimate(prompt, table.find(prompt.model), "standard").likely
+        return (
+            None if total is None else total + estimate(prompt, table.find(prompt.model), "standard").likely
+        )
     except BadInput:
         return None
 
@@ -171,7 +173,7 @@ def begin(
         limits=limits,
         attempts=job.attempts,
         cap=cap,
-        version=version("nightshoot"),
+        version=__version__,
     )
     return create_run(storage, clock, created)
 
@@ -216,4 +218,3 @@ def _planner(run: Run, job: Job, manifest: Manifest, table: Models, folder: Path
 
     pour: partial[Iterator[Request]] = partial(requests, job, models=table, base=folder, pins=Pins())
     return Planner(run, manifest=manifest, pour=pour, load=load)
-

@@ -72,7 +72,7 @@ def tally(run: Run) -> Tally:
         refused=created.lanes.get(FINAL, 0),
         sent=sum(sent),
         answered=sum(books.indexed for books in settled),
-        again=sum(state.batches[number].collected.retry for number in state.retries),  # type: ignore[union-attr]
+        again=sum(books.retry for books in settled if books.batch in state.retries),
         pictures=outcomes["ok"],
         outcomes=dict(sorted(outcomes.items())),
         batches=len(state.batches),

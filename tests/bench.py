@@ -17,7 +17,7 @@ from pipeline.index import read_index
 from pipeline.job import Job, job_for
 from pipeline.run import Run, open_run
 from pipeline.storage import Storage, open_storage
-from pipeline.survey import begin, planner, survey
+from pipeline.survey import PART_BYTES, begin, planner, survey
 
 COLOURS = ("red", "green", "blue", "olive", "black")
 
@@ -64,15 +64,21 @@ class Bench:
     def place(self, name: str = "run") -> Storage:
         return open_storage(str(self.folder / "runs" / name))
 
-    def begin(self, *, storage: Storage | None = None, cap: int | None = None) -> Driver:
+    def begin(
+        self, *, storage: Storage | None = None, cap: int | None = None, part_bytes: int = PART_BYTES
+    ) -> Driver:
         """A new run, and a driver for it."""
         found = survey(self.job, base=self.folder)
-        assert not found.problems, found.problems
-        backend = self.backend()
         run = begin(
-            found, name="run", storage=storage or self.place(), backend=backend, cap=cap, clock=self.clock
+            found,
+            name="run",
+            storage=storage or self.place(),
+            service=self.service.url,
+            cap=cap,
+            clock=self.clock,
+            part_bytes=part_bytes,
         )
-        return Driver(run, backend, planner=planner(found, run))
+        return Driver(run, self.backend(), planner=planner(found, run))
 
     def again(self, *, storage: Storage | None = None, key: str | None = None) -> Driver:
         """Another driver for the run that is there, as a new process would be."""

@@ -149,10 +149,7 @@ def test_a_result_in_many_parts_is_the_same_result(bench: Bench) -> None:
     """Byte ranges that begin and end anywhere in a line change nothing."""
     bench.make_job(rows=6, max_requests=6)
     whole = bench.run()
-    other = Bench(bench.service, bench.folder / "parts")
-    other.folder.mkdir()
-    other.make_job(rows=6, max_requests=6)
-    driver = other.begin(part_bytes=10_007)
+    driver = bench.begin(storage=bench.place("in-parts"), part_bytes=10_007)
     driver.to_the_end()
     ended = driver.run.state.batches[0].ended
     assert ended is not None

@@ -73,7 +73,9 @@ def test_a_line_is_what_the_service_documents() -> None:
 
 def test_what_is_not_said_is_not_sent() -> None:
     """An empty imageConfig or a null would be refused, and a model whose size cannot be set must not get one."""
-    request = json.loads(wire.encode("b00000-0000", Prompt(model="gemini-2.5-flash-image", text="a shoe")))["request"]
+    request = json.loads(wire.encode("b00000-0000", Prompt(model="gemini-2.5-flash-image", text="a shoe")))[
+        "request"
+    ]
     assert request["generationConfig"] == {"responseModalities": ["TEXT", "IMAGE"]}
     assert set(request) == {"contents", "generationConfig"}
 
@@ -160,7 +162,9 @@ def test_usage_is_told_apart_by_what_it_costs() -> None:
 
 
 def test_without_details_output_counts_as_the_dearer_kind() -> None:
-    usage = read(answer(image(), usageMetadata={"promptTokenCount": "9", "candidatesTokenCount": "1290"})).usage
+    usage = read(
+        answer(image(), usageMetadata={"promptTokenCount": "9", "candidatesTokenCount": "1290"})
+    ).usage
     assert usage is not None
     assert (usage.prompt, usage.image, usage.text) == (9, 1290, 0)
 
@@ -197,14 +201,35 @@ def test_an_odd_time_is_no_time(odd: object) -> None:
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            "response error candidates content parts inlineData data mimeType text thought finishReason code message "
-            "usageMetadata candidatesTokensDetails promptFeedback blockReason groundingMetadata status".split()
-        ),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "response",
+                    "error",
+                    "candidates",
+                    "content",
+                    "parts",
+                    "inlineData",
+                    "data",
+                    "mimeType",
+                    "text",
+                    "thought",
+                    "finishReason",
+                    "code",
+                    "message",
+                    "usageMetadata",
+                    "candidatesTokensDetails",
+                    "promptFeedback",
+                    "blockReason",
+                    "groundingMetadata",
+                    "status",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )
@@ -214,4 +239,13 @@ JUNK = st.recursive(
 def test_nothing_a_server_could_send_raises(body: dict[str, Any]) -> None:
     """An odd line is an outcome, however odd: it must not stop the batch."""
     outcome = wire.outcome(Line(0, b"", body))
-    assert outcome.kind in {"ok", "text_only", "no_image", "blocked", "truncated", "broken", "error", "invalid"}
+    assert outcome.kind in {
+        "ok",
+        "text_only",
+        "no_image",
+        "blocked",
+        "truncated",
+        "broken",
+        "error",
+        "invalid",
+    }

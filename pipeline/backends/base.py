@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
-from pipeline.money import Usage
-
 from pipeline.errors import NightshootError
 from pipeline.events import ResultFile
+from pipeline.money import Usage
 from pipeline.prompt import Prompt
 from pipeline.results import Line
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from pipeline.money import Usage
 
 from pipeline.backends.base import Drawing, Outcome
+from pipeline.money import Usage
 from pipeline.prompt import Prompt
 from pipeline.results import Line, payload
 

@@ -1,0 +1,146 @@
+"""A survey as people see it: what there is to shoot, what that takes and costs, and what is wrong."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.money import dollars
+from pipeline.survey import Survey
+
+SHOWN = 12
+"""Kinds of problems that are listed; the rest is counted."""
+
+FEW = 500
+"""Up to this many pictures nobody needs to hear of batches."""
+
+
+def plan_lines(found: Survey, *, cap: int | None = None, verbose: int = 0) -> list[str]:
+    """The one table before the one question."""
+    return [
+        f"  {title:<10}{number:>10}  {words}".rstrip() for title, number, words in _table(found, cap, verbose)
+    ]
+
+
+def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, str, str]]:
+    price = found.price
+    yield "pictures", f"{found.requests:,}", _pictures(found)
+    if found.bad_rows:
+        yield "left out", f"{found.bad_rows:,}", "rows with problems"
+    sent = found.input_bytes + found.reference_bytes
+    shown = f"{found.references:,} photos, each sent once" if found.references else ""
+    yield "send", size(sent), shown
+    batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
+    yield "receive", size(price.output_bytes), batches
+    yield "ready", "", "usually in 1 to 24 h, at worst in 48 h"
+    at_once = f"; the same at once: {dollars(found.at_once)}" if found.at_once else ""
+    yield "price", dollars(price.likely), f"from {dollars(price.low)} to {dollars(price.high)}{at_once}"
+    yield "", "", _parts(found)
+    if cap is not None:
+        yield "cap", dollars(cap), _cap(found, cap)
+
+
+def _pictures(found: Survey) -> str:
+    models = [lane for lane in found.lanes if lane != "final"]
+    shots = (
+        ", ".join(f"{count:,} {shot}" for shot, count in found.shots.items()) if len(found.shots) > 1 else ""
+    )
+    return "; ".join(filter(None, [f"of {found.good_rows:,} rows", shots, ", ".join(models)]))
+
+
+def _parts(found: Survey) -> str:
+    price = found.price
+    parts = [
+        ("pictures", price.pictures),
+        ("photos and words", price.reading),
+        ("thinking", price.thinking),
+        ("searches", price.searching),
+    ]
+    said = ", ".join(f"{name} {dollars(amount)}" for name, amount in parts if amount)
+    return f"{said}; prices of {found.table.as_of}"
+
+
+def _cap(found: Survey, cap: int) -> str:
+    """What a cap is enough for."""
+    if cap >= found.price.high:
+        return "enough in the worst case"
+    if not found.price.high:
+        return ""
+    # A batch is sent only if its worst case fits; what it did not cost is free again once it is back.
+    worst = int(found.requests * cap / found.price.high)
+    if cap >= found.price.likely:
+        return f"enough for all if likely, for about {worst:,} of {found.requests:,} in the worst case"
+    return f"not enough: for about {worst:,} to {int(found.requests * cap / max(1, found.price.likely)):,} pictures"
+
+
+def _batches(found: Survey) -> int:
+    limits = found.job.batches
+    by_requests = -(-found.requests // (limits.max_requests or found.requests or 1))
+    return max(by_requests, -(-found.price.output_bytes // limits.max_output_bytes), 1)
+
+
+def problem_lines(found: Survey) -> list[str]:
+    """Everything that is wrong, grouped, most rows first."""
+    rows = f"{found.bad_rows:,} of {found.chosen_rows:,} rows"
+    lines = [f"{rows} {'has a problem' if found.bad_rows == 1 else 'have problems'}"]
+    for kind in found.problems[:SHOWN]:
+        lines.append(f"  {found.job.manifest}: {kind}")
+        if kind.example.hint:
+            lines.append(f"    {kind.example.hint}")
+    if len(found.problems) > SHOWN:
+        lines.append(f"  and {len(found.problems) - SHOWN:,} more kinds of problems")
+    return lines
+
+
+def question(found: Survey) -> str:
+    """The one question."""
+    likely = dollars(found.price.likely)
+    if not found.bad_rows:
+        return f"Shoot {found.requests:,} pictures for about {likely}?"
+    bad = f"{found.bad_rows:,} {'row has a problem' if found.bad_rows == 1 else 'rows have problems'}"
+    return f"{bad}. Shoot the other {found.good_rows:,} for about {likely}?"
+
+
+def plan_document(found: Survey) -> dict[str, Any]:
+    """The same for programs."""
+    price = found.price
+    return {
+        "job": found.job.name,
+        "manifest": str(found.manifest.path),
+        "rows": found.chosen_rows,
+        "bad_rows": found.bad_rows,
+        "requests": found.requests,
+        "lanes": found.lanes,
+        "shots": found.shots,
+        "usd": {
+            "low": price.low / 1e9,
+            "likely": price.likely / 1e9,
+            "high": price.high / 1e9,
+            "at_once": None if found.at_once is None else found.at_once / 1e9,
+        },
+        "prices_as_of": found.table.as_of.isoformat(),
+        "send_bytes": found.input_bytes + found.reference_bytes,
+        "receive_bytes": price.output_bytes,
+        "references": found.references,
+        "problems": [
+            {
+                "rows": kind.count,
+                "message": kind.example.message,
+                "file": kind.example.where,
+                "row": kind.example.row,
+                "column": kind.example.column,
+                "value": kind.example.value,
+                "hint": kind.example.hint,
+            }
+            for kind in found.problems
+        ],
+        "warnings": list(found.warnings),
+    }
+
+
+def size(count: int) -> str:
+    """Bytes as people write them."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
