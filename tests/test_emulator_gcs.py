@@ -457,7 +457,7 @@ def test_a_cut_answer_ends_where_it_was_told_to(service: Service) -> None:
 
 
 def test_googles_client_finds_everything_where_it_expects_it(bucket: storage.Bucket) -> None:
-    """Small and large uploads, of known and unknown size, in small pieces; downloads, listing, metadata, delete."""
+    """Small uploads and large ones of unknown size, in pieces; downloads, listing, metadata, delete."""
     small, large = bucket.blob("a/small"), bucket.blob("a/large", chunk_size=GRANULE)
     small.upload_from_string(b"text", content_type="text/plain", if_generation_match=0)
     with large.open("wb", chunk_size=GRANULE) as file:

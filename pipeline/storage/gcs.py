@@ -315,8 +315,8 @@ def _crc32c(data: bytes) -> str:
 def _may_be_there(error: Exception) -> bool:
     """Whether a failed write calls for a look at the name, and for another try if nothing is there.
 
-    412 is also the answer to the client's own second try when the answer to the first was lost. 403 is what an
-    account hears that may not overwrite. Half an answer or a vanished session say nothing about the name.
+    412 also answers the client's own second try, whose first answer was lost. 403 is what an account
+    hears that may not overwrite. Half an answer or a vanished session say nothing about the name.
     """
     if isinstance(error, api.GoogleAPICallError):
         return error.code in _UNDECIDED
