@@ -1,4 +1,4 @@
-"""A service of its own for every test, Google's own SDK to talk to it, and a few words to say what is wanted."""
+"""A service of its own for every test, Google's own SDK to talk to it, and a few words for what is wanted."""
 
 import io
 import json
@@ -49,7 +49,9 @@ class Bench:
         Image.new("RGB", size, colour).save(file, "PNG")
         return self.upload(file.getvalue(), "image/png")
 
-    def submit(self, rows: list[dict[str, Any]], model: str = "gemini-2.5-flash-image", name: str = "job") -> Any:
+    def submit(
+        self, rows: list[dict[str, Any]], model: str = "gemini-2.5-flash-image", name: str = "job"
+    ) -> Any:
         data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
         file = self.upload(data)
         return self.sdk.batches.create(model=model, src=file.name, config={"display_name": name})

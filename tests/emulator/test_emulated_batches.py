@@ -262,7 +262,10 @@ def test_both_spellings_and_both_versions_are_understood(bench, row):
         ({"contents": []}, "'request.contents' is empty"),
         ({"contents": [{"parts": [{"text": ""}]}]}, "parts[0].text' is empty"),
         ({"contents": [{"parts": [{"inline_data": {"mime_type": "image/png", "data": "%"}}]}]}, "not base64"),
-        ({"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}]}, "no picture"),
+        (
+            {"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}]},
+            "no picture",
+        ),
         (
             {"contents": [{"parts": [{"fileData": {"mimeType": "image/png", "fileUri": "files/x"}}]}]},
             "Cannot fetch",

@@ -26,7 +26,9 @@ def name_of(bench, job):
 
 
 def final(line):
-    return [part for part in line["response"]["candidates"][0]["content"]["parts"] if "inlineData" in part][-1]
+    return [part for part in line["response"]["candidates"][0]["content"]["parts"] if "inlineData" in part][
+        -1
+    ]
 
 
 def bytes_of(line):
@@ -145,7 +147,9 @@ def test_the_ledger_prices_every_row_from_its_usage(bench, row):
 
 def test_thinking_shows_thoughts_and_drafts_before_the_final_picture(bench, row):
     asked = row("a", thinkingConfig={"includeThoughts": True, "thinkingLevel": "high"})
-    parts = bench.run([asked], model="gemini-3-pro-image")["a"]["response"]["candidates"][0]["content"]["parts"]
+    parts = bench.run([asked], model="gemini-3-pro-image")["a"]["response"]["candidates"][0]["content"][
+        "parts"
+    ]
     pictures = [part for part in parts if "inlineData" in part]
     assert [part.get("thought", False) for part in pictures] == [True, False]
     assert "thoughtSignature" not in pictures[0]
