@@ -1,8 +1,16 @@
 """Time, passed in: the machine's, or the clock of an emulator that lives a night in a second."""
 
+import json
+import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection, HTTPException
 from typing import Protocol
+from urllib.parse import urlsplit
+
+from pipeline.errors import BadInput, Unavailable
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Clock(Protocol):
@@ -25,3 +33,53 @@ class MachineClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+class EmulatorClock:
+    """The virtual time of an emulator, so that real processes live a night in a second.
+
+    Waiting moves that time on, for everybody who follows it.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or parts.hostname not in LOOPBACK:
+            raise BadInput(
+                f"NIGHTSHOOT_CLOCK={url} is not on this machine",
+                hint="only an emulator on 127.0.0.1 may tell the time; unset NIGHTSHOOT_CLOCK",
+            )
+        self._host, self._port = parts.hostname, parts.port or 80
+
+    def now(self) -> datetime:
+        return datetime.fromisoformat(self._ask("GET", None)["now"])
+
+    def sleep(self, seconds: float) -> None:
+        later = self.now() + timedelta(seconds=seconds)
+        self._ask("POST", {"at_least": later.isoformat()})
+
+    def _ask(self, method: str, body: dict[str, str] | None) -> dict[str, str]:
+        connection = HTTPConnection(self._host, self._port, timeout=10)
+        try:
+            connection.request(method, "/_clock", json.dumps(body) if body else None)
+            answer: dict[str, str] = json.loads(connection.getresponse().read())
+        except (OSError, HTTPException, ValueError) as error:
+            raise Unavailable(
+                f"the emulator's clock at {self._host}:{self._port} does not answer: {error}",
+                hint="start the emulator, or unset NIGHTSHOOT_CLOCK",
+            ) from error
+        finally:
+            connection.close()
+        return answer
+
+
+def clock_for(service: str) -> Clock:
+    """The clock for a run that talks to this service: the machine's, unless NIGHTSHOOT_CLOCK names its emulator."""
+    url = os.environ.get("NIGHTSHOOT_CLOCK")
+    if not url:
+        return MachineClock()
+    if urlsplit(url).netloc != urlsplit(service).netloc:
+        raise BadInput(
+            f"NIGHTSHOOT_CLOCK={url} is another service than {service}",
+            hint="an emulator's clock is good for that emulator only; unset NIGHTSHOOT_CLOCK",
+        )
+    return EmulatorClock(url)

@@ -1,9 +1,22 @@
 """A row poured into a shot: the one thing that models are asked, whatever backend carries it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from pipeline.references import Reference
+from pipeline.errors import BadInput
+from pipeline.job import DEFAULT_MODEL, Job, Shot
+from pipeline.manifest import Row
+from pipeline.models import Model, Models
+from pipeline.problems import Problem, did_you_mean, refusal
+from pipeline.references import Pins, Reference, find
+from pipeline.shot import Mould, unknown_columns
+from pipeline.templates import BadTemplate, context_of, names_of
+
+_MOST_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +48,186 @@ class Request:
     prompt: Prompt | None  # None: refused by the plan
     fingerprint: str  # sha256 hex over all that the model would see; '' where refused
     refusal: str | None = None  # why the plan refuses it, in a person's words
+    problems: tuple[Problem, ...] = ()  # the same, to be grouped
+
+
+def requests(
+    job: Job, rows: Iterable[Row], *, models: Models, base: Path, pins: Pins | None = None
+) -> Iterator[Request]:
+    """Every request of the rows that the job's `where` takes, in order: row, shot, variant.
+
+    Reads references, relative to base; holds one row. A row with something wrong has requests that say what.
+    """
+    gate = _Gate(job, models, base, pins or Pins())
+    columns: tuple[str, ...] = ()
+    moulds: list[Mould] = []
+    for row in rows:
+        if (these := tuple(row.fields)) != columns:  # once for a manifest
+            columns, moulds = these, [Mould(job, shot, these) for shot in job.shots]
+        context = context_of(row.fields)
+        try:
+            problems = [Problem(row.trouble)] if row.trouble else []
+            if not problems and not job.chooses(row):
+                continue
+        except BadTemplate as error:
+            problems = [Problem(f"where: {error}")]
+        for mould in moulds:
+            yield from _requests_of(gate, mould, row, context, problems)
+
+
+def pour(
+    job: Job, shot: Shot, row: Row, *, references: tuple[Reference, ...] = (), variant: int = 0
+) -> Prompt:
+    """One row in one shot, as the job and the row say it. Raises BadInput for a row that cannot be poured."""
+    mould = Mould(job, shot, tuple(row.fields))
+    problems: list[Problem] = []
+    prompt = _poured(mould, mould.values(row, problems), context_of(row.fields), references, problems)
+    if problems:
+        raise refusal([mould.placed(problem, row) for problem in problems])
+    return _varied(prompt, variant)
+
+
+def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
+    """sha256 over all that the model would see. This is a format: earlier runs are known by it.
+
+    A seed already tells variants apart; without one the variant's number does, except for the first, so that
+    asking for a second picture leaves the first as it was.
+    """
+    seen: dict[str, Any] = {
+        "model": prompt.model,
+        "text": prompt.text,
+        "references": [reference.sha256 for reference in prompt.references],
+        "system": prompt.system,
+        "aspect_ratio": prompt.aspect_ratio,
+        "image_size": prompt.image_size,
+        "modalities": prompt.modalities,
+        "thinking": prompt.thinking,
+        "search": prompt.search,
+        "seed": prompt.seed,
+        "temperature": prompt.temperature,
+    }
+    if variant and prompt.seed is None:
+        seen["variant"] = variant
+    # What is not said is left out, so that a setting invented later changes no fingerprint of before.
+    said = {name: value for name, value in seen.items() if value not in (None, (), [])}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def problems_of_templates(job: Job, columns: Iterable[str]) -> list[Problem]:
+    """Every column that the job names and the manifest does not have, before any row is read."""
+    names = tuple(columns)
+    expression = "{{ " + (job.where or "''") + " }}"
+    problems = list(unknown_columns(expression, names, place="", name="where"))
+    for column in job.data:
+        if column not in names and column not in names_of(names):
+            hint = did_you_mean(column, names)
+            problems.append(Problem(f"unknown column {column!r}", column="data", hint=hint))
+    for shot in job.shots:
+        problems += Mould(job, shot, names).unknown_columns()
+    told: dict[Problem, None] = {}  # what [defaults] says wrong is wrong in every shot
+    for problem in problems:
+        told.setdefault(replace(problem, where=f"{job.name} {problem.where}".strip()))
+    return list(told)
+
+
+def _requests_of(
+    gate: "_Gate", mould: Mould, row: Row, context: Mapping[str, Any], before: Sequence[Problem]
+) -> Iterator[Request]:
+    """All variants of one row in one shot."""
+    problems = list(before)
+    prompt: Prompt | None = None
+    variants = 1
+    if not problems:
+        values = mould.values(row, problems)
+        variants = values["variants"] or 1
+        references = gate.references(mould.sources(row, context, problems), problems)
+        prompt = gate.passed(_poured(mould, values, context, references, problems), problems)
+    told = tuple(mould.placed(problem, row) for problem in problems)
+    why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
+    for variant in range(variants):
+        asked = None if prompt is None or told else _varied(prompt, variant)
+        mark = fingerprint(asked, variant=variant) if asked else ""
+        yield Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, mark, why, told)
+
+
+def _poured(
+    mould: Mould,
+    values: Mapping[str, Any],
+    context: Mapping[str, Any],
+    references: tuple[Reference, ...],
+    problems: list[Problem],
+) -> Prompt:
+    text, system = mould.texts(context, problems)
+    return Prompt(
+        model=values["model"] or DEFAULT_MODEL,
+        text=text,
+        references=references,
+        system=system,
+        aspect_ratio=values["aspect_ratio"],
+        image_size=values["image_size"],
+        modalities=values["modalities"] or ("TEXT", "IMAGE"),
+        thinking=values["thinking"],
+        search=values["search"] or (),
+        seed=values["seed"],
+        temperature=values["temperature"],
+    )
+
+
+def _varied(prompt: Prompt, variant: int) -> Prompt:
+    return replace(prompt, seed=prompt.seed + variant) if variant and prompt.seed is not None else prompt
+
+
+class _Gate:
+    """What stands between a poured prompt and a request: the model's own limits, and the files on disk."""
+
+    def __init__(self, job: Job, models: Models, base: Path, pins: Pins) -> None:
+        self._models, self._base, self._pins, self._surface = models, base, pins, job.backend
+        self._elsewhere = base / job.references_dir if job.references_dir else None
+        self._found: dict[str, Model | Problem] = {}
+        self._judged: dict[tuple[object, ...], list[Problem]] = {}
+
+    def references(self, sources: Iterable[str], problems: list[Problem]) -> tuple[Reference, ...]:
+        pinned = []
+        for source in sources:
+            found = find(source, self._base, self._elsewhere)
+            reference = found if isinstance(found, Problem) else self._pins.pin(*found)
+            if isinstance(reference, Problem):
+                problems.append(replace(reference, column="references"))
+            else:
+                pinned.append(reference)
+        return tuple(pinned)
+
+    def passed(self, prompt: Prompt, problems: list[Problem]) -> Prompt | None:
+        """The prompt as this model wants it said, with its full name; None if there is no such model."""
+        model = self._model(prompt.model)
+        if isinstance(model, Problem):
+            problems.append(model)
+            return None
+        problems += self._limits(model, prompt)
+        unsaid = not model.size_settable and prompt.image_size in model.sizes
+        return replace(prompt, model=model.name, image_size=None if unsaid else prompt.image_size)
+
+    def _model(self, name: str) -> Model | Problem:
+        if name not in self._found:
+            try:
+                self._found[name] = self._models.find(name)
+            except BadInput as error:
+                return Problem("unknown model", column="model", value=name, hint=error.hint)
+        return self._found[name]
+
+    def _limits(self, model: Model, prompt: Prompt) -> list[Problem]:
+        # A million rows ask for a handful of different things: each is judged once.
+        kind = (
+            model.name,
+            prompt.aspect_ratio,
+            prompt.image_size,
+            prompt.modalities,
+            prompt.thinking,
+            prompt.search,
+            len(prompt.references),
+        )
+        if kind not in self._judged:
+            if len(self._judged) > _MOST_REMEMBERED:
+                self._judged.clear()
+            self._judged[kind] = model.problems(prompt, self._surface)
+        return self._judged[kind]

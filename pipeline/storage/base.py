@@ -24,35 +24,44 @@ class Storage(Protocol):
     """A folder of files that are written once. Safe to use from several threads, processes and machines.
 
     Whole: a reader sees all of a file or none of it.
-    Exclusive: of several put_if_absent on one name, one set of bytes wins; all others raise AlreadyThere.
+    Exclusive: of several writers of one name, one set of bytes wins; all others raise AlreadyThere.
     Listed: once a put returned, list shows the name; and what returned is durable.
 
-    Names are relative, '/'-separated, with no empty, '.' or '..' part. Names under '.tmp/' are never listed.
+    Names are relative and '/'-separated; what may be in them is said in names.py, and other names raise
+    ValueError. Names under '.tmp/' are never listed.
     There is no verb for deleting and none for changing: a file may be put again, but only to say the same.
+    Trouble with the place itself comes as Unavailable, Denied, BadInput or Corrupt from errors.py.
     """
 
     url: str
     """Where this is, as a person would type it: a path, or gs://bucket/prefix."""
 
     def read(self, name: str, *, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes from start up to, not including, end. Raises NotFound."""
+        """The bytes from start up to, not including, end; none behind the file's end. Raises NotFound."""
         ...
 
     def open(self, name: str, *, start: int = 0) -> BinaryIO:
-        """A stream from start to the end of the file; what was read is never more than a buffer. Raises NotFound."""
+        """A stream from start to the end of the file, in memory never more than a buffer. Raises NotFound.
+
+        It can seek, by offsets in the file, and it stays with the file it opened.
+        """
         ...
 
     def put(self, name: str, data: bytes | BinaryIO, *, content_type: str | None = None) -> None:
         """Write a file whose bytes follow from its name, so that doing it twice changes nothing.
 
-        Raises AlreadyThere where the storage notices that other bytes hold the name.
+        A stream is read once, from where it stands to its end, and not closed. Raises AlreadyThere where the
+        storage notices that other bytes hold the name; a bucket compares sizes and checksums, not bytes.
         """
         ...
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
-        """Write a file unless the name is taken. Finding these very bytes there is success; others: AlreadyThere."""
+        """Write a file unless the name is taken. These very bytes there: success. Others: AlreadyThere."""
         ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[str]:
-        """The names that start with prefix and sort behind after, in the byte order of their UTF-8."""
+        """The names that start with prefix and sort behind after, in the byte order of their UTF-8.
+
+        The prefix need not end at a '/'. Names put meanwhile may show or not; nothing there means no names.
+        """
         ...

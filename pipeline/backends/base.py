@@ -1,0 +1,145 @@
+"""What a maker of pictures must promise, and what it hands back."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+from pipeline.money import Usage
+
+from pipeline.errors import NightshootError
+from pipeline.events import ResultFile
+from pipeline.prompt import Prompt
+from pipeline.results import Line
+
+
+class NotBought(Exception):
+    """The provider said no to the create call: nothing was bought, and it may be asked again after a while."""
+
+    def __init__(self, why: str, *, wait: float, fatal: NightshootError | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.wait = wait  # seconds
+        self.fatal = fatal  # asking again would get the same answer: what to tell the user
+
+
+class MaybeBought(Exception):
+    """The create call got no answer that tells. Only the provider's listing can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A reference at the provider."""
+
+    uri: str
+    expires: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A remote job that carries the label in question."""
+
+    ticket: str
+    input: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the provider's listing shows, and how far it can be trusted."""
+
+    candidates: tuple[Candidate, ...]
+    seen: frozenset[str]  # every ticket listed
+    at: datetime | None  # the provider's time at the first page
+    complete: bool  # read to its last page
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the provider finished a batch."""
+
+    how: str  # succeeded, failed, cancelled, expired
+    at: datetime | None
+    files: tuple[ResultFile, ...] = ()
+    stats: dict[str, int] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture as it came: bytes, and what somebody said they are."""
+
+    data: bytes
+    declared_mime: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came back for one request, before its pictures are looked at."""
+
+    kind: str  # of the closed list in docs/format.md
+    reason: str | None = None  # the provider's word
+    message: str | None = None  # its sentence
+    text: str | None = None
+    drawings: tuple[Drawing, ...] = ()  # in order; the last one is the final picture
+    usage: Usage | None = None  # None: not said, or nothing was billed
+    billed: bool = True  # False: an error row
+    model_version: str | None = None
+    response_id: str | None = None
+    at: datetime | None = None
+
+
+class Backend(Protocol):
+    """Somebody who makes pictures. Only submit costs money."""
+
+    account: str
+    """Who pays: a fingerprint of the key, or a project. Never the key."""
+
+    service: str
+    """The base URL that is talked to."""
+
+    def encode(self, wire_id: str, prompt: Prompt) -> bytes:
+        """One line of requests/, without its line end. References are named by digest."""
+        ...
+
+    def attach(self, sha256: str, data: BinaryIO, *, mime: str, until: datetime) -> Attached:
+        """Show the provider a reference. Free to repeat."""
+        ...
+
+    def stage(self, label: str, lines: Iterable[bytes]) -> str:
+        """Upload the lines, references put in place, as a file of their own. Free. Returns its remote name."""
+        ...
+
+    def submit(self, label: str, model: str, staged: str) -> str:
+        """One create call, and its ticket. The only line that costs money; never repeated here.
+
+        Raises NotBought or MaybeBought.
+        """
+        ...
+
+    def unstage(self, staged: str) -> None:
+        """Remove an input file. After this, a create call that names it fails."""
+        ...
+
+    def find(self, label: str) -> Found:
+        """The remote jobs that carry this label."""
+        ...
+
+    def ending(self, ticket: str) -> Ending | None:
+        """How it ended. None: still at it, or nobody can say."""
+        ...
+
+    def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
+        """A stream of a result file's bytes, from start. Survives cut connections."""
+        ...
+
+    def line_id(self, line: Line) -> str | None:
+        """The wire id a line answers, or None if it says none."""
+        ...
+
+    def outcome(self, line: Line) -> Outcome:
+        """What a line says: the other half of encode. Never raises for anything a server could send."""
+        ...
+
+    def cancel(self, ticket: str) -> None:
+        """Ask the provider to stop. Free to repeat."""
+        ...

@@ -1,0 +1,217 @@
+"""Gemini's JSON lines, both halves: a prompt becomes a line, a line becomes an outcome. Pure."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from pipeline.money import Usage
+
+from pipeline.backends.base import Drawing, Outcome
+from pipeline.prompt import Prompt
+from pipeline.results import Line, payload
+
+PLACEHOLDER = re.compile(rb'"fileUri":"nightshoot:sha256/([0-9a-f]{64})","mimeType":"(image/[a-z]+)"')
+"""A reference in requests/. Inside a string of the user's the quotes would be escaped, so it matches only ours."""
+
+TRANSIENT = frozenset({1, 2, 4, 8, 10, 13, 14, 408, 429, 500, 502, 503, 504})
+"""Codes of a row's error that another attempt may cure: gRPC's on the Developer API, HTTP's on Vertex."""
+
+BLOCKED = frozenset(
+    [
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "SAFETY",
+        "PROHIBITED_CONTENT",
+        "BLOCKLIST",
+        "SPII",
+        "RECITATION",
+        "MODEL_ARMOR",
+        "ESCALATION",
+        "PUP_LIMITED_DISABLED",
+    ]
+)
+OURS = frozenset({"MISSING_THOUGHT_SIGNATURE", "LANGUAGE", "MALFORMED_FUNCTION_CALL"})
+"""Reasons that mean the request was wrong: sending it again unchanged ends the same."""
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def encode(wire_id: str, prompt: Prompt) -> bytes:
+    """A line of requests/. The same prompt is always the same bytes."""
+    parts: list[dict[str, Any]] = [
+        {"fileData": {"fileUri": f"nightshoot:sha256/{shown.sha256}", "mimeType": shown.mime}}
+        for shown in prompt.references
+    ]
+    parts.append({"text": prompt.text})
+    request: dict[str, Any] = {
+        "contents": [{"role": "user", "parts": parts}],
+        "generationConfig": _config(prompt),
+    }
+    if prompt.system:
+        request["systemInstruction"] = {"parts": [{"text": prompt.system}]}
+    if prompt.search:
+        request["tools"] = [
+            {"googleSearch": {"searchTypes": {f"{kind}Search": {} for kind in prompt.search}}}
+        ]
+    return _encode({"key": wire_id, "request": request})
+
+
+def _config(prompt: Prompt) -> dict[str, Any]:
+    image = {"aspectRatio": prompt.aspect_ratio, "imageSize": prompt.image_size}
+    config: dict[str, Any] = {
+        "responseModalities": list(prompt.modalities),
+        "imageConfig": {name: value for name, value in image.items() if value is not None},
+        "thinkingConfig": {"thinkingLevel": prompt.thinking.upper()} if prompt.thinking else None,
+        "seed": prompt.seed,
+        "temperature": prompt.temperature,
+    }
+    return {name: value for name, value in config.items() if value not in (None, {})}
+
+
+def put_in_place(line: bytes, uri: Callable[[str, str], str]) -> bytes:
+    """The line as it is uploaded: every reference by the remote URI of its digest and type."""
+
+    def put(match: re.Match[bytes]) -> bytes:
+        digest, mime = match[1].decode(), match[2].decode()
+        return b'"fileUri":' + _encode(uri(digest, mime)) + b',"mimeType":' + _encode(mime)
+
+    return PLACEHOLDER.sub(put, line)
+
+
+def outcome(line: Line) -> Outcome:
+    """What a line of the Developer API says. Anything it leaves out, or says oddly, is taken as not said."""
+    assert line.body is not None, "an unreadable line has no outcome"
+    response = line.body.get("response")
+    if not isinstance(response, dict):
+        return _error(_dict(line.body.get("error")))
+    candidate = _dict((_list(response.get("candidates")) or [None])[0])
+    parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
+    answer = [part for part in parts if part.get("thought") is not True]
+    drawings, broken = _drawings(answer)
+    kind, reason = _kind(response, candidate, drawings=bool(drawings), broken=broken)
+    return Outcome(
+        kind=kind,
+        reason=reason,
+        message=_message(response, candidate),
+        text="\n".join(filter(None, (_str(part.get("text")) for part in answer))) or None,
+        drawings=drawings,
+        usage=usage(response),
+        model_version=_str(response.get("modelVersion")),
+        response_id=_str(response.get("responseId")),
+        at=moment(response.get("createTime")),
+    )
+
+
+def _error(error: dict[str, Any]) -> Outcome:
+    code = _int(error.get("code"))
+    transient = code is None or code in TRANSIENT
+    return Outcome(
+        kind="error" if transient else "invalid",
+        reason=_str(error.get("status")) or (None if code is None else str(code)),
+        message=_str(error.get("message")) or "the line holds neither a response nor an error",
+        billed=False,
+    )
+
+
+def _drawings(answer: list[dict[str, Any]]) -> tuple[tuple[Drawing, ...], bool]:
+    """The pictures among the parts of an answer, and whether one of them could not be read."""
+    drawings, broken = [], False
+    for part in answer:
+        inline = _dict(part.get("inlineData", part.get("inline_data")))
+        data, mime = inline.get("data"), _str(inline.get("mimeType", inline.get("mime_type")))
+        if data is None or (mime is not None and not mime.startswith("image/")):
+            continue
+        try:
+            drawings.append(Drawing(payload(data), mime))
+        except (ValueError, AttributeError):
+            broken = True
+    return tuple(drawings), broken
+
+
+def _kind(
+    response: dict[str, Any], candidate: dict[str, Any], *, drawings: bool, broken: bool
+) -> tuple[str, str | None]:
+    reason = _str(candidate.get("finishReason"))
+    refused = _str(_dict(response.get("promptFeedback")).get("blockReason"))
+    if refused is not None and not drawings:
+        return "blocked", refused
+    if broken:
+        return "broken", reason
+    if drawings:
+        return "ok", reason
+    if reason in BLOCKED:
+        return "blocked", reason
+    if reason in OURS:
+        return "invalid", reason
+    if reason == "MAX_TOKENS":
+        return "truncated", reason
+    if reason == "STOP" and _dict(candidate.get("content")).get("parts"):
+        return "text_only", reason
+    return "no_image", reason
+
+
+def _message(response: dict[str, Any], candidate: dict[str, Any]) -> str | None:
+    return _str(candidate.get("finishMessage")) or _str(
+        _dict(response.get("promptFeedback")).get("blockReasonMessage")
+    )
+
+
+def usage(response: dict[str, Any]) -> Usage | None:
+    """Token counts by what they cost. Candidates hold pictures and words but no thoughts, so totals do not add up."""
+    counts = response.get("usageMetadata")
+    if not isinstance(counts, dict):
+        return None
+    details = [_dict(detail) for detail in _list(counts.get("candidatesTokensDetails"))]
+    image = sum(_int(d.get("tokenCount")) or 0 for d in details if d.get("modality") == "IMAGE")
+    candidates = _int(counts.get("candidatesTokenCount")) or 0
+    if not details:
+        image = candidates  # the dearer reading, where the provider does not say
+    grounding = _dict(_dict((_list(response.get("candidates")) or [None])[0]).get("groundingMetadata"))
+    return Usage(
+        prompt=(_int(counts.get("promptTokenCount")) or 0)
+        + (_int(counts.get("toolUsePromptTokenCount")) or 0),
+        image=image,
+        text=max(0, candidates - image),
+        thought=_int(counts.get("thoughtsTokenCount")) or 0,
+        searches=len(_list(grounding.get("webSearchQueries")))
+        + len(_list(grounding.get("imageSearchQueries"))),
+    )
+
+
+def moment(value: object) -> datetime | None:
+    """A time as Google writes it, with up to nine decimals; Python holds six."""
+    match = (
+        re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", value)
+        if isinstance(value, str)
+        else None
+    )
+    if match is None:
+        return None
+    try:
+        return datetime.fromisoformat(f"{match[1]}{(match[2] or '')[:7]}{match[3]}")
+    except ValueError:
+        return None
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _str(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _int(value: object) -> int | None:
+    """A count: JSON writes int64 as a string."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value) else None

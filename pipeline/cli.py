@@ -1,0 +1,630 @@
+"""The nightshoot command. The only module that exits; it prints through console."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pipeline.errors import BadInput, NightshootError, Refused, Unavailable
+
+if TYPE_CHECKING:
+    from pipeline.backends.base import Backend
+    from pipeline.console import Console
+    from pipeline.drive import Driver
+    from pipeline.job import Job
+    from pipeline.run import Run
+    from pipeline.survey import Survey
+
+STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
+
+GROUPS = {
+    "Shoot": ("init", "plan", "run", "demo"),
+    "Choose": (),
+    "Every night": ("tick",),
+    "Look inside": ("status", "index"),
+    "Pieces": ("submit", "poll", "collect", "emulator"),
+}
+"""The commands as a person meets them. What is not named here is listed last."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Grouped(click.Group):
+    """Help that fits one screen, by what people want to do."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        named = {name for names in GROUPS.values() for name in names}
+        rest = tuple(name for name in self.list_commands(context) if name not in named)
+        for title, names in (*GROUPS.items(), ("Other", rest)):
+            commands = [(name, self.get_command(context, name)) for name in names]
+            rows = [(name, command.get_short_help_str(70)) for name, command in commands if command]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"nightshoot {version('nightshoot')} (google-genai {version('google-genai')})")
+    context.exit()
+
+
+@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Say which.")
+def cli() -> None:
+    """Shoots a catalog overnight: a manifest of prompts and photos in, pictures and an index out.
+
+    \b
+      nightshoot demo                    a whole run, without a key
+      nightshoot init products.csv       writes jobs/products.toml
+      nightshoot run --max-usd 20        shoots it
+    """
+
+
+def main() -> None:
+    """The command, with every error a person can cause said in two lines, and never a traceback for it."""
+    try:
+        code = cli(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.Abort:
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except NightshootError as error:
+        from pipeline.console import Console
+
+        Console().error(error)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; Google goes on with what was sent. The same command goes on from here\n")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: not an error
+        code = 0
+    except Exception as error:  # noqa: BLE001 - a bug of ours: say where its traceback lies, then stop
+        code = _bug(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _bug(error: Exception) -> int:
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="nightshoot-", suffix=".log", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    sys.stderr.write(f"error: a bug in nightshoot: {type(error).__name__}: {error}\n")
+    sys.stderr.write(f"hint: its traceback is in {file.name}; nothing of the run is lost by it\n")
+    return BUG
+
+
+# --- options that several commands share -------------------------------------------------------------------------
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+_verbose = click.option("-v", "--verbose", count=True, help="Say more; -vv also what libraries log.")
+_runs = click.option(
+    "--runs", envvar="NIGHTSHOOT_RUNS", metavar="DIR", help="Where runs live: a folder, or gs://bucket/folder."
+)
+_common = _options(_json, _verbose, _runs)
+_job = _options(
+    click.argument("job", required=False),
+    click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows."),
+    click.option("--where", metavar="EXPR", help="Only rows for which it holds: \"colour == 'red'\"."),
+    click.option("--key", "keys", multiple=True, metavar="KEY", help="Only this row; may be repeated."),
+    click.option("--set", "changes", multiple=True, metavar="K=V", help="Above job and manifest: model, ..."),
+    click.option("--prompt", metavar="TEXT", help="With a manifest for a job: the prompt, '{{ caption }}'."),
+    click.option("--model", metavar="NAME", help="The model, whatever the job says."),
+    _common,
+)
+_spend = _options(
+    click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Never order more than this."),
+    click.option("-y", "--yes", is_flag=True, help="Ask nothing; needs a cap."),
+    click.option("--new", is_flag=True, help="A new run, whatever there is."),
+    click.option("--skip-bad", is_flag=True, help="Shoot the good rows; the others are in the index with a reason."),
+)
+_run_argument = click.argument("run", required=False)
+
+
+@contextmanager
+def _console(as_json: bool, verbose: int) -> Iterator["Console"]:
+    from pipeline.console import Console
+
+    if verbose > 1:
+        logging.basicConfig(stream=sys.stderr, level=logging.DEBUG)
+    yield Console(as_json=as_json, verbose=verbose)
+
+
+# --- Shoot -------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--from", "source", type=click.Path(path_type=Path), help="The manifest; the same as FILE.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Instead of jobs/NAME.toml.")
+@_common
+def init(
+    file: Path | None, source: Path | None, output: Path | None, as_json: bool, verbose: int, runs: str | None
+) -> None:
+    """Write a first job for a manifest.
+
+    \b
+      nightshoot init products.csv       writes jobs/products.toml
+    """
+    from pipeline.job import write_job
+    from pipeline.manifest import open_manifest
+
+    chosen = file or source
+    if chosen is None:
+        raise BadInput("no manifest given", hint="nightshoot init products.csv")
+    path = output or Path("jobs") / f"{chosen.name.split('.')[0]}.toml"
+    manifest = open_manifest(chosen)
+    text = write_job(path, manifest)
+    if path.exists():
+        raise BadInput(f"{path}: is there already", hint="edit it, or write another: -o FILE")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    with _console(as_json, verbose) as console:
+        console.note(*(f"warning: {warning}" for warning in manifest.warnings))
+        lines = [f"wrote {path}", f"Next: edit the prompt, then  nightshoot plan {path}"]
+        console.result(lines, {"job": str(path), "columns": list(manifest.columns), "key": manifest.key})
+
+
+@cli.command()
+@_job
+@click.option("--detailed-exitcode", is_flag=True, help="8 if there is something to send.")
+def plan(
+    job: str | None, detailed_exitcode: bool, as_json: bool, verbose: int, runs: str | None, **chosen: Any
+) -> None:
+    """Say what a job would make, send and cost. Nothing is sent.
+
+    \b
+      nightshoot plan jobs/shoes.toml
+      nightshoot plan prompts.csv --prompt '{{ caption }}' --limit 50
+    """
+    from pipeline.console import Console
+    from pipeline.estimate import plan_document, plan_lines
+
+    del runs
+    console = Console(as_json=as_json, verbose=verbose)
+    found = _survey(job, **chosen)
+    _warn(console, found)
+    console.result(plan_lines(found, verbose=verbose), plan_document(found))
+    if found.problems:
+        _refuse_bad_rows(found, job)
+    if detailed_exitcode and found.requests:
+        sys.exit(TO_SEND)
+
+
+@cli.command()
+@_job
+@_spend
+@click.option("--fail-under", type=click.FloatRange(0, 1), default=1.0, help="Exit 0 from this share of pictures on.")
+def run(job: str | None, fail_under: float, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
+    """Shoot a job: plan, ask, send, wait, bring the pictures home. Said again, it goes on.
+
+    \b
+      nightshoot run jobs/shoes.toml --max-usd 20
+      nightshoot run prompts.parquet --prompt '{{ caption }}' --limit 50
+    """
+    from pipeline.console import Console
+
+    console = Console(as_json=as_json, verbose=verbose)
+    driver = _begin_or_continue(console, job, runs, **chosen)
+    with console.progress(driver.run) as progress:
+        driver.listener = progress.update
+        driver.to_the_end()
+    _finish(console, driver.run, fail_under)
+
+
+@cli.command()
+@click.option("--in", "folder", type=click.Path(path_type=Path), default=Path("demo"), help="Where; demo/ otherwise.")
+@_json
+@_verbose
+def demo(folder: Path, as_json: bool, verbose: int) -> None:
+    """A whole run on the built-in emulator: no key, no network, nothing paid.
+
+    \b
+      nightshoot demo
+    """
+    from pipeline.console import Console
+    from pipeline.demonstration import demonstrate
+
+    demonstrate(Console(as_json=as_json, verbose=verbose), folder)
+
+
+# --- Every night, Look inside ------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_run_argument
+@click.option("--exit-code", is_flag=True, help="6 while the run goes on.")
+@_common
+def tick(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: str | None) -> None:
+    """Do what can be done now, and wait for nothing: for cron. Two at once are harmless.
+
+    \b
+      nightshoot tick shoes
+    """
+    from pipeline.console import Console
+
+    console = Console(as_json=as_json, verbose=verbose)
+    driver = _driver(console, run, runs)
+    driver.tick()
+    _report(console, driver.run)
+    sys.exit(STILL_RUNNING if exit_code and not driver.run.state.finished else 0)
+
+
+@cli.command()
+@_run_argument
+@click.option("--exit-code", is_flag=True, help="6 while the run goes on.")
+@_common
+def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: str | None) -> None:
+    """How far a run is, from its directory alone.
+
+    \b
+      nightshoot status                  the newest run
+      nightshoot status shoes            the newest run of a job
+    """
+    from pipeline.console import Console
+
+    console = Console(as_json=as_json, verbose=verbose)
+    opened = _open(run, runs)
+    console.note(_place(opened, _stage(opened)))
+    _report(console, opened)
+    if verbose:
+        from pipeline.console import batch_lines
+
+        console.note(*batch_lines(opened))
+    if exit_code and not opened.state.finished:
+        sys.exit(STILL_RUNNING)
+
+
+@cli.command()
+@_run_argument
+@click.option("--columns", metavar="A,B", help="These columns only.")
+@click.option("--where", metavar="EXPR", help="These rows only, as pandas' query: \"outcome != 'ok'\".")
+@click.option("--rows", default=20, show_default=True, help="How many to show; 0 shows all.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Into one .csv, .jsonl or .parquet file.")
+@_common
+def index(
+    run: str | None,
+    columns: str | None,
+    where: str | None,
+    rows: int,
+    output: Path | None,
+    as_json: bool,
+    verbose: int,
+    runs: str | None,
+) -> None:
+    """Every request and what came of it.
+
+    \b
+      nightshoot index --where "outcome != 'ok'" --columns key,shot,message
+      nightshoot index -o shoes.csv
+    """
+    from pipeline.console import Console
+    from pipeline.index import read_index, show, write
+
+    console = Console(as_json=as_json, verbose=verbose)
+    opened = _open(run, runs)
+    console.note(_place(opened, _stage(opened)))
+    table = read_index(opened, columns=columns.split(",") if columns else None, where=where)
+    if output is not None:
+        write(table, output)
+        console.result([f"wrote {len(table):,} rows to {output}"], {"rows": len(table), "file": str(output)})
+        return
+    console.result(*show(table, rows=rows))
+
+
+# --- Pieces ------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_job
+@_spend
+def submit(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
+    """Plan a job and send it, as far as limits and cap allow; wait for nothing.
+
+    \b
+      nightshoot submit jobs/shoes.toml --max-usd 20 --yes
+    """
+    from pipeline.console import Console
+
+    console = Console(as_json=as_json, verbose=verbose)
+    driver = _begin_or_continue(console, job, runs, **chosen)
+    while driver.draw() or driver.submit():
+        pass
+    _report(console, driver.run)
+
+
+@cli.command()
+@_run_argument
+@_common
+def poll(run: str | None, as_json: bool, verbose: int, runs: str | None) -> None:
+    """Ask Google after every batch of a run, once.
+
+    \b
+      nightshoot poll
+    """
+    from pipeline.console import Console
+
+    console = Console(as_json=as_json, verbose=verbose)
+    driver = _driver(console, run, runs)
+    driver.poll()
+    _report(console, driver.run)
+
+
+@cli.command()
+@_run_argument
+@_common
+def collect(run: str | None, as_json: bool, verbose: int, runs: str | None) -> None:
+    """Bring home what Google has finished: pictures and index. Exit 6 while more is to come.
+
+    \b
+      nightshoot collect
+    """
+    from pipeline.console import Console
+
+    console = Console(as_json=as_json, verbose=verbose)
+    driver = _driver(console, run, runs)
+    driver.poll()
+    driver.collect()
+    _report(console, driver.run)
+    sys.exit(0 if driver.run.state.finished else STILL_RUNNING)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def emulator(arguments: tuple[str, ...]) -> None:
+    """Google on this machine, for rehearsals: start it, export what it prints.
+
+    \b
+      nightshoot emulator --port 8085
+    """
+    from pipeline.emulator.__main__ import main as serve
+
+    serve(arguments)
+
+
+# --- what the commands share -------------------------------------------------------------------------------------
+
+
+def _the_job(
+    job: str | None, *, prompt: str | None, model: str | None, where: str | None, keys: tuple[str, ...], changes: tuple[str, ...]
+) -> "tuple[Job, Path]":
+    """The job a person means, and the folder its manifest is relative to."""
+    from pipeline.job import job_for, read_job
+
+    path = Path(job) if job is not None else _only_job()
+    if path.suffix == ".toml" or not (path.exists() or path.suffix):
+        path = path if path.exists() or path.suffix else Path("jobs") / f"{path}.toml"
+        read, base = read_job(path), path.parent
+    else:
+        read, base = job_for(path, prompt=prompt), Path()
+        prompt = None
+    said = {"prompt": prompt, "model": model, "where": where}
+    settings: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    if keys:
+        settings["keys"] = list(keys)
+    return read.with_settings(settings | _changes(changes)), base
+
+
+def _only_job() -> Path:
+    jobs = sorted(Path("jobs").glob("*.toml"))
+    if len(jobs) == 1:
+        return jobs[0]
+    if not jobs:
+        raise BadInput("no job given, and there is none in jobs/", hint="nightshoot init products.csv writes one")
+    raise BadInput(
+        f"no job given, and there are {len(jobs)} in jobs/",
+        hint=f"name one: nightshoot run {jobs[0]}",
+    )
+
+
+def _changes(changes: tuple[str, ...]) -> Mapping[str, str]:
+    for change in changes:
+        if "=" not in change:
+            raise BadInput(f"--set {change}: no value", hint="write --set name=value, as in --set image_size=2K")
+    return dict(change.split("=", 1) for change in changes)  # type: ignore[misc]
+
+
+def _survey(
+    job: str | None,
+    *,
+    limit: int | None,
+    where: str | None,
+    keys: tuple[str, ...],
+    changes: tuple[str, ...],
+    prompt: str | None,
+    model: str | None,
+) -> "Survey":
+    from pipeline.survey import survey
+
+    read, base = _the_job(job, prompt=prompt, model=model, where=where, keys=keys, changes=changes)
+    return survey(read, base=base, limit=limit)
+
+
+def _warn(console: "Console", found: "Survey") -> None:
+    console.note(*(f"warning: {warning}" for warning in found.warnings))
+
+
+def _refuse_bad_rows(found: "Survey", job: str | None) -> None:
+    """Bad rows never stop or vanish in silence."""
+    from pipeline.estimate import problem_lines
+
+    hint = None
+    if found.requests:
+        again = f"nightshoot run {job or found.job.name} --skip-bad"
+        hint = f"{found.good_rows:,} of {found.rows_chosen:,} rows are good; {again}"
+    raise BadInput("\n".join(problem_lines(found)), hint=hint)
+
+
+def _begin_or_continue(
+    console: "Console",
+    job: str | None,
+    runs: str | None,
+    *,
+    max_usd: float | None,
+    yes: bool,
+    new: bool,
+    skip_bad: bool,
+    **chosen: Any,
+) -> "Driver":
+    """The run that `run JOB` means, with whoever can drive it."""
+    from pipeline.backends import open_backend, service_in_environment
+    from pipeline.clock import clock_for
+    from pipeline.drive import Driver
+    from pipeline.money import nanos
+    from pipeline.runs import Choice, choose, latest, next_name, place
+    from pipeline.storage import open_storage
+    from pipeline.survey import begin, planner
+
+    service = service_in_environment()
+    clock = clock_for(service)
+    found = _survey(job, **chosen)
+    folder = runs or found.job.runs
+    there = None if new else latest(folder, found.job.name, clock)
+    choice = choose(there, survey=found, service=service)
+    backend = open_backend(found.job.backend, service=service, clock=clock)
+    cap = nanos(max_usd) if max_usd is not None else None
+    if choice is Choice.ASK and there is not None:
+        raise Refused(
+            f"{there.name}: {choice.value}",
+            hint="undo the change to go on with it, or start a new run beside it with --new",
+        )
+    if there is not None and choice in (Choice.CONTINUE, Choice.FINISHED):
+        console.note(_place(there, choice.value, backend))
+        _raise_cap(there, cap)
+        return Driver(there, backend, planner=planner(found, there))
+    name = next_name(open_storage(folder), found.job.name, clock.now().date())
+    console.note(_line(str(name), Choice.NEW.value, backend))
+    _ask(console, found, job, cap=cap, yes=yes, skip_bad=skip_bad)
+    started = begin(found, name=str(name), storage=open_storage(place(folder, name)), backend=backend, cap=cap, clock=clock)
+    return Driver(started, backend, planner=planner(found, started))
+
+
+def _ask(
+    console: "Console", found: "Survey", job: str | None, *, cap: int | None, yes: bool, skip_bad: bool
+) -> None:
+    """One table and one question, before anything is sent."""
+    from pipeline.estimate import plan_lines, problem_lines, question
+
+    _warn(console, found)
+    if found.problems and not skip_bad and (not console.can_ask() or yes or not found.requests):
+        _refuse_bad_rows(found, job)
+    if not found.requests:
+        raise BadInput("no row is left to shoot", hint="loosen --where, --key or --limit")
+    console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
+    if found.problems:
+        console.note(*problem_lines(found))
+    if yes:
+        if cap is None and found.job.max_usd is None:
+            raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
+        return
+    if not console.can_ask():
+        raise Refused("nobody is here to ask", hint="add --yes and a cap, --max-usd 20, to go on without asking")
+    if not console.ask(question(found)):
+        raise Refused("not sent", hint="nothing was written and nothing was paid")
+
+
+def _raise_cap(run: "Run", cap: int | None) -> None:
+    from pipeline.events import Capped
+    from pipeline.state import Illegal
+
+    if cap is None or cap == run.state.cap or run.state.finished:
+        return
+    try:
+        run.record(Capped(cap=cap))
+    except Illegal as error:
+        raise Refused(f"the cap cannot be lowered that far: {error}", hint="give a higher one") from error
+
+
+def _open(what: str | None, runs: str | None) -> "Run":
+    """The run a person names, read and not driven."""
+    from pipeline.clock import MachineClock
+    from pipeline.runs import find
+
+    return find(what, folder=runs or "runs", clock=MachineClock())
+
+
+def _driver(console: "Console", what: str | None, runs: str | None) -> "Driver":
+    """A driver for a run that is there already. It can plan on if it finds the job's manifest."""
+    from pipeline.backends import open_backend
+    from pipeline.clock import clock_for
+    from pipeline.drive import Driver
+    from pipeline.run import open_run
+
+    found = _open(what, runs)
+    clock = clock_for(found.created.service)
+    run = open_run(found.storage, clock)
+    backend = open_backend(run.created.backend, service=run.created.service, clock=clock)
+    console.note(_place(run, _stage(run), backend))
+    return Driver(run, backend, planner=_planner_of(run, what))
+
+
+def _planner_of(run: "Run", what: str | None) -> Any:
+    """Planning on needs the manifest. Where it is not at hand, whoever has it will plan."""
+    from pipeline.survey import planner_for
+
+    if run.state.all_drawn:
+        return None
+    base = Path(what).parent if what is not None and what.endswith(".toml") else Path("jobs")
+    return planner_for(run, base=base)
+
+
+def _stage(run: "Run") -> str:
+    return "finished" if run.state.finished else "under way"
+
+
+def _place(run: "Run", what: str, backend: "Backend | None" = None) -> str:
+    from pipeline.console import place_line
+
+    return place_line(run.name, what, run.created.service, backend.account if backend else None)
+
+
+def _line(name: str, what: str, backend: "Backend") -> str:
+    from pipeline.console import place_line
+
+    return place_line(name, what, backend.service, backend.account)
+
+
+def _report(console: "Console", run: "Run") -> None:
+    from pipeline.console import document_of, status_lines
+    from pipeline.tally import tally
+
+    now = tally(run)
+    console.result(status_lines(now), document_of(now))
+
+
+def _finish(console: "Console", run: "Run", fail_under: float) -> None:
+    """The morning's lines, and what the exit code says: is there something for a person to do?"""
+    from pipeline.console import document_of, summary_lines
+    from pipeline.tally import tally
+
+    now = tally(run)
+    console.result(summary_lines(now), document_of(now))
+    console.note("Next: nightshoot index" + (" --where \"outcome != 'ok'\"" if now.without else ""))
+    if now.pictures < fail_under * now.requests or (fail_under == 1.0 and now.without):
+        sys.exit(1)
+
+
+__all__ = ["Unavailable", "cli", "main"]

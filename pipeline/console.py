@@ -1,0 +1,229 @@
+"""What people see: tables, progress, questions, errors with hints; or JSON for programs. The one place that prints.
+
+Results go to stdout, everything else to stderr. People read job, run, row, shot, picture, batch, reason and dollars.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pipeline.errors import NightshootError
+from pipeline.money import dollars
+from pipeline.run import Run
+from pipeline.tally import Tally, tally
+
+SCHEMA = 1
+"""Of --json. A field may be added; what is there keeps its meaning."""
+
+REASONS = {
+    "text_only": "came back with words only",
+    "no_image": "came back without a picture",
+    "blocked": "blocked for safety",
+    "truncated": "cut short by the model's limit",
+    "wrong_size": "with the wrong size or shape",
+    "broken": "with broken bytes",
+    "error": "failed at Google",
+    "invalid": "refused by Google as malformed",
+    "missing": "never answered",
+    "expired": "expired in Google's queue",
+    "cancelled": "cancelled",
+    "no_parent": "without the picture they build on",
+    "refused_by_plan": "left out by the plan",
+    "not_sent": "not sent",
+    "reused": "there already",
+}
+
+
+class Console:
+    """One command's voice."""
+
+    def __init__(self, *, as_json: bool = False, verbose: int = 0) -> None:
+        self.as_json = as_json
+        self.verbose = verbose
+
+    def result(self, lines: Sequence[str], document: Mapping[str, Any]) -> None:
+        """What the command was asked for."""
+        if self.as_json:
+            print(json.dumps({"schema": SCHEMA, **document}, ensure_ascii=False))
+        else:
+            print("\n".join(lines))
+
+    def note(self, *lines: str) -> None:
+        """Something beside the result."""
+        for line in lines:
+            print(line, file=sys.stderr, flush=True)
+
+    def detail(self, *lines: str) -> None:
+        """Something for who asked with -v."""
+        if self.verbose:
+            self.note(*lines)
+
+    def error(self, error: NightshootError) -> None:
+        self.note(f"error: {error.message}")
+        if error.hint:
+            self.note(f"hint: {error.hint}")
+
+    def can_ask(self) -> bool:
+        return sys.stdin.isatty() and not self.as_json
+
+    def ask(self, question: str) -> bool:
+        """Whether the person says yes. No answer is a no."""
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    @contextmanager
+    def progress(self, run: Run) -> Iterator["Progress"]:
+        """One line that changes on a terminal; elsewhere a plain line for each change."""
+        if not sys.stderr.isatty():
+            yield Progress(self, run)
+            return
+        from rich.console import Console as Terminal
+        from rich.live import Live
+
+        with Live(console=Terminal(stderr=True), auto_refresh=False, transient=True) as live:
+            yield Progress(self, run, live)
+
+
+class Progress:
+    """How far a run is, said whenever that changes."""
+
+    def __init__(self, console: Console, run: Run, live: Any = None) -> None:
+        self._console = console
+        self._live = live
+        self._last = ""
+        self._seen = run.state.next
+        self.update(run)
+
+    def update(self, run: Run) -> None:
+        if self._console.verbose:
+            self._details(run)
+        line = progress_line(tally(run))
+        if line == self._last:
+            return
+        self._last = line
+        if self._live is not None:
+            self._live.update(f"  {line}", refresh=True)
+        else:
+            self._console.note(f"  {run.clock.now():%H:%M} {line}")
+
+    def _details(self, run: Run) -> None:
+        """The batches' own steps since last time."""
+        if run.state.next == self._seen:
+            return
+        self._seen = run.state.next
+        stages = [batch.stage.value for batch in run.state.batches]
+        counts = ", ".join(f"{stages.count(stage)} {stage}" for stage in dict.fromkeys(stages))
+        self._console.note(f"  {run.clock.now():%H:%M:%S} record {run.state.next - 1}; batches: {counts}")
+
+
+def progress_line(now: Tally) -> str:
+    """Pictures and dollars, nothing of how it is done."""
+    parts = [f"{now.sent:,} of {now.requests:,} sent", f"{now.pictures:,} pictures on disk"]
+    if now.again:
+        parts.append(f"{now.again:,} to try again")
+    parts.append(f"paid {dollars(now.spent)}" + (f", reserved {dollars(now.reserved)}" if now.reserved else ""))
+    return ", ".join(parts)
+
+
+def reasons(now: Tally) -> str:
+    """Why some have no picture, most frequent first."""
+    counts = sorted(((n, o) for o, n in now.outcomes.items() if o != "ok"), reverse=True)
+    return ", ".join(f"{count:,} {REASONS.get(outcome, outcome)}" for count, outcome in counts)
+
+
+def status_lines(now: Tally) -> list[str]:
+    """A run at a glance."""
+    lines = [f"  pictures  {now.pictures:,} of {now.requests:,} on disk{_under_way(now)}"]
+    if without := reasons(now):
+        lines.append(f"  others    {without}")
+    lines.append(f"  money     {money_line(now)}")
+    if now.surplus:
+        lines.append(f"  surplus   {now.surplus:,} answers that nobody asked for, kept in quarantine/")
+    if now.held:
+        lines.append(f"  held      {now.held:,} sendings of which nobody can tell whether Google has them")
+    lines.append(f"  folder    {now.url}")
+    return lines
+
+
+def _under_way(now: Tally) -> str:
+    waiting = max(0, now.sent - (now.answered - now.outcomes.get("refused_by_plan", 0)) - now.again)
+    parts = [
+        f"{waiting:,} at Google" if waiting else "",
+        f"{now.again:,} to try again" if now.again else "",
+        f"{now.requests - now.sent:,} to send" if now.requests > now.sent else "",
+    ]
+    said = ", ".join(part for part in parts if part)
+    return f" ({said})" if said else ""
+
+
+def money_line(now: Tally) -> str:
+    """Said, took, and what may still come."""
+    line = f"said {dollars(now.likely)}, took {dollars(now.spent)}"
+    if now.reserved:
+        line += f", at most {dollars(now.reserved)} more is ordered"
+    if now.unconfirmed:
+        line += f", {dollars(now.unconfirmed)} may have been spent and cannot be read"
+    if now.overrun:
+        line += f"; {dollars(now.overrun)} of it beyond what was ordered"
+    if now.cap is not None:
+        line += f"; cap {dollars(now.cap)}"
+    return line
+
+
+def summary_lines(now: Tally) -> list[str]:
+    """What there is to say when a run is through."""
+    lines = [f"  {now.pictures:,} of {now.requests:,} pictures on disk       {money_line(now)}"]
+    if without := reasons(now):
+        lines.append(f"  {without}")
+    lines += [f"  folder  {now.url}", f'          pandas.read_parquet("{now.url}/index")']
+    return lines
+
+
+def is_emulated(service: str) -> bool:
+    return "googleapis.com" not in service
+
+
+def place_line(name: str, what: str, service: str, account: str | None) -> str:
+    """Which run a command means: its first line."""
+    key = account.rpartition(":")[2] if account else ""
+    whom = "Google" if not is_emulated(service) else f"the EMULATOR at {service}"
+    return f"{name}, {what}, to {whom}" + (f" (Developer API, key ...{key})" if key else " (Developer API)")
+
+
+def document_of(now: Tally) -> dict[str, Any]:
+    """A run for programs."""
+    usd = {
+        name: getattr(now, name) / 1e9
+        for name in ("low", "likely", "high", "spent", "unconfirmed", "reserved", "overrun")
+    }
+    return {
+        "run": now.name,
+        "url": now.url,
+        "service": now.service,
+        "emulator": is_emulated(now.service),
+        "finished": now.finished,
+        "requests": now.requests,
+        "left_out": now.refused,
+        "sent": now.sent,
+        "answered": now.answered,
+        "again": now.again,
+        "pictures": now.pictures,
+        "outcomes": now.outcomes,
+        "batches": now.batches,
+        "surplus": now.surplus,
+        "held": now.held,
+        "usd": usd | {"cap": None if now.cap is None else now.cap / 1e9},
+        "tokens": now.tokens,
+    }
+
+
+def size(count: int) -> str:
+    """Bytes as people write them."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,226 @@
+"""One run to its end, or one tick of it. Any number of drivers may do so at once: they meet in the journal."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from pipeline.money import dollars
+
+from pipeline.backends.base import Backend
+from pipeline.collect import collect
+from pipeline.errors import BadInput, Denied, Refused
+from pipeline.plan import Planner, draw_retries, plan_again
+from pipeline.poll import poll
+from pipeline.run import Run
+from pipeline.state import Batch, OverBudget, Stage
+from pipeline.submit import resolve, submit
+
+FIRST, LATEST = timedelta(seconds=5), timedelta(minutes=5)
+"""How soon a batch is asked after, at first and at last. Google says that most are done in hours."""
+
+TICK = timedelta(minutes=8)
+"""How long a tick works: shorter than the ten minutes between two of them."""
+
+Listener = Callable[[Run], None]
+
+
+class Driver:
+    """Somebody who does whatever can be done for a run now."""
+
+    def __init__(
+        self,
+        run: Run,
+        backend: Backend,
+        *,
+        planner: Planner | None = None,
+        listener: Listener = lambda run: None,
+        workers: int | None = None,
+    ) -> None:
+        self.run = run
+        self._backend = backend
+        self._planner = planner
+        self._listener = listener
+        self._workers = workers or min(16, 4 * (os.cpu_count() or 1))
+        self._ask_at: dict[int, datetime] = {}
+        self._interval: dict[int, timedelta] = {}
+        self._over_budget: OverBudget | None = None
+        self._turn = random.random()  # drivers that work side by side begin at different batches
+
+    def to_the_end(self) -> None:
+        """Work and wait until every request is in the index. Raises Refused where only a person can go on."""
+        while not self.run.state.finished:
+            if not self.step():
+                self._complain_if_stuck()
+                self.run.clock.sleep(self._until_next())
+
+    def tick(self, *, limit: timedelta = TICK) -> None:
+        """Work until there is nothing to do now, or the time is up. Waits for nothing."""
+        until = self.run.clock.now() + limit
+        while self.step(until=until) and self.run.clock.now() < until and not self.run.state.finished:
+            pass
+        if not self.run.state.finished:
+            self._complain_if_stuck()
+
+    def step(self, *, until: datetime | None = None) -> bool:
+        """Everything that can be done now, once. False: nothing could."""
+        self.run.catch_up()
+        self._over_budget = None
+        moved = False
+        for work in (self._draw, self._submit, self._poll, self._collect, self._help):
+            if moved and work == self._help:
+                break  # others' unfinished plans are taken up only by who has nothing of its own to do
+            moved |= work()
+            self._listener(self.run)
+            if until is not None and self.run.clock.now() >= until:
+                break
+        return moved
+
+    def draw(self) -> bool:
+        """Plan one more batch, or take up a plan that nobody finished."""
+        self.run.catch_up()
+        return self._draw() or self._help()
+
+    def submit(self) -> bool:
+        """Send all that may be sent."""
+        self.run.catch_up()
+        return self._submit()
+
+    def poll(self) -> bool:
+        """Ask after every batch that is at the provider."""
+        self.run.catch_up()
+        self._ask_at.clear()
+        return self._poll()
+
+    def collect(self) -> bool:
+        """Bring home all that has ended."""
+        self.run.catch_up()
+        return self._collect()
+
+    def _draw(self) -> bool:
+        return self._planner is not None and self._planner.draw()
+
+    def _submit(self) -> bool:
+        state, moved = self.run.state, False
+        for batch in state.at(Stage.PLANNED):
+            if not batch.sends or self._in_flight() >= self.run.created.limits.in_flight:
+                continue
+            try:
+                moved |= submit(self.run, self._backend, batch.number)
+            except OverBudget as error:
+                self._over_budget = error
+        for batch in state.at(Stage.SUBMITTING):
+            # The local clock only says when to look; what is found is judged by the provider's.
+            if self._is_due(batch):
+                moved |= resolve(self.run, self._backend, batch.number)
+        return moved
+
+    def _in_flight(self) -> int:
+        counted = (Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD)
+        return sum(batch.stage in counted for batch in self.run.state.batches)
+
+    def _poll(self) -> bool:
+        moved = False
+        for batch in self.run.state.at(Stage.SUBMITTED):
+            if self._is_due(batch):
+                moved |= poll(self.run, self._backend, batch.number)
+        return moved
+
+    def _collect(self) -> bool:
+        ready = [
+            batch
+            for batch in self.run.state.batches
+            if batch.stage is Stage.ENDED or (batch.stage is Stage.PLANNED and not batch.sends)
+        ]
+        start = int(self._turn * len(ready))
+        moved = False
+        with self._pool() as pool:
+            for batch in ready[start:] + ready[:start]:
+                moved |= collect(self.run, self._backend, batch.number, pool=pool)
+                self._listener(self.run)
+        return moved
+
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="pictures")
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _help(self) -> bool:
+        """Plans that were begun and not finished, and then what came back for another attempt."""
+        state = self.run.state
+        for batch in state.at(Stage.DRAWN):
+            if plan_again(self.run, batch.number, planner=self._planner):
+                return True
+        if state.all_drawn and state.settled and state.retries:
+            return draw_retries(self.run)
+        return False
+
+    def _is_due(self, batch: Batch) -> bool:
+        """Whether to ask after it now; and if so, when next. Later each time, and not all at once."""
+        now = self.run.clock.now()
+        if now < self._ask_at.get(batch.number, now):
+            return False
+        interval = self._interval.get(batch.number, FIRST)
+        self._ask_at[batch.number] = now + interval * random.uniform(0.8, 1.2)
+        self._interval[batch.number] = min(interval * 1.5, LATEST)
+        return True
+
+    def _until_next(self) -> float:
+        """Seconds until something may have changed."""
+        now = self.run.clock.now()
+        waiting = {b.number for b in self.run.state.at(Stage.SUBMITTED) + self.run.state.at(Stage.SUBMITTING)}
+        times = [at for number, at in self._ask_at.items() if number in waiting]
+        times += [b.put_back.not_before for b in self.run.state.at(Stage.PLANNED) if b.put_back is not None]
+        soonest = min((at for at in times if at > now), default=now + FIRST)
+        return max(0.1, (soonest - now).total_seconds())
+
+    def _complain_if_stuck(self) -> None:
+        """Raise if waiting will not help, because only a person can."""
+        state = self.run.state
+        mine = [b for b in state.at(Stage.SUBMITTED) + state.at(Stage.SUBMITTING) if self._is_mine(b)]
+        if mine or (any(b.put_back is not None for b in state.at(Stage.PLANNED)) and not self._over_budget):
+            return
+        if self._over_budget is not None:
+            raise Refused(
+                self._over_budget_message(), hint="raise it with --max-usd, or leave the rest unsent"
+            )
+        self._complain_of_others()
+        if not state.all_drawn and self._planner is None:
+            raise BadInput(
+                f"{self.run.name}: not all rows are planned yet, and the manifest is needed for that",
+                hint=f"run it once more from its job: nightshoot run {self.run.created.job.get('name', 'JOB')}",
+            )
+
+    def _is_mine(self, batch: Batch) -> bool:
+        return batch.submitting is not None and batch.submitting.account == self._backend.account
+
+    def _complain_of_others(self) -> None:
+        state = self.run.state
+        held = state.at(Stage.HELD)
+        if held and not state.at(Stage.ENDED):
+            said = held[0].held.why if held[0].held else ""
+            raise Refused(
+                f"batch {held[0].number} is held: {said}",
+                hint="look at Google's batch jobs by hand; nothing is sent again until that is clear",
+            )
+        theirs = state.at(Stage.SUBMITTED) + state.at(Stage.SUBMITTING)
+        if theirs and theirs[0].submitting is not None:
+            raise Denied(
+                f"batch {theirs[0].number} was sent with another key: {theirs[0].submitting.account}",
+                hint="only the key that sent a batch can see it; export that one and run again",
+            )
+
+    def _over_budget_message(self) -> str:
+        state = self.run.state
+        left = sum(b.planned.requests for b in state.at(Stage.PLANNED) if b.planned and b.sends)
+        cost = sum(b.high for b in state.at(Stage.PLANNED) if b.sends)
+        cap = dollars(state.cap or 0)
+        return (
+            f"the cap of {cap} has no room for more: {dollars(state.committed)} is spent or reserved, "
+            f"and {left:,} requests are left for at most {dollars(cost)}"
+        )

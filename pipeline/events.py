@@ -1,0 +1,242 @@
+"""What can happen to a run, and its JSON. Plain values only: no rules here, those are in state.py."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+FORMAT = 1
+"""The newest format of a run directory that this version reads and writes."""
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """An event's fields are exactly these: one that this version does not know must stop it, not be dropped."""
+
+
+FINAL = "final"
+"""The lane of requests that are final before sending. Every other lane is a model: a batch asks one model only."""
+
+
+class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="rows"):
+    """A span of the manifest's rows. Of its requests the batch takes those of one lane."""
+
+    start: int
+    stop: int
+    lane: str
+
+
+class Retries(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="retries"):
+    """The retry files of settled batches of one model, emptied together."""
+
+    batches: tuple[int, ...]
+
+
+Source = Rows | Retries
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the run, and what it held when it was recorded."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class ResultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file at the provider."""
+
+    name: str
+    size: int | None = None  # None: the provider would not say
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A byte range of a result file. A line belongs to the part that holds its first byte."""
+
+    file: str
+    start: int
+    end: int | None = None  # None: to the end
+
+
+class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tokens of a whole batch, as the provider counted them."""
+
+    prompt: int = 0
+    image: int = 0
+    text: int = 0
+    thought: int = 0
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a batch is cut, and how results are read. Pinned, so that all drivers cut alike."""
+
+    requests: int
+    input_bytes: int
+    output_bytes: int  # predicted
+    tokens: int
+    in_flight: int  # batches at the provider at once
+    part_bytes: int
+
+
+class Created(_Event, frozen=True, kw_only=True, tag="created"):
+    """The run: everything that could differ between two drivers."""
+
+    format: int
+    run: str  # random id
+    name: str
+    job: dict[str, Any]
+    models: dict[str, Any]  # the rows of models.toml that this run uses
+    prices_as_of: str
+    manifest: str  # as the job writes it
+    manifest_sha256: str
+    columns: tuple[str, ...]
+    rows: int
+    lanes: dict[str, int]  # how many requests each model gets, and how many are final before sending
+    backend: str
+    service: str  # base URL
+    limits: Limits
+    attempts: int
+    cap: int | None  # billionths of a dollar
+    version: str  # of nightshoot
+
+
+class Drawn(_Event, frozen=True, kw_only=True, tag="drawn"):
+    """What goes into a batch, decided before any file of it exists."""
+
+    batch: int
+    source: Source
+
+
+class Planned(_Event, frozen=True, kw_only=True, tag="planned"):
+    """The batch's files are there."""
+
+    batch: int
+    model: str
+    requests: int
+    tokens: int  # what the provider will count against its queue
+    low: int
+    likely: int
+    high: int
+    digest: str  # sha256 of requests/, as stored
+    plan: File
+    lines: File | None = None  # None: nothing to send
+
+
+class Submitting(_Event, frozen=True, kw_only=True, tag="submitting"):
+    """The intent: one create call with this input file may happen until then."""
+
+    batch: int
+    account: str
+    label: str
+    input: str
+    until: datetime
+    replaces: int | None = None  # the number of the intent taken over
+    seen: datetime | None = None  # the provider's time when its complete listing showed nothing
+
+
+class PutBack(_Event, frozen=True, kw_only=True, tag="put_back"):
+    """The provider said no to the create call, so nothing was bought."""
+
+    batch: int
+    intent: int
+    why: str
+    not_before: datetime
+
+
+class Submitted(_Event, frozen=True, kw_only=True, tag="submitted"):
+    """The provider took it, and this is what to ask for."""
+
+    batch: int
+    intent: int
+    ticket: str
+    adopted: bool = False  # found in the provider's listing
+
+
+class Held(_Event, frozen=True, kw_only=True, tag="held"):
+    """Submitted or not, we cannot tell."""
+
+    batch: int
+    intent: int
+    why: str
+
+
+class Ended(_Event, frozen=True, kw_only=True, tag="ended"):
+    """The provider is done with it."""
+
+    batch: int
+    how: str  # succeeded, failed, cancelled, expired
+    at: datetime | None  # the provider's time
+    files: tuple[ResultFile, ...] = ()
+    parts: tuple[Part, ...] = ()
+    stats: dict[str, int] = {}
+    error: str | None = None
+
+
+class Collected(_Event, frozen=True, kw_only=True, tag="collected"):
+    """Settled. The books balance: planned = indexed + to retry."""
+
+    batch: int
+    indexed: int
+    retry: int
+    surplus: int  # lines that were billed and nobody asked for
+    outcomes: dict[str, int]  # of the indexed
+    again: dict[str, int]  # of those to retry
+    pictures: int
+    picture_bytes: int
+    tokens: Tokens
+    spent: int
+    unconfirmed: int
+    index: File | None = None
+    retries: File | None = None
+    quarantine: File | None = None
+
+
+class Capped(_Event, frozen=True, kw_only=True, tag="capped"):
+    """The run may spend this much from here on."""
+
+    cap: int | None
+
+
+Event = Created | Drawn | Planned | Submitting | PutBack | Submitted | Held | Ended | Collected | Capped
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An event with its number, when it was written, and by whom."""
+
+    number: int
+    at: datetime
+    writer: str
+    event: Event
+
+
+class Unknown(Exception):
+    """A record from a later version, or none of ours."""
+
+
+class _Envelope(msgspec.Struct):
+    """As much of a record as any version can read."""
+
+    event: dict[str, Any] = {}
+
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(Record).decode
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_KINDS = {kind.__struct_config__.tag for kind in Event.__args__}
+
+
+def to_json(record: Record) -> bytes:
+    """The same record is always the same bytes."""
+    return _encode(record)
+
+
+def from_json(data: bytes) -> Record:
+    """Raises Unknown for a newer format or kind, and for anything that is no record."""
+    try:
+        event = _decode_envelope(data).event
+        if event.get("kind") == "created" and event.get("format", 0) > FORMAT:
+            raise Unknown(f"is format {event['format']}; this version knows format {FORMAT}")
+        if event.get("kind") not in _KINDS:
+            raise Unknown(f"holds an event {event.get('kind')!r}, which this version does not know")
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+        raise Unknown(f"is no record this version can read: {error}") from error

@@ -1,0 +1,378 @@
+"""A job: what to shoot and how, as a TOML file says it, checked whole before anything else happens."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from pipeline.errors import BadInput
+from pipeline.manifest import Manifest, Row
+from pipeline.manifest.cells import ratio, size, split, text_of
+from pipeline.problems import Problem, did_you_mean, refusal
+from pipeline.templates import BadTemplate, context_of, expression, name_of, names_of, template
+
+DEFAULT_MODEL = "gemini-nano-banana-2.1"
+NONE = "-"  # a setting that is explicitly none, against a default
+
+# What columns and --set may call a setting, besides its own name.
+ALIASES = {
+    "ratio": "aspect_ratio",
+    "size": "image_size",
+    "n": "variants",
+    "num_images": "variants",
+    "repeat": "variants",
+}
+REFERENCE_COLUMNS = (
+    "reference_images",
+    "references",
+    "refs",
+    "images",
+    "image",
+    "image_url",
+    "image_urls",
+    "image_input",
+    "image_link",
+)
+PROMPT_COLUMNS = ("prompt", "text", "caption")
+_BACKENDS = ("developer",)
+_SHOT_NAME = re.compile(r"[\w-]{1,40}")
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How pictures are asked for. None is 'not said', so the layer below decides; '-' is 'none at all'."""
+
+    prompt: str | None = None  # a template
+    system: str | None = None  # a template
+    model: str | None = None
+    aspect_ratio: str | None = None
+    image_size: str | None = None
+    modalities: tuple[str, ...] | None = None
+    thinking: str | None = None
+    search: tuple[str, ...] | None = None
+    seed: int | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
+
+
+class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):
+    """A prompt template with settings of its own, poured over every row."""
+
+    name: str
+
+
+class Batches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a batch is full, whichever comes first. None: what the backend allows."""
+
+    max_requests: Count | None = None
+    max_bytes: Count | None = None  # of what is sent
+    max_output_bytes: Count = 1_000_000_000  # of what is expected back
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What to shoot and how, kept whole in the run's first record: nothing in it names this machine."""
+
+    name: str
+    manifest: str  # as written: relative to the folder of the job file
+    key: str | None = None  # the column that names rows
+    where: str | None = None  # an expression over a row: which rows are shot
+    data: tuple[str, ...] = ()  # columns that are the user's own, though they are called like a setting
+    references_dir: str | None = None  # where else references are looked for; relative as the manifest is
+    models: str | None = None  # a file laid over the table of models; relative as the manifest is
+    backend: str = "developer"
+    runs: str = "runs"  # a folder or a gs:// URL
+    max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
+    batches: Batches = Batches()
+    defaults: Settings = Settings()
+    shots: tuple[Shot, ...]
+    settings: Settings = Settings()  # --set: above all else, the rows' own cells included
+
+    def manifest_path(self, folder: Path) -> Path:
+        """The manifest of this job, if its file lies in this folder."""
+        return folder / self.manifest
+
+    def with_settings(self, changes: Mapping[str, Any]) -> "Job":
+        """This job, changed as --set does it. Values may be text. Raises one BadInput for all that is wrong.
+
+        'model' and its like hold for every picture and outrank the rows' cells; 'shots.hero.prompt' is for
+        one shot; 'max_usd' and 'batches.max_requests' are for the job.
+        """
+        document = _document_of(self)
+        for name, value in changes.items():
+            setting = ALIASES.get(name, name)
+            path = ["settings", setting] if setting in Settings.__struct_fields__ else name.split(".")
+            _put(document, path, value)
+        return _job_of(document, where="--set")
+
+    def chooses(self, row: Row) -> bool:
+        """Whether `where` takes this row. Raises BadTemplate where the row's values allow no answer."""
+        return self.where is None or bool(expression(self.where)(context_of(row.fields)))
+
+
+def read_job(path: Path) -> Job:
+    """A job file, whole or not at all: everything that is wrong with it is one BadInput."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such job", hint=_other_jobs(path)) from error
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: no TOML: {error}") from error
+    if "settings" in document:  # where --set goes
+        raise BadInput(f"{path}: unknown key 'settings'", hint="say it in [defaults] or in a shot")
+    return _job_of({"name": path.stem, **document}, where=str(path))
+
+
+def job_for(
+    manifest: str | Path,
+    *,
+    prompt: str | None = None,
+    shots: Mapping[str, Mapping[str, Any]] | None = None,
+    **said: Any,
+) -> Job:
+    """A job where only a manifest is given, relative to the working folder.
+
+    What else is said (model, variants, key) goes where it belongs: settings into the defaults, so a row's
+    own cells outrank them.
+    """
+    name = Path(manifest).name
+    document: dict[str, Any] = {"name": name.split(".")[0] or name, "manifest": str(manifest), "defaults": {}}
+    document["shots"] = {shot: dict(settings) for shot, settings in (shots or {}).items()}
+    for key, value in {"prompt": prompt, **said}.items():
+        if value is not None:
+            setting = ALIASES.get(key, key)
+            _put(document, ["defaults", setting] if setting in Settings.__struct_fields__ else [key], value)
+    return _job_of(document, where=str(manifest))
+
+
+def write_job(path: Path, manifest: Manifest) -> str:
+    """The text of a first job for this manifest, commented, for a file at this path. Writes nothing."""
+    sample = list(islice(manifest.rows(), 100))
+    names = {column: name for name, column in names_of(manifest.columns).items()}
+    pictured = _quoted_list(column for column in manifest.columns if _holds_pictures(column, sample))
+    own = _quoted_list(column for column in manifest.columns if _is_no_setting(column, sample))
+    source = Path(os.path.relpath(manifest.path.absolute(), path.absolute().parent)).as_posix()
+    key = '# key = "sku"  # the column that names each row; without it, rows are named after their content'
+    if manifest.key:
+        key = f"key = {_quoted(manifest.key)}  # the column that names each row"
+    lines = [
+        "#!/usr/bin/env -S nightshoot run",
+        f"# Shoots {manifest.path.name}. Look at it first, for nothing:  nightshoot plan {path.as_posix()}",
+        f"# Its columns: {', '.join(names[column] for column in manifest.columns)}",
+        "",
+        f"manifest = {_quoted(source)}  # relative to this file",
+        key,
+        "# where = \"title != ''\"  # shoot these rows only",
+        f"data = {own}  # your own columns, not settings of ours" if own else "",
+        "# max_usd = 20  # never order more than this",
+        "",
+        "[defaults]  # what every shot has, unless it or a row says otherwise",
+        f"model = {_quoted(DEFAULT_MODEL)}",
+        'aspect_ratio = "1:1"',
+        'image_size = "1K"',
+        f'references = {pictured or "[]"}  # columns that name pictures to show, as in ["photo"]',
+        "",
+        "[shots.hero]  # one picture of every row; add [shots.lifestyle] for a second",
+        f"prompt = {_quoted(_first_prompt(manifest.columns, pictured=bool(pictured)))}",
+        "",
+    ]
+    return "\n".join(line for line, before in zip(lines, ["x", *lines], strict=False) if line or before)
+
+
+def _first_prompt(columns: tuple[str, ...], *, pictured: bool) -> str:
+    names = names_of(columns)
+    for name in PROMPT_COLUMNS:
+        if name in names:
+            return f"{{{{ {name} }}}}"
+    titled = next((name for name in ("title", "name", "product_name", "product") if name in names), None)
+    subject = f"{{{{ {titled} }}}}" if titled else "the product"
+    return f"Studio photograph of {subject}{', as in the picture' if pictured else ''}, on a white background"
+
+
+def _quoted_list(texts: Iterable[str]) -> str:
+    """A TOML array, or '' for nothing."""
+    items = ", ".join(map(_quoted, texts))
+    return f"[{items}]" if items else ""
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+_PICTURE_NAME = re.compile(r"\.(jpe?g|png|webp|heic|heif)(\?\S*)?$", re.IGNORECASE)
+
+
+def _holds_pictures(column: str, sample: list[Row]) -> bool:
+    cells = [items[0] for row in sample if (items := split(row.fields[column]))]
+    return bool(cells) and all(_PICTURE_NAME.search(cell) for cell in cells)
+
+
+def _is_no_setting(column: str, sample: list[Row]) -> bool:
+    """A catalog's 'size' is 42 and its 'model' is a boot: called like settings, but the user's own."""
+    setting = ALIASES.get(name_of(column), name_of(column))
+    cells = [row.fields[column].strip() for row in sample if row.fields[column].strip()]
+    match setting:
+        case "image_size":
+            return not all(re.fullmatch(r"512|\dK", size(cell)) for cell in cells)
+        case "aspect_ratio":
+            return not all(re.fullmatch(r"\d+:\d+", ratio(cell)) for cell in cells)
+        case "model":
+            return not all(re.match(r"(models/)?(gemini|imagen|nano-banana)", cell) for cell in cells)
+        case "variants" | "seed":
+            return not all(cell.isdecimal() for cell in cells)
+    return False
+
+
+def _other_jobs(path: Path) -> str:
+    others = sorted(each.name for each in path.parent.glob("*.toml"))
+    return did_you_mean(path.name, others) if others else "nightshoot init writes one"
+
+
+# From a document (a TOML file's tables) to a Job
+
+
+def _document_of(job: Job) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(job)
+    document["shots"] = {
+        shot["name"]: {key: value for key, value in shot.items() if key != "name"}
+        for shot in document["shots"]
+    }
+    return document
+
+
+def _put(document: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        under = document.setdefault(name, {})
+        if not isinstance(under, dict):
+            raise BadInput(f"unknown setting {'.'.join(path)!r}", hint=f"{name} is no table")
+        document = under
+    document[path[-1]] = value
+
+
+def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
+    """The one door to a Job: all that is wrong is collected first, and said at once."""
+    problems: list[Problem] = []
+    values = _checked(Job, document, where=where, problems=problems)
+    values["defaults"] = Settings(
+        **_checked(Settings, document.get("defaults", {}), f"{where} [defaults]", problems)
+    )
+    values["settings"] = Settings(**_checked(Settings, document.get("settings", {}), where, problems))
+    values["batches"] = Batches(
+        **_checked(Batches, document.get("batches", {}), f"{where} [batches]", problems)
+    )
+    values["shots"] = _shots_of(document.get("shots", {}), where, problems)
+    if "manifest" not in document:
+        problems.append(Problem("no manifest", where, hint='add manifest = "products.csv"'))
+    if values.get("backend", "developer") not in _BACKENDS:
+        hint = did_you_mean(values["backend"], _BACKENDS)
+        problems.append(
+            Problem("unknown backend", where, column="backend", value=values["backend"], hint=hint)
+        )
+    problems += _template_problems(values, where)
+    if problems:
+        raise refusal(problems)
+    return Job(**values)
+
+
+def _shots_of(tables: Any, where: str, problems: list[Problem]) -> tuple[Shot, ...]:
+    if not isinstance(tables, dict):
+        problems.append(Problem("shots are tables, as in [shots.hero]", where))
+        return ()
+    shots = []
+    for name, table in (tables or {"main": {}}).items():
+        place = f"{where} [shots.{name}]"
+        if not _SHOT_NAME.fullmatch(name):
+            hint = "letters, digits, - and _, at most 40: it becomes part of file names"
+            problems.append(Problem("not a name for a shot", place, value=name, hint=hint))
+        shots.append(Shot(name=name, **_checked(Settings, table, place, problems)))
+    return tuple(shots)
+
+
+_TABLES = {"defaults", "settings", "batches", "shots"}  # checked one by one
+
+
+def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict[str, Any]:
+    """The values of one table, each of its field's type; what is unknown or wrong becomes a problem."""
+    if not isinstance(table, dict):
+        problems.append(Problem("this is a table", where, value=text_of(table)))
+        return {}
+    types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in _TABLES}
+    values = {}
+    for name, value in table.items():
+        if kind is Job and name in _TABLES:
+            continue
+        if name not in types:
+            hint = did_you_mean(name, [*types, *_TABLES - {"settings"}] if kind is Job else types)
+            problems.append(Problem(f"unknown key {name!r}", where, hint=hint))
+            continue
+        try:
+            # Not strict: what --set gives is text.
+            values[name] = msgspec.convert(_meant(name, value, types[name]), types[name], strict=False)
+        except msgspec.ValidationError as error:
+            problems.append(Problem(_plain(error), where, column=name, value=text_of(value)))
+    return values
+
+
+_SPELLED: dict[str, Callable[[str], str]] = {
+    "aspect_ratio": ratio,
+    "image_size": size,
+    "thinking": str.lower,
+    "search": str.lower,
+    "modalities": str.upper,
+}
+
+
+def _meant(name: str, value: Any, kind: Any) -> Any:
+    """A value as it is spelled inside: a ratio that TOML took for a time, a list that is one text."""
+    spelled = _SPELLED.get(name, str)
+    if "tuple" in str(kind):
+        items = split(value) if isinstance(value, str) else value
+        return (
+            [spelled(item) if isinstance(item, str) else item for item in items]
+            if isinstance(items, list)
+            else items
+        )
+    return spelled(text_of(value)) if name in _SPELLED else value
+
+
+def _are_texts(items: Any) -> bool:
+    return isinstance(items, list | tuple) and all(isinstance(item, str) for item in items)
+
+
+def _plain(error: msgspec.ValidationError) -> str:
+    text = str(error).replace("`", "").partition(" - at ")[0].replace(" | null", "")
+    return text[:1].lower() + text[1:]
+
+
+def _template_problems(values: Mapping[str, Any], where: str) -> Iterator[Problem]:
+    """Templates that nobody could read, whatever the columns."""
+    places: list[tuple[str, Settings]] = [
+        (f"{where} [defaults]", values["defaults"]),
+        (where, values["settings"]),
+    ]
+    places += [(f"{where} [shots.{shot.name}]", shot) for shot in values["shots"]]
+    for place, settings in places:
+        texts = {"prompt": settings.prompt, "system": settings.system}
+        texts |= {f"references {text}": text for text in settings.references or ()}
+        for name, text in texts.items():
+            yield from _unreadable(template, text, place, name)
+    yield from _unreadable(expression, values.get("where"), where, "where")
+
+
+def _unreadable(read: Callable[[str], object], text: str | None, place: str, name: str) -> Iterator[Problem]:
+    if text is None:
+        return
+    try:
+        read(text)
+    except BadTemplate as error:
+        yield Problem(str(error), place, column=name, value=text)

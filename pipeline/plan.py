@@ -1,0 +1,350 @@
+"""Rows become batches: a drawn record, plan/00017.parquet, requests/00017.jsonl, a planned record.
+
+Offline, free, and the same every time. What goes into a batch is decided in the journal before any file of it exists;
+the rest follows from that record, so drivers that do it at once write the same bytes.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby, takewhile
+from typing import Any
+
+import msgspec
+from pipeline.models import Model
+from pipeline.money import Estimate, estimate
+
+from pipeline import tables
+from pipeline.backends import wire
+from pipeline.errors import BadInput, Corrupt
+from pipeline.events import FINAL, Drawn, File, Limits, Planned, Retries, Rows
+from pipeline.manifest import Manifest, Row
+from pipeline.prompt import Prompt, Request
+from pipeline.references import Reference
+from pipeline.run import Run, plan_file, reference_file, requests_file, retry_file, wire_id
+from pipeline.state import Batch, Illegal, Stage, model_of
+
+FINAL_REQUESTS = 50_000
+"""How many requests without a result go into one batch: nothing is sent, so only memory counts."""
+
+Pour = Callable[[Iterable[Row]], Iterator[Request]]
+"""Rows in, requests out, in order, one row at a time."""
+
+
+@dataclass(slots=True)
+class Size:
+    """What a batch comes to so far."""
+
+    requests: int = 0
+    input_bytes: int = 0
+    price: Estimate = field(default_factory=Estimate)
+
+    def add(self, other: "Size") -> None:
+        self.requests += other.requests
+        self.input_bytes += other.input_bytes
+        self.price += other.price
+
+    def fits(self, other: "Size", limits: Limits) -> bool:
+        """Whether both fit into one batch."""
+        return (
+            self.requests + other.requests <= limits.requests
+            and self.input_bytes + other.input_bytes <= limits.input_bytes
+            and self.price.output_bytes + other.price.output_bytes <= limits.output_bytes
+            and tokens(self.price) + tokens(other.price) <= limits.tokens
+        )
+
+
+def tokens(price: Estimate) -> int:
+    """What Google is taken to count against its queue. It does not say whether answers count: so they do."""
+    return price.tokens_in + price.tokens_out
+
+
+class Planner:
+    """Whoever has the manifest, and can plan a run's batches from it."""
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        manifest: Manifest,
+        pour: Pour,
+        load: Callable[[Reference], bytes],
+    ) -> None:
+        if manifest.digest != run.created.manifest_sha256:
+            raise BadInput(
+                f"{manifest.path}: is not the manifest that {run.name} was made from",
+                hint="undo the change to go on with that run, or start a new one with --new",
+            )
+        self._run = run
+        self._manifest = manifest
+        self._pour = pour
+        self._load = load
+        self._stored: set[str] = set()
+        self._models = {name: msgspec.convert(row, Model) for name, row in run.created.models.items()}
+        self._streams = {lane: _Stream(self, lane) for lane in run.state.drawn}
+
+    def draw(self) -> bool:
+        """Plan the next batch of any lane. False: all rows are drawn."""
+        for lane, start in self._run.state.drawn.items():
+            if start < self._run.created.rows:
+                return self._draw(lane, start)
+        return False
+
+    def _draw(self, lane: str, start: int) -> bool:
+        stop, requests = self._streams[lane].cut(start)
+        number = len(self._run.state.batches)
+        try:
+            self._run.record(Drawn(batch=number, source=Rows(start, stop, lane)))
+        except Illegal:
+            return True  # another driver drew these rows: look again
+        self.write(number, lane, requests)
+        return True
+
+    def plan_again(self, number: int, source: Rows) -> None:
+        """Do once more what another driver began."""
+        rows = (row for row in self._manifest.rows() if source.start <= row.ordinal < source.stop)
+        self.write(number, source.lane, [r for r in self._pour(rows) if lane_of(r) == source.lane])
+
+    def write(self, number: int, lane: str, requests: list[Request]) -> None:
+        for request in requests:
+            for reference in request.prompt.references if request.prompt else ():
+                self._keep(reference)
+        rows = [_plan_row(place, request) for place, request in enumerate(requests)]
+        model = self._models.get(lane)
+        write_batch(self._run, number, rows, model=model)
+
+    def _keep(self, reference: Reference) -> None:
+        """Store what the model is shown, once: after planning nobody reads the user's files again."""
+        if reference.sha256 in self._stored:
+            return
+        data = self._load(reference)
+        if hashlib.sha256(data).hexdigest() != reference.sha256:
+            raise BadInput(
+                f"{reference.source}: changed while it was being planned", hint="run the same command again"
+            )
+        name = reference_file(reference.sha256, reference.mime)
+        self._run.storage.put(name, data, content_type=reference.mime)
+        self._stored.add(reference.sha256)
+
+    def rows_from(self, start: Callable[[], int]) -> Iterator[tuple[int, list[Request]]]:
+        """Rows and what they become; rows below start, asked anew for each, are stepped over unread."""
+        stop = self._run.created.rows
+        rows = takewhile(lambda row: row.ordinal < stop, self._manifest.rows())
+        wanted = (row for row in rows if row.ordinal >= start())
+        for ordinal, requests in groupby(self._pour(wanted), key=lambda request: request.row):
+            yield ordinal, list(requests)
+
+    def model(self, lane: str) -> Model | None:
+        return self._models.get(lane)
+
+    @property
+    def limits(self) -> Limits:
+        return self._run.created.limits
+
+    @property
+    def rows(self) -> int:
+        return self._run.created.rows
+
+
+class _Stream:
+    """One lane's requests, cut into batches. Reads the manifest once, however many batches that makes."""
+
+    def __init__(self, planner: Planner, lane: str) -> None:
+        self._planner = planner
+        self._lane = lane
+        self._start = 0
+        self._rows = planner.rows_from(lambda: self._start)
+        self._ahead: tuple[int, list[Request]] | None = None
+
+    def cut(self, start: int) -> tuple[int, list[Request]]:
+        """The requests of the next batch from this row on, and the row it stops before.
+
+        A batch ends right before a row that would not fit, so trailing rows of other lanes belong to it too.
+        """
+        self._start = start
+        taken: list[Request] = []
+        size = Size()
+        for row, requests in self._next_rows():
+            row_size = self._size(requests)
+            if taken and not self._fits(size, row_size):
+                self._ahead = (row, requests)
+                return row, taken
+            taken += requests
+            size.add(row_size)
+        return self._planner.rows, taken
+
+    def _next_rows(self) -> Iterator[tuple[int, list[Request]]]:
+        if self._ahead is not None and self._ahead[0] >= self._start:
+            ahead, self._ahead = self._ahead, None
+            yield ahead
+        for row, requests in self._rows:
+            ours = [request for request in requests if lane_of(request) == self._lane]
+            if ours:
+                yield row, ours
+
+    def _size(self, requests: list[Request]) -> Size:
+        size = Size()
+        model = self._planner.model(self._lane)
+        for request in requests:
+            if request.prompt is None or model is None:
+                size.add(Size(1))
+            else:
+                size.add(size_of(wire.encode("", request.prompt), request.prompt, model))
+        return size
+
+    def _fits(self, size: Size, more: Size) -> bool:
+        if self._lane == FINAL:
+            return size.requests + more.requests <= FINAL_REQUESTS
+        return size.fits(more, self._planner.limits)
+
+
+def lane_of(request: Request) -> str:
+    """Which batches a request goes into."""
+    return request.prompt.model if request.prompt is not None else FINAL
+
+
+def size_of(line: bytes, prompt: Prompt, model: Model) -> Size:
+    """What one request adds to a batch."""
+    return Size(1, len(line) + 1, estimate(prompt, model))
+
+
+def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
+    """Finish a batch that is drawn and was not planned. False: that needs the manifest, and there is none."""
+    batch = run.state.batches[number]
+    if batch.stage is not Stage.DRAWN:
+        return False
+    if isinstance(batch.source, Retries):
+        _write_retries(run, batch)
+        return True
+    if planner is None:
+        return False
+    planner.plan_again(number, batch.source)
+    return True
+
+
+def draw_retries(run: Run) -> bool:
+    """Put what is worth another attempt into a new batch, as many settled batches of one model as fit."""
+    open_batches = run.state.retries
+    if not open_batches:
+        return False
+    model = model_of(run.state.batches[open_batches[0]])
+    taken: list[int] = []
+    requests = 0
+    for number in open_batches:
+        collected = run.state.batches[number].collected
+        assert collected is not None
+        if model_of(run.state.batches[number]) != model:
+            continue
+        if taken and requests + collected.retry > run.created.limits.requests:
+            break
+        taken.append(number)
+        requests += collected.retry
+    number = len(run.state.batches)
+    try:
+        run.record(Drawn(batch=number, source=Retries(tuple(taken))))
+    except Illegal:
+        return True  # another driver drew them
+    _write_retries(run, run.state.batches[number])
+    return True
+
+
+def _write_retries(run: Run, batch: Batch) -> None:
+    assert isinstance(batch.source, Retries)
+    rows: list[dict[str, Any]] = []
+    for number in batch.source.batches:
+        for row in tables.rows_of(tables.from_parquet(run.storage.read(retry_file(number)))):
+            again = {name: value for name, value in row.items() if not name.startswith("last_")}
+            rows.append({**again, "place": len(rows), "attempt": row["attempt"] + 1})
+    name = model_of(run.state.batches[batch.source.batches[0]])
+    if name is None:
+        raise Corrupt(f"{run.storage.url}: batch {batch.source.batches[0]} was settled and never planned")
+    write_batch(run, batch.number, rows, model=msgspec.convert(run.created.models[name], Model))
+
+
+def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Model | None) -> None:
+    """The batch's files, then the record that names them. Without a model nothing is to be sent."""
+    size, lines = Size(), []
+    for row in rows:
+        prompt = prompt_of(row)
+        if model is None or prompt is None:
+            size.add(Size(1))
+            continue
+        line = wire.encode(wire_id(number, row["place"]), prompt)
+        one = size_of(line, prompt, model)
+        row["likely"], row["high"] = one.price.likely, one.price.high
+        lines.append(line + b"\n")
+        size.add(one)
+    stored = b"".join(lines)
+    digest = hashlib.sha256(stored).hexdigest()
+    kept = None
+    if model is not None:
+        run.storage.put(requests_file(number), stored, content_type="application/jsonl")
+        kept = File(requests_file(number), len(stored), digest)
+    event = Planned(
+        batch=number,
+        model=model.name if model else "",
+        requests=size.requests,
+        tokens=tokens(size.price),
+        low=size.price.low,
+        likely=size.price.likely,
+        high=size.price.high,
+        digest=digest,
+        plan=tables.keep(run.storage, plan_file(number), rows, tables.plan_schema(run.created.columns)),
+        lines=kept,
+    )
+    try:
+        run.record(event)
+    except Illegal:
+        return  # another driver finished the same plan first
+
+
+def _plan_row(place: int, request: Request) -> dict[str, Any]:
+    prompt = request.prompt
+    row: dict[str, Any] = {
+        "place": place,
+        "row": request.row,
+        "key": request.key,
+        "shot": request.shot,
+        "variant": request.variant,
+        "turn": 0,
+        "take": 1,
+        "attempt": 1,
+        "fingerprint": request.fingerprint or None,
+        "refusal": request.refusal,
+        "likely": 0,
+        "high": 0,
+        "spent": 0,
+    }
+    if prompt is not None:
+        row |= _asked(prompt)
+    return row | {tables.USER + name: value for name, value in request.fields.items()}
+
+
+_SETTINGS = (
+    "system",
+    "model",
+    "aspect_ratio",
+    "image_size",
+    "modalities",
+    "thinking",
+    "search",
+    "seed",
+    "temperature",
+)
+
+
+def _asked(prompt: Prompt) -> dict[str, Any]:
+    asked: dict[str, Any] = {name: getattr(prompt, name) for name in _SETTINGS}
+    names = ("source", "sha256", "mime", "size", "width", "height")
+    shown = [{name: getattr(reference, name) for name in names} for reference in prompt.references]
+    return asked | {"prompt": prompt.text, "references": shown}
+
+
+def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
+    """The prompt a row of plan/ or retry/ was made from, or None where the plan refused it."""
+    if row.get("refusal") is not None:
+        return None
+    settings = {name: row[name] for name in _SETTINGS}
+    settings |= {name: tuple(settings[name] or ()) for name in ("modalities", "search")}
+    shown = tuple(Reference(**reference) for reference in row["references"] or ())
+    return Prompt(text=row["prompt"], references=shown, **settings)

@@ -1,0 +1,125 @@
+"""A run directory, opened: its state, what happens to it, and the names of its files."""
+
+import secrets
+
+from pipeline.clock import Clock
+from pipeline.errors import BadInput, Corrupt
+from pipeline.events import Created, Event, Record
+from pipeline.journal import Journal, Taken
+from pipeline.pictures import extension_of
+from pipeline.state import Illegal, State, apply, check
+from pipeline.storage.base import Storage
+
+
+class Run:
+    """One driver's view of a run. Not to be shared between threads; open it once for each."""
+
+    def __init__(self, storage: Storage, clock: Clock) -> None:
+        self.storage = storage
+        self.clock = clock
+        self.state = State()
+        self.lost_races = 0
+        self._journal = Journal(storage, clock, writer=secrets.token_hex(8))
+
+    @property
+    def created(self) -> Created:
+        assert self.state.created is not None, "a run is opened or created before it is used"
+        return self.state.created
+
+    @property
+    def name(self) -> str:
+        return self.created.name
+
+    def catch_up(self) -> None:
+        """Learn what others recorded meanwhile."""
+        for record in self._journal.since(self.state.next):
+            try:
+                apply(self.state, record)
+            except Illegal as error:
+                raise Corrupt(
+                    f"{self.storage.url}: record {record.number} cannot have happened: {error}",
+                    hint="the journal was changed by hand, or by a broken program; stop and look",
+                ) from error
+
+    def record(self, event: Event) -> Record:
+        """Make it so, durably. Raises Illegal if it makes no sense, or no longer."""
+        tries = 0
+        while True:
+            check(self.state, event)
+            try:
+                record = self._journal.append(self.state.next, event)
+            except Taken:
+                self.lost_races += 1
+                self._journal.back_off(tries)
+                tries += 1
+                self.catch_up()
+            else:
+                apply(self.state, record)
+                return record
+
+
+def open_run(storage: Storage, clock: Clock) -> Run:
+    """The run in this directory, as far as its records tell."""
+    run = Run(storage, clock)
+    run.catch_up()
+    if run.state.created is None:
+        raise BadInput(
+            f"{storage.url}: no run here",
+            hint="name the run's own directory, the one that holds journal/",
+        )
+    return run
+
+
+def create_run(storage: Storage, clock: Clock, created: Created) -> Run:
+    """A new run in an empty directory. Raises Illegal if there is one already."""
+    run = Run(storage, clock)
+    run.catch_up()
+    run.record(created)
+    return run
+
+
+def wire_id(batch: int, place: int) -> str:
+    """The only thing results are joined by: short enough for a label, safe in a file name."""
+    return f"b{batch:05}-{place:04}"
+
+
+def place_of(wire: str, batch: int) -> int | None:
+    """The place a wire id means, or None if it is none of this batch's."""
+    head, _, tail = wire.partition("-")
+    if head != f"b{batch:05}" or not tail.isascii() or not tail.isdigit():
+        return None
+    place = int(tail)
+    return place if wire == wire_id(batch, place) else None
+
+
+def plan_file(batch: int) -> str:
+    return f"plan/{batch:05}.parquet"
+
+
+def requests_file(batch: int) -> str:
+    return f"requests/{batch:05}.jsonl"
+
+
+def staged_file(batch: int, part: int) -> str:
+    return f"staged/{batch:05}-{part:03}.parquet"
+
+
+def index_file(batch: int) -> str:
+    return f"index/{batch:05}.parquet"
+
+
+def retry_file(batch: int) -> str:
+    return f"retry/{batch:05}.parquet"
+
+
+def quarantine_file(batch: int) -> str:
+    return f"quarantine/{batch:05}.jsonl"
+
+
+def reference_file(sha256: str, mime: str) -> str:
+    return f"references/{sha256[:2]}/{sha256}.{extension_of(mime)}"
+
+
+def picture_file(batch: int, place: int, slug: str, sha256: str, extension: str) -> str:
+    """Place and key for people, eight hex digits so that several pictures of one request do not meet."""
+    return f"pictures/{batch:05}/{place:04}-{slug}-{sha256[:8]}.{extension}"

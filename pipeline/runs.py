@@ -1,0 +1,120 @@
+"""The runs of a folder: which there are, and which one a command means."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from typing import Any
+
+from pipeline.problems import did_you_mean
+
+from pipeline.clock import Clock
+from pipeline.errors import BadInput
+from pipeline.run import Run, open_run
+from pipeline.storage import Storage, open_storage
+
+_NAME = re.compile(r"(?P<job>.+)-(?P<day>\d{4}-\d\d-\d\d)(?:-(?P<count>\d+))?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Name:
+    """A run's name, in the order in which runs were made."""
+
+    day: str
+    count: int  # 1 for the first of a day
+    job: str
+
+    def __str__(self) -> str:
+        return f"{self.job}-{self.day}" + (f"-{self.count}" if self.count > 1 else "")
+
+
+def parse(name: str) -> Name | None:
+    """The parts of a run's name, or None if it is none."""
+    match = _NAME.fullmatch(name)
+    return Name(match["day"], int(match["count"] or 1), match["job"]) if match else None
+
+
+def names(folder: Storage, job: str | None = None) -> list[Name]:
+    """The runs in a folder, oldest first: of one job, or of all."""
+    found = (parse(name) for name in _folders(folder, "" if job is None else f"{job}-"))
+    return sorted(name for name in found if name is not None and job in (None, name.job))
+
+
+def _folders(folder: Storage, prefix: str) -> Iterator[str]:
+    """The sub-folders whose names start so. One listing each, however many files they hold."""
+    after = ""
+    while True:
+        name = next(iter(folder.list(prefix, after=after)), None)
+        if name is None:
+            return
+        head, slash, _ = name.partition("/")
+        if slash:
+            yield head
+        after = f"{head}/\U0010ffff" if slash else name
+
+
+def next_name(folder: Storage, job: str, day: date) -> Name:
+    """What a new run of today is called."""
+    today = [name.count for name in names(folder, job) if name.day == day.isoformat()]
+    return Name(day.isoformat(), max(today, default=0) + 1, job)
+
+
+def place(folder: str, name: Name | str) -> str:
+    """Where a run of this folder lives."""
+    return f"{folder.rstrip('/')}/{name}"
+
+
+class Choice(Enum):
+    """What `run JOB` means."""
+
+    NEW = "new run"
+    CONTINUE = "continued"
+    FINISHED = "finished"
+    ASK = "the job was edited, and its unfinished run has sent something already"
+
+
+def choose(run: Run | None, *, survey: Survey, service: str) -> Choice:
+    """One rule: the job's unfinished run goes on, whatever its date; an edited job is a new run.
+
+    An edited job whose unfinished run has paid for something is a question for a person. A run that talks to
+    another service, such as a rehearsal, is none of this job's.
+    """
+    if run is None or run.created.service != service:
+        return Choice.NEW
+    if is_of(run, survey):
+        return Choice.FINISHED if run.state.finished else Choice.CONTINUE
+    if run.state.finished or not has_sent(run):
+        return Choice.NEW
+    return Choice.ASK
+
+
+def has_sent(run: Run) -> bool:
+    """Whether money may have been spent on it."""
+    return any(batch.intent is not None or batch.put_back is not None for batch in run.state.batches)
+
+
+def latest(folder: str, job: str, clock: Clock) -> Run | None:
+    """The newest run of a job."""
+    found = names(open_storage(folder), job)
+    return open_run(open_storage(place(folder, found[-1])), clock) if found else None
+
+
+def find(what: str | None, *, folder: str, clock: Clock) -> Run:
+    """The run a person names: a directory or URL, a run's name, a job's name; nothing means the newest."""
+    if what is not None:
+        direct = open_storage(what)
+        if next(iter(direct.list("journal/")), None) is not None:
+            return open_run(direct, clock)
+    there = names(open_storage(folder))
+    if not there:
+        where = f"no runs in {folder}" if what is None else f"{what}: no run, and there are none in {folder}"
+        raise BadInput(where, hint="nightshoot run JOB makes one; --runs DIR looks elsewhere")
+    if what is None:
+        return open_run(open_storage(place(folder, there[-1])), clock)
+    job = what.removesuffix(".toml").rpartition("/")[2]
+    mine = [name for name in there if what in (str(name), name.job) or job == name.job]
+    if not mine:
+        known = {name.job for name in there} | {str(name) for name in there}
+        raise BadInput(f"no run {what!r} in {folder}", hint=did_you_mean(what, sorted(known)))
+    return open_run(open_storage(place(folder, mine[-1])), clock)

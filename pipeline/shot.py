@@ -1,0 +1,213 @@
+"""A shot as it is for the rows of one manifest: settings in layers, templates, the columns that count."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from pipeline.job import ALIASES, DEFAULT_MODEL, NONE, PROMPT_COLUMNS, REFERENCE_COLUMNS, Job, Settings, Shot
+from pipeline.manifest import Row
+from pipeline.manifest.cells import is_none, ratio, size, split
+from pipeline.problems import Problem, did_you_mean
+from pipeline.templates import BadTemplate, name_of, names_of, template, unknown_names
+
+_MOST_VARIANTS = 1000
+
+
+def unknown_columns(text: str, columns: tuple[str, ...], *, place: str, name: str) -> Iterator[Problem]:
+    """A problem for each name in a template that no column answers to, with the nearest that does."""
+    for unknown in unknown_names(text, columns):
+        hint = did_you_mean(unknown, names_of(columns))
+        yield Problem(f"unknown column {unknown!r}", place, column=name, hint=hint)
+
+
+class Mould:
+    """A shot as it is for the rows of one manifest: layers of settings, templates, the columns that matter.
+
+    From low to high: what is built in, [defaults], the shot, the row's own cells, --set.
+    """
+
+    def __init__(self, job: Job, shot: Shot, columns: tuple[str, ...]) -> None:
+        self.job, self.shot, self._columns = job, shot, columns
+        own = {column for column in columns if column in job.data or name_of(column) in job.data}
+        self._offered = [column for column in columns if column not in own]
+        self._below: dict[str, Any] = _BUILT_IN | _said(job.defaults) | _said(shot)
+        self._above = _said(job.settings)
+        self._cells = _setting_columns(self._offered)
+        self._fixed = None if self._cells else self._below | self._above
+        said = self._below | self._above
+        prompts = [f"{{{{ {name} }}}}" for name in PROMPT_COLUMNS if name in names_of(columns)]
+        self._prompt = said["prompt"] or (prompts[0] if prompts else None)
+        self._system = said["system"]
+        self._references = said["references"]
+
+    def values(self, row: Row, problems: list[Problem]) -> dict[str, Any]:
+        """All settings of this row; what a cell says wrong is a problem, and counts as not said."""
+        if self._fixed is not None:
+            return self._fixed
+        values = dict(self._below)
+        for column, setting in self._cells.items():
+            cell = row.fields[column].strip()
+            if not cell:
+                continue
+            try:
+                values[setting] = None if is_none(cell) else _READ[setting](cell)
+            except ValueError as error:
+                problems.append(Problem(f"{column} is {error}", column=setting, value=cell))
+        return values | self._above
+
+    def texts(self, context: Mapping[str, Any], problems: list[Problem]) -> tuple[str, str | None]:
+        """Prompt and system instruction, trimmed; an empty prompt is a problem."""
+        text = self._filled(self._prompt, context, "prompt", problems)
+        system = self._filled(self._system, context, "system", problems)
+        if text == "":
+            problems.append(Problem("the prompt is empty", column="prompt"))
+        return text or "", system or None
+
+    def sources(self, row: Row, context: Mapping[str, Any], problems: list[Problem]) -> list[str]:
+        """The files this row shows, as it writes them.
+
+        Where the job asks for some, a row without any is wrong: a product without a photo would be invented.
+        '-' in the cell says that this is meant.
+        """
+        if self._references is None:
+            cells = [row.fields[column] for column in self._reference_columns]
+            return [source for cell in cells for source in split(cell) if not is_none(source)]
+        files = [entry for entry in self._references if self._is_file(entry)]
+        asked = [entry for entry in self._references if entry not in files]
+        cells = [self._cell_of(entry, row, context, problems) for entry in asked]
+        if asked and not files and not any(cell.strip() for cell in cells) and not problems:
+            hint = "write - in the cell to shoot it without one"
+            problems.append(Problem("no reference picture", column=", ".join(asked), hint=hint))
+        return files + [source for cell in cells for source in split(cell) if not is_none(source)]
+
+    def unknown_columns(self) -> Iterator[Problem]:
+        """What the templates of this shot name and no column answers to."""
+        if self._prompt is None:
+            hint = "add a column prompt, or give a template: --prompt '{{ title }}'; " + did_you_mean(
+                "prompt", names_of(self._columns)
+            )
+            yield Problem("no prompt", self._place_of("prompt"), hint=hint)
+        for name, text in {"prompt": self._prompt, "system": self._system}.items():
+            yield from unknown_columns(text or "", self._columns, place=self._place_of(name), name=name)
+        for entry in self._references or ():
+            place = self._place_of("references")
+            if _is_template(entry):
+                yield from unknown_columns(entry, self._columns, place=place, name="references")
+            elif self._column_of(entry) is None and not self._is_file(entry):
+                hint = did_you_mean(entry, names_of(self._columns))
+                yield Problem(f"unknown column {entry!r}", place, column="references", hint=hint)
+
+    def placed(self, problem: Problem, row: Row) -> Problem:
+        """A problem with the row, and with the column its value came from."""
+        column = next(
+            (c for c, s in self._cells.items() if s == problem.column and row.fields[c].strip()), None
+        )
+        hint = problem.hint
+        if column is not None:
+            own = f'if {column!r} is a column of your own, add data = ["{column}"] to the job'
+            hint = f"{hint}; {own}" if hint else own
+        return replace(
+            problem, where=self.job.manifest, row=row.line, column=column or problem.column, hint=hint
+        )
+
+    @property
+    def _reference_columns(self) -> list[str]:
+        return _reference_columns(tuple(self._offered))
+
+    def _column_of(self, entry: str) -> str | None:
+        return entry if entry in self._columns else names_of(self._columns).get(entry)
+
+    def _is_file(self, entry: str) -> bool:
+        return (
+            not _is_template(entry) and self._column_of(entry) is None and bool(re.search(r"[./\\]", entry))
+        )
+
+    def _cell_of(self, entry: str, row: Row, context: Mapping[str, Any], problems: list[Problem]) -> str:
+        if column := self._column_of(entry):
+            return row.fields[column]
+        return self._filled(entry, context, "references", problems) or ""
+
+    def _filled(
+        self, text: str | None, context: Mapping[str, Any], column: str, problems: list[Problem]
+    ) -> str | None:
+        if text is None:
+            return None
+        try:
+            return str(template(text)(context)).strip()
+        except BadTemplate as error:
+            problems.append(Problem(f"{column}: {error}", column=column))
+            return None
+
+    def _place_of(self, setting: str) -> str:
+        """Where a person would look for this setting."""
+        if getattr(self.job.settings, setting) is not None:
+            return "--set"
+        return f"[shots.{self.shot.name}]" if getattr(self.shot, setting) is not None else "[defaults]"
+
+
+_BUILT_IN: dict[str, Any] = dict.fromkeys(Settings.__struct_fields__) | {
+    "model": DEFAULT_MODEL,
+    "modalities": ("TEXT", "IMAGE"),
+    "variants": 1,
+}
+
+
+def _said(settings: Settings) -> dict[str, Any]:
+    """What one layer says; '-' is said, and is none."""
+    none: dict[object, Any] = {NONE: None, (NONE,): ()}
+    values = {name: getattr(settings, name) for name in Settings.__struct_fields__}
+    return {name: none.get(value, value) for name, value in values.items() if value is not None}
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(cell: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,12}(\.0+)?", cell) or not least <= int(float(cell)) <= most:
+            raise ValueError(f"no whole number from {least} to {most:,}")
+        return int(float(cell))
+
+    return read
+
+
+def _temperature(cell: str) -> float:
+    if not re.fullmatch(r"\d{1,3}([.,]\d+)?", cell) or float(cell.replace(",", ".")) > 2:
+        raise ValueError("no number from 0 to 2")
+    return float(cell.replace(",", "."))
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "model": str,
+    "aspect_ratio": ratio,
+    "image_size": size,
+    "variants": _whole(1, _MOST_VARIANTS),
+    "seed": _whole(0, 2**31 - 1),
+    "temperature": _temperature,
+    "thinking": str.lower,
+    "search": lambda cell: tuple(item.lower() for item in split(cell)),
+}
+
+
+def _setting_columns(columns: Sequence[str]) -> dict[str, str]:
+    """The columns that are settings of ours; under its own name a setting comes before its aliases."""
+    by_setting: dict[str, str] = {}
+    for column in sorted(columns, key=lambda column: name_of(column) in ALIASES):
+        setting = ALIASES.get(name_of(column), name_of(column))
+        if setting in _READ:
+            by_setting.setdefault(setting, column)
+    return {column: setting for setting, column in by_setting.items()}
+
+
+@lru_cache(maxsize=64)
+def _reference_columns(columns: tuple[str, ...]) -> list[str]:
+    """Where nobody says otherwise: the columns called like references, the numbered ones in order."""
+    numbered = {}
+    for column in columns:
+        if match := re.fullmatch(r"reference_image_(\d{1,2})", name_of(column)):
+            numbered[int(match[1])] = column
+    plain = [column for column in columns if name_of(column) in REFERENCE_COLUMNS]
+    return plain + [numbered[number] for number in sorted(numbered)]
+
+
+def _is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text

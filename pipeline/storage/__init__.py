@@ -1,0 +1,25 @@
+"""Where runs live: a folder of this machine, or a prefix of a bucket. Read base first."""
+
+import re
+
+from pipeline.errors import BadInput
+from pipeline.storage.base import AlreadyThere, NotFound, Storage
+
+__all__ = ["AlreadyThere", "NotFound", "Storage", "open_storage"]
+
+
+def open_storage(url: str) -> Storage:
+    """The place a person names by a path or by gs://bucket/prefix. Nothing is made, read or asked for yet."""
+    if url.startswith("gs://"):
+        from pipeline.storage.gcs import GcsStorage  # half a second that local runs need not pay
+
+        return GcsStorage(url)
+    if scheme := re.match(r"([a-z][a-z0-9+.-]*)://", url):
+        raise BadInput(
+            f"{url}: {scheme[1]}:// is no place for runs", hint="give a folder, or gs://bucket/folder"
+        )
+    if not url:
+        raise BadInput("no folder given", hint="give a folder, or gs://bucket/folder")
+    from pipeline.storage.local import LocalStorage
+
+    return LocalStorage(url)

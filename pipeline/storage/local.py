@@ -1,0 +1,261 @@
+"""Runs in a folder of this machine: a file is on the disk, under no name, before it gets its name."""
+
+import contextlib
+import errno
+import io
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.errors import BadInput, Denied, NightshootError, Unavailable
+from pipeline.storage.base import AlreadyThere, NotFound
+from pipeline.storage.names import check, is_name
+
+_CHUNK = 1 << 20
+_DAY = 24 * 60 * 60.0
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class LocalStorage:
+    """A folder. Nothing is made before the first put, and a folder that is not there reads as an empty one.
+
+    Every file is written to '.tmp/', synced, and linked to its name: unlike rename, link fails if the name is
+    taken. So put and put_if_absent are the same here.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        link: Callable[[Path, Path], None] = os.link,
+        sync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        self.url = str(root)
+        self._root = Path(root).expanduser().absolute()
+        self._staging = self._root / ".tmp"
+        self._link = link
+        self._sync = sync
+        self._settled: set[Path] = set()  # folders that a power cut cannot take away any more
+        self._swept = False
+
+    def read(self, name: str, *, start: int = 0, end: int | None = None) -> bytes:
+        with self.open(name, start=start) as file, _explained(self._root / name):
+            return file.read(-1 if end is None else max(end - start, 0))
+
+    def open(self, name: str, *, start: int = 0) -> BinaryIO:
+        if start < 0:
+            raise ValueError(f"{name}: no file has a byte {start}")
+        path = self._root / check(name)
+        with _explained(path):
+            try:
+                file = path.open("rb")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise NotFound(name) from None
+            file.seek(start)
+            return file
+
+    def put(self, name: str, data: bytes | BinaryIO, *, content_type: str | None = None) -> None:
+        path = self._root / check(name)
+        if _is_taken(path):
+            self._compare(name, data)
+        else:
+            self._create(name, data)
+        # Also where somebody else wrote the name: they may be about to sync it, and die before they do.
+        with _explained(path):
+            self._settle(path.parent)
+            self._sync_folder(path.parent)
+
+    def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
+        self.put(name, data, content_type=content_type)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[str]:
+        folder, slash, _ = prefix.rpartition("/")
+        if not slash or is_name(folder):
+            yield from self._walk(folder + slash, prefix, after)
+
+    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[str]:
+        # One folder's entries are in memory at a time, and those of the folders above it.
+        for name in _entries(self._root, folder):
+            if name.endswith("/"):
+                if _may_hold(name, prefix, after):
+                    yield from self._walk(name, prefix, after)
+            elif name.startswith(prefix) and name > after:
+                yield name
+
+    def _create(self, name: str, data: bytes | BinaryIO) -> None:
+        path = self._root / name
+        with self._staged(data) as staged:
+            with _explained(path):
+                self._settle(path.parent)
+            try:
+                self._link(staged, path)
+            except FileExistsError:
+                with staged.open("rb") as ours:
+                    self._compare(name, ours)
+            except OSError as error:
+                raise self._explain_link(error, path) from error
+
+    def _compare(self, name: str, data: bytes | BinaryIO) -> None:
+        """Raises AlreadyThere unless the file of this name holds exactly this."""
+        path = self._root / name
+        with _explained(path):
+            theirs = path.open("rb")
+        with theirs:
+            for chunk in _chunks(data):
+                with _explained(path):
+                    same = theirs.read(len(chunk)) == chunk
+                if not same:
+                    raise AlreadyThere(name)
+            if theirs.read(1):
+                raise AlreadyThere(name)
+
+    @contextlib.contextmanager
+    def _staged(self, data: bytes | BinaryIO) -> Iterator[Path]:
+        """A file of these bytes on the disk, without a name in the run yet. Gone afterwards in any case."""
+        path = self._staging / f"{os.getpid()}-{uuid.uuid4().hex}"
+        with _explained(path):
+            self._settle(self._root)
+            self._staging.mkdir(exist_ok=True)
+            file = path.open("xb", buffering=0)  # a buffer would try to write again when an error closes it
+        try:
+            with file:
+                for chunk in _chunks(data):  # its errors are not the disk's
+                    with _explained(path):
+                        _write(file, chunk)
+                with _explained(path):
+                    self._sync(file.fileno())  # once: after a failure a second one claims success
+                    file.close()
+            self._sweep_once(path)
+            yield path
+        finally:
+            with contextlib.suppress(OSError):  # swept in a day
+                path.unlink()
+
+    def _sweep_once(self, fresh: Path) -> None:
+        """Remove what writers left that died more than a day ago, by the file system's own time."""
+        if self._swept:
+            return
+        self._swept = True
+        with contextlib.suppress(OSError), os.scandir(self._staging) as leftovers:
+            newest = fresh.stat().st_mtime
+            for leftover in leftovers:
+                with contextlib.suppress(OSError):  # another writer's broom, or another user's file
+                    if newest - leftover.stat().st_mtime > _DAY:
+                        Path(leftover).unlink()
+
+    def _settle(self, folder: Path) -> None:
+        """Make a folder with all above it, durably. Costs a look into a set after the first time.
+
+        A folder that is there already may have been made by a process that has not synced it yet, so whatever
+        this object has not synced itself is synced, from the run's own folder down.
+        """
+        fresh = []
+        for path in (folder, *folder.parents):
+            if path in self._settled or (path in self._root.parents and path.is_dir()):
+                break
+            fresh.append(path)
+        for path in reversed(fresh):
+            path.mkdir(exist_ok=True)
+            self._sync_folder(path.parent)
+            self._settled.add(path)
+
+    def _sync_folder(self, path: Path) -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except PermissionError:
+            return  # we may pass through but not look: it is not ours to keep
+        try:
+            self._sync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # file systems that cannot sync a folder, and need not
+                raise
+        finally:
+            os.close(descriptor)
+
+    def _explain_link(self, error: OSError, path: Path) -> NightshootError:
+        if error.errno in _NO_HARD_LINKS:
+            return BadInput(
+                f"{self._root}: this file system has no hard links, which keep two writers apart",
+                hint="put the run on a local disk, or into a bucket with gs://bucket/folder",
+            )
+        if error.errno == errno.EXDEV:
+            return BadInput(
+                f"{path.parent}: this folder is on another disk than {self._staging}",
+                hint="keep a run on one disk, without links and mounts inside it",
+            )
+        return _explain(error, path)
+
+
+def _is_taken(path: Path) -> bool:
+    with _explained(path):
+        return path.exists()
+
+
+def _may_hold(folder: str, prefix: str, after: str) -> bool:
+    """Whether names below the folder, which ends with '/', can start with prefix and sort behind after."""
+    below_prefix = folder.startswith(prefix) or prefix.startswith(folder)
+    return below_prefix and (folder > after or after.startswith(folder))
+
+
+def _entries(root: Path, folder: str) -> list[str]:
+    """What is in a folder, its folders with a '/' behind them: 'a-b' sorts before 'a/b', as in a bucket."""
+    path = root / folder
+    with _explained(path):
+        try:
+            with os.scandir(path) as entries:
+                return sorted(folder + named for entry in entries if (named := _named(entry)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def _named(entry: os.DirEntry[str]) -> str | None:
+    """What a folder's entry is listed as; None for what cannot be a file of a run."""
+    if not is_name(entry.name):
+        return None
+    if entry.is_dir():
+        return entry.name + "/"
+    return entry.name if entry.is_file() else None
+
+
+def _chunks(data: bytes | BinaryIO) -> Iterator[bytes]:
+    if isinstance(data, bytes):
+        yield data
+        return
+    while chunk := data.read(_CHUNK):
+        yield chunk
+
+
+def _write(file: io.FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: OSError, path: Path) -> NightshootError:
+    reason = (error.strerror or str(error)).lower()
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return Unavailable(
+                f"{path}: {reason}", hint="free some space and run again; what was written is complete"
+            )
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return Denied(f"{path}: {reason}", hint="let this user write there, or choose another folder")
+        case errno.EEXIST | errno.ENOTDIR | errno.EISDIR:
+            return BadInput(
+                f"{path}: a file is where a folder has to be, or the other way round",
+                hint="move it away, or choose another folder",
+            )
+        case errno.ENAMETOOLONG:
+            return BadInput(f"{path}: {reason}", hint="choose a folder with a shorter path")
+        case _:
+            return Unavailable(f"{path}: {reason}", hint="check the disk and run again")

@@ -1,0 +1,221 @@
+"""Planned batches become tickets, each paid for once.
+
+The one dangerous moment lies between "the provider took our money" and "we wrote the ticket down": creating a job
+is not idempotent, and there is no request id. So an intent is written first. It covers one create call with an input
+file of its own, and it has an end. Whoever finds an intent without a ticket asks the provider's listing, and may only
+send again when the listing is complete, shows the newest job that this account is known to have made, is ten minutes
+younger than the intent's end by the provider's own clock, and still shows nothing after the intent's input file was
+removed.
+
+What stays open: a create call that the provider accepted, but does not list for more than ten minutes, and that no
+longer needs its input file. Nothing was seen to behave so; a second job would then be paid, and shows as surplus.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+
+from pipeline.backends import wire
+from pipeline.backends.base import Backend, Found, MaybeBought, NotBought
+from pipeline.errors import Corrupt, NightshootError
+from pipeline.events import Event, Held, PutBack, Submitted, Submitting
+from pipeline.run import Run, reference_file, requests_file
+from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check
+from pipeline.storage.base import NotFound
+
+log = logging.getLogger(__name__)
+
+WINDOW = timedelta(seconds=60)
+"""How long an intent allows its create call."""
+
+MARGIN = timedelta(seconds=5)
+"""A create call is not begun this close to the end of its intent."""
+
+PATIENCE = timedelta(hours=1)
+"""How long a listing may be incomplete or behind before the batch is held for a person to look at."""
+
+REFERENCE_LIFE = timedelta(hours=36)
+"""A reference must live this long from the moment it is named, since the batch may wait in a queue."""
+
+
+def label_of(run: Run, batch: Batch) -> str:
+    """What our remote job is called: the same for every driver, and for no other batch in the world."""
+    assert batch.planned is not None
+    return f"nightshoot-{run.created.run}-{batch.number:05}-{batch.planned.digest[:12]}"
+
+
+def submit(run: Run, backend: Backend, number: int) -> bool:
+    """Send a planned batch. False: not now, or somebody else did. Raises OverBudget if the cap has no room."""
+    batch = run.state.batches[number]
+    if batch.stage is not Stage.PLANNED or not batch.sends:
+        return False
+    if batch.put_back is not None and run.clock.now() < batch.put_back.not_before:
+        return False
+    try:
+        check(run.state, _intent(run, backend, batch, staged=""))  # before bytes are moved for nothing
+    except OverBudget:
+        raise
+    except Illegal:
+        return False
+    return _send(run, backend, batch, replaces=None, found=None)
+
+
+def resolve(run: Run, backend: Backend, number: int) -> bool:
+    """Find out what became of an intent without a ticket; send again only if it is certain that nothing was bought."""
+    batch = run.state.batches[number]
+    intent = batch.submitting
+    if batch.stage is not Stage.SUBMITTING or intent is None or intent.account != backend.account:
+        return False
+    found = backend.find(intent.label)
+    if found.candidates:
+        return _adopt(run, batch, found)
+    if not _is_evidence(run, backend, found):
+        return _hold_if_old(run, batch, found)
+    assert found.at is not None
+    if found.at < intent.until + GRACE:
+        return False
+    backend.unstage(intent.input)
+    found = backend.find(
+        intent.label
+    )  # once more: what was under way when the file went is listed now, or never
+    if found.candidates:
+        return _adopt(run, batch, found)
+    if not _is_evidence(run, backend, found):
+        return False
+    return _send(run, backend, batch, replaces=batch.intent, found=found)
+
+
+def _send(run: Run, backend: Backend, batch: Batch, *, replaces: int | None, found: Found | None) -> bool:
+    assert batch.planned is not None
+    label = label_of(run, batch)
+    staged = backend.stage(label, _lines(run, backend, batch))
+    event = _intent(run, backend, batch, staged=staged, replaces=replaces, found=found)
+    try:
+        intent = run.record(event).number
+    except Illegal:
+        _forget(backend, staged)
+        return False
+    if run.clock.now() > event.until - MARGIN:
+        # Late, so nothing is sent: the record says that nothing was bought, which nobody else could know.
+        return _try(
+            run, PutBack(batch=batch.number, intent=intent, why="too slow", not_before=run.clock.now())
+        )
+    try:
+        ticket = backend.submit(label, batch.planned.model, staged)
+    except NotBought as refusal:
+        later = run.clock.now() + timedelta(seconds=refusal.wait)
+        _try(run, PutBack(batch=batch.number, intent=intent, why=refusal.why, not_before=later))
+        _forget(backend, staged)
+        if refusal.fatal is not None:
+            raise refusal.fatal from refusal
+        return True
+    except MaybeBought as doubt:
+        log.debug("batch %d: %s", batch.number, doubt)
+        return True  # resolve() will ask the listing
+    if not _try(run, Submitted(batch=batch.number, intent=intent, ticket=ticket)):
+        log.warning("batch %d was taken over while it was being sent; cancelling %s", batch.number, ticket)
+        backend.cancel(ticket)
+        return False
+    return True
+
+
+def _intent(
+    run: Run,
+    backend: Backend,
+    batch: Batch,
+    *,
+    staged: str,
+    replaces: int | None = None,
+    found: Found | None = None,
+) -> Submitting:
+    return Submitting(
+        batch=batch.number,
+        account=backend.account,
+        label=label_of(run, batch),
+        input=staged,
+        until=run.clock.now() + WINDOW,
+        replaces=replaces,
+        seen=found.at if found else None,
+    )
+
+
+def _lines(run: Run, backend: Backend, batch: Batch) -> Iterator[bytes]:
+    """The batch's requests as they are uploaded. Raises Corrupt if they are not what was planned."""
+    assert batch.planned is not None
+    until = run.clock.now() + REFERENCE_LIFE
+
+    def uri(sha256: str, mime: str) -> str:
+        with run.storage.open(reference_file(sha256, mime)) as data:
+            return backend.attach(sha256, data, mime=mime, until=until).uri
+
+    name = requests_file(batch.number)
+    digest = hashlib.sha256()
+    try:
+        with run.storage.open(name) as stored:
+            for line in stored:
+                digest.update(line)
+                yield wire.put_in_place(line.rstrip(b"\n"), uri)
+    except NotFound as error:
+        raise Corrupt(
+            f"{run.storage.url}: {error.name} is gone", hint="restore it; nothing was sent"
+        ) from error
+    if digest.hexdigest() != batch.planned.digest:
+        raise Corrupt(
+            f"{run.storage.url}: {name} is not what was planned", hint="restore it; nothing was sent"
+        )
+
+
+def _is_evidence(run: Run, backend: Backend, found: Found) -> bool:
+    """Whether a listing that shows nothing means that there is nothing."""
+    if not found.complete or found.at is None:
+        return False
+    known = [
+        batch.submitted
+        for batch in run.state.batches
+        if batch.submitted is not None and batch.submitting is not None
+        if batch.submitting.account == backend.account
+    ]
+    newest = max(known, key=lambda submitted: submitted.intent, default=None)
+    return newest is None or newest.ticket in found.seen
+
+
+def _adopt(run: Run, batch: Batch, found: Found) -> bool:
+    assert batch.intent is not None
+    if len(found.candidates) > 1:
+        names = ", ".join(candidate.ticket for candidate in found.candidates)
+        return _try(
+            run,
+            Held(batch=batch.number, intent=batch.intent, why=f"several remote jobs carry its name: {names}"),
+        )
+    ticket = found.candidates[0].ticket
+    return _try(run, Submitted(batch=batch.number, intent=batch.intent, ticket=ticket, adopted=True))
+
+
+def _hold_if_old(run: Run, batch: Batch, found: Found) -> bool:
+    assert batch.submitting is not None
+    assert batch.intent is not None
+    if found.at is None or found.at < batch.submitting.until + PATIENCE:
+        return False
+    return _try(
+        run, Held(batch=batch.number, intent=batch.intent, why="the provider's listing cannot be trusted")
+    )
+
+
+def _forget(backend: Backend, staged: str) -> None:
+    """Remove an input file nobody will use. It costs nothing and would go by itself, so trouble here is none."""
+    try:
+        backend.unstage(staged)
+    except NightshootError as error:
+        log.debug("could not remove %s: %s", staged, error)
+
+
+def _try(run: Run, event: Event) -> bool:
+    """Record it, unless another driver moved the batch on meanwhile."""
+    try:
+        run.record(event)
+    except Illegal as error:
+        log.debug("not recorded: %s", error)
+        return False
+    return True

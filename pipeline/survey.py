@@ -1,0 +1,219 @@
+"""A job looked over before anything is sent: every problem, every dollar, nothing written. And a run begun from it."""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from itertools import groupby, islice
+from pathlib import Path
+
+import msgspec
+
+from pipeline.backends import wire
+from pipeline.clock import Clock
+from pipeline.errors import BadInput
+from pipeline.events import FINAL, FORMAT, Created, Limits
+from pipeline.job import Job
+from pipeline.manifest import Manifest, duplicate_keys, open_manifest
+from pipeline.models import Models, load_models
+from pipeline.money import Estimate, estimate
+from pipeline.plan import Planner
+from pipeline.problems import Group, Problem, group, refusal
+from pipeline.prompt import Prompt, Request, problems_of_templates, requests
+from pipeline.references import Pins, Reference, find
+from pipeline.run import Run, create_run
+from pipeline.storage import Storage
+
+QUEUE_TOKENS = 1_000_000
+"""Tokens one batch may put into Google's queue: what its lowest tier allows the scarcest model at once."""
+
+BATCH_REQUESTS = 10_000
+BATCH_BYTES = 1_500_000_000  # of Google's 2 GB
+IN_FLIGHT = 100  # jobs at once, says Google
+
+PART_BYTES = 256_000_000
+"""Results are read in parts of this size: a restart repeats at most one."""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a job would make, send, take and cost."""
+
+    job: Job
+    base: Path  # the folder that the manifest is relative to
+    manifest: Manifest
+    table: Models
+    warnings: tuple[str, ...] = ()
+    rows: int = 0  # of the manifest, up to the last one that counts
+    chosen_rows: int = 0
+    bad_rows: int = 0
+    lanes: dict[str, int] = field(default_factory=dict)
+    shots: dict[str, int] = field(default_factory=dict)
+    problems: list[Group] = field(default_factory=list)
+    price: Estimate = field(default_factory=Estimate)
+    at_once: int | None = 0  # the likely price outside of batches; None where one is unknown
+    input_bytes: int = 0
+    references: int = 0
+    reference_bytes: int = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests that can be sent."""
+        return sum(count for lane, count in self.lanes.items() if lane != FINAL)
+
+    @property
+    def good_rows(self) -> int:
+        return self.chosen_rows - self.bad_rows
+
+    @property
+    def folder(self) -> Path:
+        """What references are relative to."""
+        return self.manifest.path.parent
+
+
+def survey(
+    job: Job, *, base: Path = Path(), limit: int | None = None, manifest: Manifest | None = None
+) -> Survey:
+    """Read the whole manifest once and say what follows. Raises BadInput where no row can be right."""
+    table = load_models(base / job.models if job.models else None)
+    manifest = manifest or open_manifest(job.manifest_path(base), key=job.key)
+    # What is wrong with the whole job, and a key that two rows share, stop it whatever rows are skipped.
+    if problems := problems_of_templates(job, manifest.columns) + list(islice(duplicate_keys(manifest), 20)):
+        raise refusal(problems)
+    found = Survey(job, base, manifest, table, warnings=manifest.warnings)
+    found.problems = group(_problems(found, limit))
+    names = [name for name in found.lanes if name != FINAL]
+    found.warnings += tuple(note for name in names if (note := table.note(name)))
+    if not found.chosen_rows:
+        raise BadInput(f"{manifest.path}: no row is chosen", hint="loosen --where, --key or --limit")
+    return found
+
+
+def _problems(found: Survey, limit: int | None) -> Iterator[Problem]:
+    """Everything that is wrong with the rows, while they are counted."""
+    seen: set[bytes] = set()
+    poured = requests(found.job, found.manifest.rows(), models=found.table, base=found.folder)
+    rows = groupby(poured, key=lambda request: request.row)
+    for ordinal, asked in islice(rows, limit):
+        found.rows = ordinal + 1
+        found.chosen_rows += 1
+        told: dict[Problem, None] = {}
+        for request in asked:
+            _count(found, request, seen)
+            told.update(dict.fromkeys(request.problems))
+        found.bad_rows += bool(told)
+        yield from told
+
+
+def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
+    lane = request.lane
+    found.lanes[lane] = found.lanes.get(lane, 0) + 1
+    if request.prompt is None:
+        return
+    found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
+    model = found.table.find(lane)
+    found.price += estimate(request.prompt, model)
+    found.input_bytes += len(wire.encode("", request.prompt)) + 20
+    found.at_once = _plus(found.at_once, request.prompt, found.table)
+    for reference in request.prompt.references:
+        digest = bytes.fromhex(reference.sha256)
+        if digest not in seen:
+            seen.add(digest)
+            found.references += 1
+            found.reference_bytes += reference.size
+
+
+def _plus(total: int | None, prompt: Prompt, table: Models) -> int | None:
+    try:
+        return None if total is None else total + estimate(prompt, table.find(prompt.model), "standard").likely
+    except BadInput:
+        return None
+
+
+# --- a run begun from it -----------------------------------------------------------------------------------------
+
+
+def begin(
+    found: Survey,
+    *,
+    name: str,
+    storage: Storage,
+    service: str,
+    clock: Clock,
+    cap: int | None,
+    part_bytes: int = PART_BYTES,
+) -> Run:
+    """A new run of a surveyed job. Nothing is sent yet."""
+    job = found.job
+    limits = Limits(
+        requests=job.batches.max_requests or BATCH_REQUESTS,
+        input_bytes=job.batches.max_bytes or BATCH_BYTES,
+        output_bytes=job.batches.max_output_bytes,
+        tokens=QUEUE_TOKENS,
+        in_flight=IN_FLIGHT,
+        part_bytes=part_bytes,
+    )
+    created = Created(
+        format=FORMAT,
+        run=secrets.token_hex(4),
+        name=name,
+        job=msgspec.to_builtins(job),
+        models={lane: msgspec.to_builtins(found.table.find(lane)) for lane in found.lanes if lane != FINAL},
+        prices_as_of=found.table.as_of.isoformat(),
+        manifest=job.manifest,
+        manifest_sha256=found.manifest.digest,
+        columns=found.manifest.columns,
+        rows=found.rows,
+        lanes=dict(sorted(found.lanes.items())),
+        backend=job.backend,
+        service=service,
+        limits=limits,
+        attempts=job.attempts,
+        cap=cap,
+        version=version("nightshoot"),
+    )
+    return create_run(storage, clock, created)
+
+
+def is_of(run: Run, found: Survey) -> bool:
+    """Whether a run was made from this job and this manifest, as they are now."""
+    created = run.created
+    return (
+        created.job == msgspec.to_builtins(found.job)
+        and created.manifest_sha256 == found.manifest.digest
+        and created.rows == found.rows
+        and created.lanes == found.lanes
+    )
+
+
+def planner(found: Survey, run: Run) -> Planner:
+    """Whoever can plan this run, since the manifest is here."""
+    return _planner(run, found.job, found.manifest, found.table, found.folder)
+
+
+def planner_for(run: Run, *, base: Path) -> Planner | None:
+    """The same, from what the run knows of its job. None: its manifest is not here, or not the same."""
+    job = msgspec.convert(run.created.job, Job)
+    try:
+        manifest = open_manifest(job.manifest_path(base), key=job.key)
+        table = load_models(base / job.models if job.models else None)
+    except BadInput:
+        return None
+    if manifest.digest != run.created.manifest_sha256:
+        return None
+    return _planner(run, job, manifest, table, manifest.path.parent)
+
+
+def _planner(run: Run, job: Job, manifest: Manifest, table: Models, folder: Path) -> Planner:
+    elsewhere = folder / job.references_dir if job.references_dir else None
+
+    def load(reference: Reference) -> bytes:
+        place = find(reference.source, folder, elsewhere)
+        if isinstance(place, Problem):
+            raise refusal([place])
+        return place[1].read_bytes()
+
+    pour: partial[Iterator[Request]] = partial(requests, job, models=table, base=folder, pins=Pins())
+    return Planner(run, manifest=manifest, pour=pour, load=load)
+

@@ -1,0 +1,193 @@
+"""The Parquet schemas, written down once, and how such files are written and read."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import Corrupt
+from pipeline.events import File
+from pipeline.storage.base import AlreadyThere, Storage
+
+USER = "row."
+"""What the user's columns are prefixed with, so that they never meet ours."""
+
+ROW_GROUP = 20_000
+"""Rows whose statistics let a scan skip them together."""
+
+_word = pa.dictionary(pa.int32(), pa.string())  # few values, often repeated
+_time = pa.timestamp("us", tz="UTC")
+
+_PICTURE = pa.struct(
+    [
+        ("path", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("mime", pa.string()),
+        ("declared_mime", pa.string()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("final", pa.bool_()),
+    ]
+)
+_SHOWN = pa.struct([("source", pa.string()), ("sha256", pa.string()), ("mime", pa.string())])
+_PINNED = pa.struct(
+    [*_SHOWN, pa.field("size", pa.int64()), pa.field("width", pa.int32()), pa.field("height", pa.int32())]
+)
+
+_WHICH = [
+    ("key", pa.string()),
+    ("shot", _word),
+    ("variant", pa.int16()),
+    ("turn", pa.int16()),
+    ("take", pa.int16()),
+]
+
+_ANSWER: list[tuple[str, pa.DataType]] = [
+    ("outcome", _word),
+    ("reason", _word),
+    ("message", pa.string()),
+    ("path", pa.string()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("mime", _word),
+    ("bytes", pa.int64()),
+    ("sha256", pa.string()),
+    ("pictures", pa.list_(_PICTURE)),
+    ("text", pa.string()),
+    ("checks", pa.list_(pa.string())),
+]
+
+_TOKENS = [
+    ("prompt_tokens", pa.int64()),
+    ("image_tokens", pa.int64()),
+    ("text_tokens", pa.int64()),
+    ("thought_tokens", pa.int64()),
+]
+
+_ANSWERED: list[tuple[str, pa.DataType]] = [("response_id", pa.string()), ("answered_at", _time)]
+
+_INDEX = [
+    *_WHICH,
+    *_ANSWER,
+    ("prompt", pa.string()),
+    ("model", _word),
+    ("model_version", _word),
+    ("aspect_ratio", _word),
+    ("image_size", _word),
+    ("references", pa.list_(_SHOWN)),
+    ("fingerprint", pa.string()),
+    ("batch", pa.int32()),
+    ("place", pa.int32()),
+    ("attempt", pa.int16()),
+    *_TOKENS,
+    ("usd", pa.float64()),
+    *_ANSWERED,
+]
+
+_PLAN = [
+    ("place", pa.int32()),
+    ("row", pa.int64()),
+    *_WHICH,
+    ("attempt", pa.int16()),
+    ("prompt", pa.string()),
+    ("system", pa.string()),
+    ("model", _word),
+    ("aspect_ratio", _word),
+    ("image_size", _word),
+    ("modalities", pa.list_(pa.string())),
+    ("thinking", _word),
+    ("search", pa.list_(pa.string())),
+    ("seed", pa.int64()),
+    ("temperature", pa.float64()),
+    ("references", pa.list_(_PINNED)),
+    ("fingerprint", pa.string()),
+    ("refusal", pa.string()),
+    ("likely", pa.int64()),  # billionths of a dollar
+    ("high", pa.int64()),
+    ("spent", pa.int64()),  # on earlier attempts
+]
+
+_STAGED: list[tuple[str, pa.DataType]] = [
+    ("wire_id", pa.string()),
+    ("file", _word),
+    ("offset", pa.int64()),  # of the line's first byte in its result file: decides between several answers
+    ("length", pa.int64()),
+    *_ANSWER,
+    ("model_version", _word),
+    *_TOKENS,
+    ("spent", pa.int64()),
+    ("searches", pa.int32()),
+    *_ANSWERED,
+    ("raw", pa.binary()),  # the line itself, where nobody claims it
+]
+
+
+def _users(columns: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+    return [(USER + column, pa.string()) for column in columns]
+
+
+def index_schema(columns: Sequence[str]) -> pa.Schema:
+    """Requests whose outcome is final. Flat columns for the final picture, so that nobody unnests for it."""
+    return pa.schema(_INDEX + _users(columns))
+
+
+def plan_schema(columns: Sequence[str]) -> pa.Schema:
+    """The requests of a batch, as asked."""
+    return pa.schema(_PLAN + _users(columns))
+
+
+def retry_schema(columns: Sequence[str]) -> pa.Schema:
+    """The requests of a batch that are worth another attempt, and what came of the last one."""
+    last = [("last_outcome", _word), ("last_reason", _word), ("last_message", pa.string())]
+    return pa.schema(_PLAN + last + _users(columns))
+
+
+def staged_schema() -> pa.Schema:
+    """What one part of a result held, a row for each line. A line that cannot be read has no wire_id."""
+    return pa.schema(_STAGED)
+
+
+def to_parquet(rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema) -> bytes:
+    """The file's bytes. The same rows and the same library give the same bytes."""
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+    sink = BytesIO()
+    pq.write_table(
+        table, sink, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=True, write_statistics=True
+    )
+    return sink.getvalue()
+
+
+def from_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in these bytes."""
+    return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns is not None else None)
+
+
+def rows_of(table: pa.Table, *, step: int = 1000) -> Iterator[dict[str, Any]]:
+    """The rows as plain values, a thousand at a time in memory."""
+    for batch in table.to_batches(max_chunksize=step):
+        yield from batch.to_pylist()
+
+
+def keep(
+    storage: Storage, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema
+) -> File:
+    """Put a table under a name, once. Whoever was first is kept, if they said the same.
+
+    Another version of the library writes other bytes for the same rows, and may.
+    """
+    data = to_parquet(rows, schema)
+    try:
+        storage.put_if_absent(name, data, content_type="application/vnd.apache.parquet")
+    except AlreadyThere:
+        there = storage.read(name)
+        if not from_parquet(there).equals(from_parquet(data)):
+            raise Corrupt(
+                f"{storage.url}: {name} is there with other rows than were worked out now",
+                hint="two drivers disagree; the program versions or the manifest may differ between them",
+            ) from None
+        data = there
+    return File(name, len(data), hashlib.sha256(data).hexdigest())

@@ -1,0 +1,101 @@
+"""What a run has come to so far, in pictures and dollars: told from its records alone."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.events import FINAL, Rows, Source
+from pipeline.run import Run
+from pipeline.state import RESERVING, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Requests are counted once, however often they were sent. Money is in billionths of a dollar."""
+
+    name: str
+    url: str
+    service: str
+    requests: int  # to send, as the plan said
+    refused: int  # left out by the plan
+    sent: int  # of the requests, how many Google has or had at least once
+    answered: int  # how many are in the index, those left out included
+    again: int  # waiting for another attempt
+    pictures: int  # requests that have theirs
+    outcomes: dict[str, int]
+    batches: int
+    in_flight: int
+    held: int
+    low: int  # first attempts, as planned so far
+    likely: int
+    high: int
+    spent: int
+    unconfirmed: int
+    reserved: int
+    overrun: int
+    cap: int | None
+    surplus: int
+    tokens: dict[str, int]
+    began: datetime | None  # the first batch was sent
+    finished: bool
+
+    @property
+    def total(self) -> int:
+        """Every planned request: each ends up in the index once."""
+        return self.requests + self.refused
+
+    @property
+    def without(self) -> int:
+        """Requests that ended without their picture."""
+        return self.answered - self.pictures
+
+
+def tally(run: Run) -> Tally:
+    """Count. A few microseconds a batch."""
+    state, created = run.state, run.created
+    settled = [batch.collected for batch in state.batches if batch.collected is not None]
+    outcomes: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    for books in settled:
+        outcomes.update(books.outcomes)
+        counts = books.tokens
+        tokens.update(prompt=counts.prompt, image=counts.image, text=counts.text, thought=counts.thought)
+    # Attempts beyond the first are orders of their own, and no part of what the plan said.
+    first = [(b, b.planned) for b in state.batches if b.planned is not None and _is_first(b.source)]
+    sent = [plan.requests for batch, plan in first if batch.sends and _was_sent(batch.stage)]
+    times = [batch.submitting.until for batch in state.batches if batch.submitting is not None]
+    return Tally(
+        name=created.name,
+        url=run.storage.url,
+        service=created.service,
+        requests=sum(count for lane, count in created.lanes.items() if lane != FINAL),
+        refused=created.lanes.get(FINAL, 0),
+        sent=sum(sent),
+        answered=sum(books.indexed for books in settled),
+        again=sum(state.batches[number].collected.retry for number in state.retries),  # type: ignore[union-attr]
+        pictures=outcomes["ok"],
+        outcomes=dict(sorted(outcomes.items())),
+        batches=len(state.batches),
+        in_flight=len(state.at(Stage.SUBMITTED)) + len(state.at(Stage.SUBMITTING)),
+        held=len(state.at(Stage.HELD)),
+        low=sum(plan.low for _, plan in first),
+        likely=sum(plan.likely for _, plan in first),
+        high=sum(plan.high for _, plan in first),
+        spent=state.spent,
+        unconfirmed=state.unconfirmed,
+        reserved=state.reserved,
+        overrun=state.overrun,
+        cap=state.cap,
+        surplus=sum(books.surplus for books in settled),
+        tokens=dict(tokens),
+        began=min(times, default=None),
+        finished=state.finished,
+    )
+
+
+def _is_first(source: Source) -> bool:
+    return isinstance(source, Rows)
+
+
+def _was_sent(stage: Stage) -> bool:
+    return stage is Stage.COLLECTED or (stage in RESERVING and stage is not Stage.SUBMITTING)

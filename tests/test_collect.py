@@ -1,0 +1,184 @@
+"""What comes back: every line explained, every picture on its own product, the books balanced."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.index import pictures, read_index
+from pipeline.money import dollars
+from pipeline.run import quarantine_file
+from tests.bench import Bench, outcomes, spent
+
+
+def test_every_row_comes_back_with_its_own_picture(bench: Bench) -> None:
+    """The emulator answers in another order than it was asked; keys and pictures still meet."""
+    bench.make_job(rows=12, max_requests=5)
+    index = bench.run()
+    assert outcomes(index) == {"ok": 12}
+    assert sorted(index["key"]) == sorted(f"sku-{n}" for n in range(12))
+    for row in index.itertuples():
+        data = bench.place().read(row.path)
+        assert hashlib.sha256(data).hexdigest() == row.sha256
+        assert Image.open(io.BytesIO(data)).size == (row.width, row.height) == (1024, 1024)
+    assert bench.service.ledger()["total"]["rows"] == 12
+
+
+def test_the_books_agree_with_the_cash_register(bench: Bench) -> None:
+    """What the run says it spent is what the emulator billed, to the last billionth."""
+    bench.make_job(rows=7, max_requests=3)
+    driver = bench.begin()
+    driver.to_the_end()
+    assert spent(driver.run) == bench.bill()
+    index = read_index(driver.run)
+    assert round(index["usd"].sum() * 1e9) == spent(driver.run)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("text_only", "text_only"),
+        ("no_image", "no_image"),
+        ("image_safety", "blocked"),
+        ("prompt_blocked", "blocked"),
+        ("max_tokens", "truncated"),
+        ("broken_picture", "broken"),
+        ("wrong_size", "wrong_size"),
+        ("missing_line", "missing"),
+    ],
+)
+def test_a_bad_row_does_not_sink_its_batch(bench: Bench, fault: str, outcome: str) -> None:
+    """Five pictures and one trouble are six rows in the index, whatever the trouble is."""
+    bench.service.fault(fault, prompt="Shoe 3")
+    index = bench.run()
+    assert outcomes(index) == {"ok": 5, outcome: 1}
+    assert list(index[index["outcome"] == outcome]["key"]) == ["sku-3"]
+
+
+def test_a_second_attempt_may_succeed(bench: Bench) -> None:
+    """Once without a picture, then with one: the index has the second, and the price of both."""
+    bench.service.fault("no_image", prompt="Shoe 3", times=1)
+    driver = bench.begin()
+    driver.to_the_end()
+    index = read_index(driver.run).set_index("key")
+    assert outcomes(index) == {"ok": 6}
+    assert index.loc["sku-3", "attempt"] == 2
+    assert spent(driver.run) == bench.bill()
+    assert round(index["usd"].sum() * 1e9) == spent(driver.run)
+
+
+def test_a_blocked_row_is_never_sent_again(bench: Bench) -> None:
+    bench.service.fault("image_safety", prompt="Shoe 3", times=1)
+    index = bench.run().set_index("key")
+    assert index.loc["sku-3", "outcome"] == "blocked"
+    assert index.loc["sku-3", "attempt"] == 1
+
+
+def test_attempts_end(bench: Bench) -> None:
+    """A row that never works is tried twice and no more."""
+    bench.service.fault("no_image", prompt="Shoe 3")
+    index = bench.run().set_index("key")
+    assert index.loc["sku-3", "attempt"] == 2
+    assert sum(job["rows"] for job in bench.service.ledger()["jobs"]) == 7
+
+
+def test_lines_nobody_claims_are_quarantined_and_counted(bench: Bench) -> None:
+    """An unknown key, a second answer and garbage: kept with their bytes, and the books say what they cost."""
+    bench.make_job(rows=6, max_requests=6)
+    bench.service.fault("unknown_key", prompt="Shoe 1", times=1)
+    bench.service.fault("duplicate_line", prompt="Shoe 2", times=1)
+    bench.service.fault("garbage_line", prompt="Shoe 3", times=1)
+    driver = bench.begin()
+    driver.to_the_end()
+    text = driver.run.storage.read(quarantine_file(0)).decode()
+    assert [why in text for why in ("unknown id", "second answer", "unreadable")] == [True] * 3
+    collected = driver.run.state.batches[0].collected
+    assert collected is not None
+    assert collected.surplus == 3
+    assert outcomes(read_index(driver.run)) == {"ok": 6}, "two were asked again, and came"
+    total = bench.bill()
+    assert driver.run.state.spent <= total <= driver.run.state.spent + driver.run.state.unconfirmed
+
+
+def test_drafts_are_never_taken_for_results(bench: Bench) -> None:
+    bench.make_job(model="gemini-3-pro-image")
+    bench.service.fault("interim_picture", prompt="Shoe")
+    index = bench.run()
+    assert outcomes(index) == {"ok": 6}
+    assert all(len(answer) == 1 for answer in index["pictures"])
+
+
+def test_several_pictures_are_all_kept_and_the_last_is_final(bench: Bench) -> None:
+    bench.service.fault("two_pictures", prompt="Shoe 2")
+    index = bench.run().set_index("key")
+    answer = index.loc["sku-2", "pictures"]
+    assert [picture["final"] for picture in answer] == [False, True]
+    assert index.loc["sku-2", "path"] == answer[-1]["path"]
+
+
+def test_the_extension_comes_from_the_bytes(bench: Bench) -> None:
+    bench.service.fault("wrong_mime", prompt="Shoe 2")
+    row = bench.run().set_index("key").loc["sku-2"]
+    assert Path(row["path"]).suffix == ".png"
+    assert row["mime"] == "image/png"
+    assert row["pictures"][0]["declared_mime"] != "image/png"
+    assert "declared_mime" in list(row["checks"])
+
+
+def test_a_line_separator_inside_a_text_does_not_split_the_line(bench: Bench) -> None:
+    bench.service.fault("line_separator", prompt="Shoe 2")
+    index = bench.run().set_index("key")
+    assert "\u2028" in index.loc["sku-2", "text"]
+
+
+@pytest.mark.parametrize("after", [0, 1, 1000, 100_000])
+def test_a_cut_download_goes_on_where_it_broke(bench: Bench, after: int) -> None:
+    bench.service.fault("cut", bytes=after, times=2)
+    assert outcomes(bench.run()) == {"ok": 6}
+
+
+def test_a_server_without_ranges_is_read_all_the_same(bench: Bench) -> None:
+    bench.service.fault("no_range")
+    bench.service.fault("cut", bytes=5000, times=2)
+    assert outcomes(bench.run()) == {"ok": 6}
+
+
+def test_a_result_in_many_parts_is_the_same_result(bench: Bench) -> None:
+    """Byte ranges that begin and end anywhere in a line change nothing."""
+    bench.make_job(rows=6, max_requests=6)
+    whole = bench.run()
+    other = Bench(bench.service, bench.folder / "parts")
+    other.folder.mkdir()
+    other.make_job(rows=6, max_requests=6)
+    driver = other.begin(part_bytes=10_007)
+    driver.to_the_end()
+    ended = driver.run.state.batches[0].ended
+    assert ended is not None
+    assert len(ended.parts) > 3
+    assert read_index(driver.run).equals(whole)
+
+
+def test_pictures_are_streamed_with_their_rows(bench: Bench) -> None:
+    driver = bench.begin()
+    driver.to_the_end()
+    shown = list(pictures(driver.run))
+    assert len(shown) == 6
+    assert all(hashlib.sha256(one.read()).hexdigest() == one.row["sha256"] for one in shown)
+
+
+def test_a_failed_job_is_named_and_tried_again(bench: Bench) -> None:
+    bench.service.fault("job_failed", times=1)
+    index = bench.run()
+    assert outcomes(index) == {"ok": 6}
+    assert (index["attempt"] == 2).sum() == 2
+
+
+def test_an_expired_job_counts_as_spent_until_proven_otherwise(bench: Bench) -> None:
+    bench.service.fault("job_expired", times=1)
+    driver = bench.begin()
+    driver.to_the_end()
+    state = driver.run.state
+    assert state.unconfirmed > 0, dollars(state.unconfirmed)
+    assert outcomes(read_index(driver.run)) == {"ok": 6}

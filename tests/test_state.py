@@ -1,0 +1,220 @@
+"""The gate and the fold: what may happen when, and what it comes to."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import pytest
+
+from pipeline.events import Capped, Event, Record
+from pipeline.state import GRACE, Illegal, OverBudget, Stage, State, apply
+from tests import events as e
+
+
+def after(*happened: Event) -> State:
+    state = State()
+    happen(state, happened)
+    return state
+
+
+def happen(state: State, events: Iterable[Event]) -> State:
+    for event in events:
+        apply(state, Record(number=state.next, at=e.NOW, writer="w", event=event))
+    return state
+
+
+def sent(*, cap: int | None = None) -> State:
+    """One batch of ten requests is at the provider."""
+    return after(
+        e.created(rows=10, cap=cap), e.drawn(0, 0, 10), e.planned(0), e.submitting(0), e.submitted(0, 3)
+    )
+
+
+def refuses(state: State, event: Event) -> bool:
+    """Whether it is illegal; and if so, that trying it changed nothing."""
+    before = repr(state)
+    try:
+        happen(state, [event])
+    except Illegal:
+        assert repr(state) == before, "an illegal event left a trace"
+        return True
+    return False
+
+
+def test_a_run_goes_from_drawn_to_finished() -> None:
+    """The straight way: one batch, every request answered."""
+    state = happen(sent(), [e.ended(0), e.collected(0)])
+    assert state.finished
+    assert (state.spent, state.reserved, state.committed) == (80, 0, 80)
+
+
+def test_nothing_happens_before_a_run_is_created() -> None:
+    assert refuses(State(), e.drawn(0, 0, 10))
+
+
+def test_a_run_is_created_once() -> None:
+    assert refuses(after(e.created()), e.created())
+
+
+@pytest.mark.parametrize("span", [(1, 10), (0, 21), (0, 0), (5, 3)])
+def test_rows_are_drawn_without_a_gap_and_none_twice(span: tuple[int, int]) -> None:
+    assert refuses(after(e.created(rows=20)), e.drawn(0, *span))
+
+
+def test_rows_already_drawn_are_not_drawn_again() -> None:
+    assert refuses(after(e.created(rows=20), e.drawn(0, 0, 10)), e.drawn(1, 0, 10))
+
+
+def test_lanes_advance_on_their_own() -> None:
+    """Rows refused by the plan are drawn beside those to send; the run has drawn all when both are through."""
+    state = after(e.created(rows=20, refused=3), e.drawn(0, 0, 20))
+    assert not state.all_drawn
+    happen(state, [e.drawn(1, 0, 20, lane="final")])
+    assert state.all_drawn
+
+
+def test_a_lane_without_requests_is_through_from_the_start() -> None:
+    assert after(e.created(rows=20, refused=0), e.drawn(0, 0, 20)).all_drawn
+
+
+def test_a_lane_nobody_planned_is_refused() -> None:
+    assert refuses(after(e.created()), e.drawn(0, 0, 10, lane="gemini-3-pro-image"))
+
+
+def test_a_batch_asks_the_model_it_was_drawn_for() -> None:
+    assert refuses(after(e.created(), e.drawn(0, 0, 10)), e.planned(0, model="gemini-3-pro-image"))
+
+
+def test_a_batch_is_planned_once() -> None:
+    assert refuses(after(e.created(), e.drawn(0, 0, 10), e.planned(0)), e.planned(0))
+
+
+def test_an_unplanned_batch_is_not_sent() -> None:
+    assert refuses(after(e.created(), e.drawn(0, 0, 10)), e.submitting(0))
+
+
+def test_what_the_plan_refused_is_never_sent_and_settles_without_a_ticket() -> None:
+    state = after(
+        e.created(rows=20, refused=10), e.drawn(0, 0, 20, lane="final"), e.planned(0, sends=False, high=0)
+    )
+    assert refuses(state, e.submitting(0))
+    happen(state, [e.collected(0, spent=0)])
+    assert state.batches[0].stage is Stage.COLLECTED
+
+
+def test_a_planned_batch_is_not_settled_before_it_was_sent() -> None:
+    assert refuses(after(e.created(), e.drawn(0, 0, 10), e.planned(0)), e.collected(0))
+
+
+def submitting_since(until: timedelta = timedelta(seconds=60)) -> State:
+    return after(e.created(), e.drawn(0, 0, 10), e.planned(0), e.submitting(0, until=e.NOW + until))
+
+
+TAKE_OVER = {
+    "staged": "files/2",
+    "replaces": 3,
+    "seen": e.NOW + timedelta(seconds=60) + GRACE,
+}
+
+
+def test_an_intent_is_taken_over_when_it_can_no_longer_arrive() -> None:
+    state = happen(submitting_since(), [e.submitting(0, **TAKE_OVER)])
+    assert (state.batches[0].intent, state.batches[0].replaced, state.reserved) == (4, 1, 100)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seen": e.NOW + timedelta(seconds=59) + GRACE},
+        {"seen": None},
+        {"replaces": None},
+        {"replaces": 2},
+        {"account": "developer:bb:"},
+        {"staged": "files/1"},
+    ],
+    ids=["too early", "no evidence", "no predecessor", "another intent", "another account", "the same input"],
+)
+def test_a_take_over_needs_all_of_its_conditions(wrong: dict[str, object]) -> None:
+    assert refuses(submitting_since(), e.submitting(0, **{**TAKE_OVER, **wrong}))  # type: ignore[arg-type]
+
+
+def test_an_author_who_was_replaced_can_neither_submit_nor_put_back() -> None:
+    state = happen(submitting_since(), [e.submitting(0, **TAKE_OVER)])
+    assert refuses(state, e.submitted(0, 3))
+    assert refuses(state, e.put_back(0, 3))
+    assert not refuses(state, e.submitted(0, 4))
+
+
+def test_a_refused_create_frees_its_reservation() -> None:
+    state = happen(submitting_since(), [e.put_back(0, 3)])
+    assert (state.batches[0].stage, state.reserved) == (Stage.PLANNED, 0)
+
+
+def test_a_held_batch_is_not_sent_but_may_still_be_found() -> None:
+    state = happen(submitting_since(), [e.held(0, 3)])
+    assert refuses(state, e.submitting(0, **TAKE_OVER))
+    assert refuses(state, e.submitted(0, 3))
+    assert not refuses(state, e.submitted(0, 3, adopted=True))
+
+
+def test_a_batch_ends_once() -> None:
+    assert refuses(happen(sent(), [e.ended(0)]), e.ended(0))
+
+
+@pytest.mark.parametrize(("indexed", "retry"), [(9, 0), (10, 1), (11, 0)])
+def test_books_that_do_not_balance_are_refused(indexed: int, retry: int) -> None:
+    assert refuses(happen(sent(), [e.ended(0)]), e.collected(0, indexed=indexed, retry=retry))
+
+
+def test_a_cap_is_reserved_before_anything_is_sent() -> None:
+    """Two batches of up to 100 each do not both fit under 150, however many drivers try."""
+    state = after(
+        e.created(rows=20, cap=150), e.drawn(0, 0, 10), e.planned(0), e.drawn(1, 10, 20), e.planned(1)
+    )
+    happen(state, [e.submitting(0)])
+    with pytest.raises(OverBudget):
+        happen(state, [e.submitting(1)])
+
+
+def test_a_settled_batch_gives_back_what_it_did_not_cost() -> None:
+    state = happen(sent(cap=150), [e.ended(0), e.collected(0, spent=40)])
+    assert (state.committed, state.overrun) == (40, 0)
+
+
+def test_what_cannot_be_read_counts_as_spent() -> None:
+    state = happen(sent(cap=150), [e.ended(0), e.collected(0, spent=0, unconfirmed=100)])
+    assert state.committed == 100
+
+
+def test_what_is_billed_beyond_the_order_is_named_and_lowers_what_may_be_sent() -> None:
+    state = happen(sent(cap=150), [e.ended(0), e.collected(0, spent=130)])
+    assert (state.overrun, state.committed) == (30, 130)
+
+
+def test_a_take_over_reserves_nothing_more() -> None:
+    state = after(
+        e.created(rows=10, cap=100),
+        e.drawn(0, 0, 10),
+        e.planned(0),
+        e.submitting(0),
+        e.submitting(0, **TAKE_OVER),
+    )
+    assert state.reserved == 100
+
+
+def test_the_cap_may_be_raised_but_not_below_what_is_spent() -> None:
+    state = sent(cap=150)
+    assert refuses(state, Capped(cap=99))
+    happen(state, [Capped(cap=100)])
+    assert state.cap == 100
+
+
+def test_retries_are_drawn_once_and_keep_the_run_open() -> None:
+    state = happen(sent(), [e.ended(0), e.collected(0, indexed=8, retry=2)])
+    assert not state.finished
+    happen(state, [e.retries(1, 0)])
+    assert refuses(state, e.retries(2, 0))
+    assert state.retries == ()
+
+
+def test_retries_of_a_batch_without_any_are_refused() -> None:
+    assert refuses(happen(sent(), [e.ended(0), e.collected(0)]), e.retries(1, 0))

@@ -1,0 +1,217 @@
+"""Gemini's lines, both halves, against the shapes that the service documents and that were recorded."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.backends import wire
+from pipeline.backends.base import Outcome
+from pipeline.prompt import Prompt
+from pipeline.references import Reference
+from pipeline.results import Line
+
+PNG = b"\x89PNG\r\n\x1a\n pretend"
+SHA = "3f" * 32
+PHOTO = Reference("photos/a.jpg", SHA, "image/jpeg", 1000, 10, 10)
+
+
+def read(body: dict[str, Any]) -> Outcome:
+    raw = json.dumps(body).encode()
+    return wire.outcome(Line(0, raw, json.loads(raw)))
+
+
+def answer(*parts: dict[str, Any], reason: str | None = "STOP", **more: Any) -> dict[str, Any]:
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": list(parts)}}
+    if reason is not None:
+        candidate["finishReason"] = reason
+    return {"key": "b00000-0000", "response": {"candidates": [candidate], **more}}
+
+
+def image(data: bytes = PNG, mime: str = "image/png", **more: Any) -> dict[str, Any]:
+    return {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode()}, **more}
+
+
+def test_a_line_is_what_the_service_documents() -> None:
+    prompt = Prompt(
+        model="gemini-3.1-flash-image",
+        text="a red shoe",
+        references=(PHOTO,),
+        system="Be brief",
+        aspect_ratio="4:5",
+        image_size="2K",
+        thinking="high",
+        search=("web", "image"),
+        seed=7,
+    )
+    assert json.loads(wire.encode("b00017-0212", prompt)) == {
+        "key": "b00017-0212",
+        "request": {
+            "contents": [
+                {
+                    "role": "user",
+                    "parts": [
+                        {"fileData": {"fileUri": f"nightshoot:sha256/{SHA}", "mimeType": "image/jpeg"}},
+                        {"text": "a red shoe"},
+                    ],
+                }
+            ],
+            "systemInstruction": {"parts": [{"text": "Be brief"}]},
+            "tools": [{"googleSearch": {"searchTypes": {"webSearch": {}, "imageSearch": {}}}}],
+            "generationConfig": {
+                "responseModalities": ["TEXT", "IMAGE"],
+                "imageConfig": {"aspectRatio": "4:5", "imageSize": "2K"},
+                "thinkingConfig": {"thinkingLevel": "HIGH"},
+                "seed": 7,
+            },
+        },
+    }
+
+
+def test_what_is_not_said_is_not_sent() -> None:
+    """An empty imageConfig or a null would be refused, and a model whose size cannot be set must not get one."""
+    request = json.loads(wire.encode("b00000-0000", Prompt(model="gemini-2.5-flash-image", text="a shoe")))["request"]
+    assert request["generationConfig"] == {"responseModalities": ["TEXT", "IMAGE"]}
+    assert set(request) == {"contents", "generationConfig"}
+
+
+def test_references_are_put_in_place_while_uploading() -> None:
+    line = wire.encode("b00000-0000", Prompt(model="m", text="x", references=(PHOTO,)))
+    sent = json.loads(wire.put_in_place(line, lambda sha256, mime: f"https://files/{sha256[:4]}?{mime}"))
+    part = sent["request"]["contents"][0]["parts"][0]
+    assert part == {"fileData": {"fileUri": "https://files/3f3f?image/jpeg", "mimeType": "image/jpeg"}}
+
+
+@given(st.text(max_size=30))
+def test_a_prompt_that_looks_like_a_reference_stays_a_prompt(noise: str) -> None:
+    fake = f'"fileUri":"nightshoot:sha256/{SHA}","mimeType":"image/jpeg"{noise}'
+    line = wire.encode("b00000-0000", Prompt(model="m", text=fake))
+    assert wire.put_in_place(line, lambda sha256, mime: "https://stolen") == line
+
+
+def test_the_final_picture_is_the_last_that_is_no_thought() -> None:
+    outcome = read(answer(image(b"draft", thought=True), image(b"one"), {"text": "and"}, image(b"two")))
+    assert outcome.kind == "ok"
+    assert [drawing.data for drawing in outcome.drawings] == [b"one", b"two"]
+    assert outcome.text == "and"
+
+
+def test_a_thought_alone_is_no_picture() -> None:
+    assert read(answer(image(b"draft", thought=True), {"text": "hm", "thought": True})).kind == "text_only"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "reason"),
+    [
+        (answer({"text": "I would rather not"}), "text_only", "STOP"),
+        (answer(reason="NO_IMAGE"), "no_image", "NO_IMAGE"),
+        (answer(reason="IMAGE_OTHER"), "no_image", "IMAGE_OTHER"),
+        (answer(reason="STOP"), "no_image", "STOP"),
+        (answer(reason=None), "no_image", None),
+        (answer(reason="IMAGE_SAFETY"), "blocked", "IMAGE_SAFETY"),
+        (answer(reason="PROHIBITED_CONTENT"), "blocked", "PROHIBITED_CONTENT"),
+        (answer(reason="RECITATION"), "blocked", "RECITATION"),
+        (answer(reason="MAX_TOKENS"), "truncated", "MAX_TOKENS"),
+        (answer(image(), reason="MAX_TOKENS"), "ok", "MAX_TOKENS"),
+        (answer(reason="MISSING_THOUGHT_SIGNATURE"), "invalid", "MISSING_THOUGHT_SIGNATURE"),
+        (answer(reason="SOMETHING_NEW"), "no_image", "SOMETHING_NEW"),
+        ({"key": "k", "response": {"promptFeedback": {"blockReason": "SAFETY"}}}, "blocked", "SAFETY"),
+        ({"key": "k", "response": {}}, "no_image", None),
+        ({"key": "k", "error": {"code": 13, "message": "internal"}}, "error", "13"),
+        ({"key": "k", "error": {"code": 8}}, "error", "8"),
+        ({"key": "k", "error": {"code": 3, "message": "no such field"}}, "invalid", "3"),
+        ({"key": "k"}, "error", None),
+    ],
+)
+def test_every_answer_has_one_outcome(body: dict[str, Any], kind: str, reason: str | None) -> None:
+    outcome = read(body)
+    assert (outcome.kind, outcome.reason) == (kind, reason)
+
+
+def test_an_error_row_was_not_billed_and_an_answer_was() -> None:
+    assert not read({"key": "k", "error": {"code": 13}}).billed
+    assert read(answer(reason="IMAGE_SAFETY")).billed
+
+
+def test_a_payload_that_is_no_base64_is_broken() -> None:
+    assert read(answer({"inlineData": {"mimeType": "image/png", "data": "%%%"}})).kind == "broken"
+
+
+def test_snake_case_answers_are_read_too() -> None:
+    part = {"inline_data": {"mime_type": "image/png", "data": base64.urlsafe_b64encode(PNG).decode()}}
+    assert read(answer(part)).drawings[0].data == PNG
+
+
+def test_usage_is_told_apart_by_what_it_costs() -> None:
+    """The recorded sample: candidates exceed the sum of their details, and hold no thoughts."""
+    counts = {
+        "promptTokenCount": 9,
+        "candidatesTokenCount": 1466,
+        "thoughtsTokenCount": 337,
+        "totalTokenCount": 1812,
+        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1120}],
+    }
+    usage = read(answer(image(), usageMetadata=counts)).usage
+    assert usage is not None
+    assert (usage.prompt, usage.image, usage.text, usage.thought) == (9, 1120, 346, 337)
+
+
+def test_without_details_output_counts_as_the_dearer_kind() -> None:
+    usage = read(answer(image(), usageMetadata={"promptTokenCount": "9", "candidatesTokenCount": "1290"})).usage
+    assert usage is not None
+    assert (usage.prompt, usage.image, usage.text) == (9, 1290, 0)
+
+
+def test_searches_are_counted() -> None:
+    body = answer(image(), usageMetadata={})
+    body["response"]["candidates"][0]["groundingMetadata"] = {
+        "webSearchQueries": ["a", "b"],
+        "imageSearchQueries": ["c"],
+    }
+    usage = read(body).usage
+    assert usage is not None
+    assert usage.searches == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-08-20T20:08:31.015405218Z", "2026-08-20T20:08:31.015405+00:00"),
+        ("2024-11-01T18:13:16.826+00:00", "2024-11-01T18:13:16.826000+00:00"),
+        ("2024-11-01T18:13:16Z", "2024-11-01T18:13:16+00:00"),
+    ],
+)
+def test_times_have_up_to_nine_decimals(text: str, expected: str) -> None:
+    moment = wire.moment(text)
+    assert moment is not None
+    assert moment.isoformat() == expected
+
+
+@pytest.mark.parametrize("odd", [None, "", "yesterday", 12, "2026-13-41T00:00:00Z"])
+def test_an_odd_time_is_no_time(odd: object) -> None:
+    assert wire.moment(odd) is None
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            "response error candidates content parts inlineData data mimeType text thought finishReason code message "
+            "usageMetadata candidatesTokensDetails promptFeedback blockReason groundingMetadata status".split()
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["key", "response", "error"]), JUNK))
+def test_nothing_a_server_could_send_raises(body: dict[str, Any]) -> None:
+    """An odd line is an outcome, however odd: it must not stop the batch."""
+    outcome = wire.outcome(Line(0, b"", body))
+    assert outcome.kind in {"ok", "text_only", "no_image", "blocked", "truncated", "broken", "error", "invalid"}
