@@ -43,13 +43,17 @@ class Dying:
 
     def put(self, name: str, data: bytes | BinaryIO, *, content_type: str | None = None) -> None:
         self._enter(name)
-        self._storage.put(name, data, content_type=content_type)
-        self._live()
+        try:
+            self._storage.put(name, data, content_type=content_type)
+        finally:
+            self._live()
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         self._enter(name)
-        self._storage.put_if_absent(name, data, content_type=content_type)
-        self._live()
+        try:
+            self._storage.put_if_absent(name, data, content_type=content_type)
+        finally:
+            self._live()
 
     def _enter(self, name: str) -> None:
         self._live()

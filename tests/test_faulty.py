@@ -1,5 +1,6 @@
 """The power cut is only worth something if it comes when it is said to."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,13 @@ def test_it_dies_at_the_second_write_and_stays_dead(tmp_path: Path, when: str, l
 def test_no_handler_of_errors_survives_it(tmp_path: Path) -> None:
     storage = Dying(LocalStorage(tmp_path), at=1)
 
+    with pytest.raises(PowerCut), contextlib.suppress(Exception):
+        storage.put("a", b"")
+
+
+def test_it_dies_also_where_the_write_itself_says_no(tmp_path: Path) -> None:
+    LocalStorage(tmp_path).put("a", b"others")
+    storage = Dying(LocalStorage(tmp_path), at=1, when="after")
+
     with pytest.raises(PowerCut):
-        try:
-            storage.put("a", b"")
-        except Exception:
-            pytest.fail("the power was cut, and somebody carried on")
+        storage.put("a", b"")

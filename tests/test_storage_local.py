@@ -130,6 +130,18 @@ def test_a_run_stays_where_it_is_when_the_working_directory_changes(
     assert (tmp_path / "run" / "a").read_bytes() == b"kept"
 
 
+def test_a_folder_costs_no_import_of_googles_client(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pipeline.storage import open_storage; open_storage(sys.argv[1]).put('a', b'');"
+        "sys.exit(any(name.partition('.')[0] in ('google', 'requests') for name in sys.modules))"
+    )
+    here = Path(__file__).parent.parent
+
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=here, check=True)
+
+    assert (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize("url", ["s3://bucket/runs", "file:///runs", ""])
 def test_other_places_are_refused_with_the_two_that_there_are(url: str) -> None:
     with pytest.raises(BadInput) as raised:

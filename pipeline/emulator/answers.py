@@ -20,6 +20,7 @@ from pipeline.emulator.pictures import Picture, render, salted
 GARBAGE = b'{"response":{"candidates":[{"content":{"parts":[{"text":"an answer that was cut \xff\n'
 TRAPS = "\u2028 and \u0085"  # legal inside a JSON string, and line ends to a careless reader
 DRAFT_BYTES = 0  # drafts are as light as pictures can be
+TORN_OFF = 1000  # bytes at the end of a broken picture: it opens, has the right size, and cannot be read
 
 
 @dataclass(slots=True)
@@ -165,7 +166,7 @@ class Maker:
         return b"".join(line)
 
     def bytes_of(self, answer: Answer, picture: Picture) -> int:
-        return picture.length() // 2 if "broken_picture" in answer.flags else picture.length()
+        return picture.length() - (TORN_OFF if "broken_picture" in answer.flags else 0)
 
     def pieces(self, answer: Answer, key: str | None, take: int) -> tuple[list[bytes], list[Picture]]:
         """The line as the bytes before, between and after its pictures."""

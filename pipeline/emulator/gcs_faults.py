@@ -37,13 +37,14 @@ class Fault:
     fault: str
     times: int = 1
     name: str = ""  # only for objects whose name contains this
+    skip: int = 0  # so many requests that fit go well before
     after: int | None = None  # 'cut': so many bytes of the answer; else half of them
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "Fault":
-        unknown = set(given) - {"on", "fault", "times", "name", "after"}
+        unknown = set(given) - {"on", "fault", "times", "name", "skip", "after"}
         if unknown or given.get("on") not in VERBS:
-            raise Problem(400, f"a fault has on (one of {', '.join(VERBS)}), fault, times, name, after")
+            raise Problem(400, f"a fault has on (one of {', '.join(VERBS)}), fault, times, name, skip, after")
         fault = cls(**{**given, "fault": str(given.get("fault", ""))})
         if fault.fault not in KINDS and not (fault.fault.isdigit() and 400 <= int(fault.fault) < 600):
             raise Problem(400, f"{fault.fault!r} is no fault: a status, or one of {', '.join(KINDS)}")
@@ -57,16 +58,17 @@ class Faults:
     waiting: list[Fault] = field(default_factory=list)
     happened: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(
-        self, on: str, fault: str | int, *, times: int = 1, name: str = "", after: int | None = None
-    ) -> None:
-        given = {"on": on, "fault": str(fault), "times": times, "name": name, "after": after}
-        self.waiting.append(Fault.parse(given))
+    def add(self, on: str, fault: str | int, **how: Any) -> None:
+        """Put one in line; `how` are the other fields of Fault."""
+        self.waiting.append(Fault.parse({"on": on, "fault": fault, **how}))
 
     def meet(self, verb: str, name: str) -> Fault | None:
         """The first that fits, used up by one."""
         for fault in self.waiting:
             if fault.on == verb and fault.name in name:
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
                 fault.times -= 1
                 if fault.times <= 0:
                     self.waiting.remove(fault)
@@ -109,7 +111,8 @@ async def after(fault: Fault | None, request: Request, response: Response) -> Re
             await sever(request.receive)
         case "garbled":
             half = bytes(response.body)[: len(response.body) // 2]
-            return Response(half, status_code=response.status_code, media_type="application/json")
+            kept = {key: value for key, value in response.headers.items() if key != "content-length"}
+            return Response(half, status_code=response.status_code, headers=kept)
         case "cut":
             return _cut(response, fault.after, request.receive)
         case "corrupt":

@@ -198,9 +198,9 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def padded_png(data: bytes, picture: Picture) -> bytes:
-    """Filled up with a private chunk before the last one, which every reader skips."""
+    """Filled up with a private chunk after the header, which every reader skips."""
     room = picture.length() - len(data) - 12
-    return data[:-12] + chunk(b"nsPd", noise(picture.seed, room)) + data[-12:]
+    return data[:33] + chunk(b"nsPd", noise(picture.seed, room)) + data[33:]
 
 
 def padded_jpeg(data: bytes, picture: Picture) -> bytes:

@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """End soon; may be called from any thread and from a signal."""
         self._told.set()
-        if self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

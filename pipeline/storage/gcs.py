@@ -36,7 +36,7 @@ CONNECTIONS = 64
 _Checksum: Callable[..., Any] = google_crc32c.Checksum  # untyped
 
 _PIECE = 8 << 20
-"""Bytes of a stream in memory, in either direction. Google's client sends what is no larger in one request."""
+"""Bytes of a stream in memory, in both directions. What is no larger is sent in one request."""
 
 _LONGEST_PREFIX = 120
 """Bytes. Together with the longest name of a file, what Cloud Storage allows."""
@@ -52,15 +52,15 @@ _TROUBLE = (
 )
 """All that Google's client is known to raise when a request goes wrong."""
 
-_UNDECIDED = {400, 403, 404, 409, 410, 412}
+_UNDECIDED = {308, 400, 403, 404, 409, 410, 412}
 """Answers to a write that leave open whether the file is there."""
 
 
 class GcsStorage:
-    """A prefix of a bucket. Nothing is asked of the bucket before the first call, and nothing is ever replaced.
+    """A prefix of a bucket. It is not asked for anything before the first call, and nothing is ever replaced.
 
-    Every request may be repeated, since a write creates or does nothing; so each is, until `patience` seconds have
-    passed. STORAGE_EMULATOR_HOST is honoured.
+    Every request may be repeated, since a write creates or does nothing; so each is, until `patience` seconds
+    have passed. STORAGE_EMULATOR_HOST is honoured.
     """
 
     def __init__(self, url: str, *, patience: float = 60.0, timeout: tuple[float, float] = (5, 30)) -> None:
@@ -136,7 +136,7 @@ class GcsStorage:
     def _write(
         self, name: str, body: "_Body", content_type: str | None, is_there: Callable[[], bool]
     ) -> None:
-        """Create the file, or find out that it is there: a lost answer comes back as a name that is taken."""
+        """Create the file, or find out that it is there: after a lost answer the name seems taken."""
         where = f"{self.url}: {name}"
         for last in (False, True):
             try:
@@ -290,7 +290,7 @@ class _Body:
 
 @contextlib.contextmanager
 def _body(data: bytes | BinaryIO) -> Iterator[_Body]:
-    """Large streams go through a temporary file: only then are size and checksum known before a byte is sent."""
+    """Large streams go through a temporary file: size and checksum are declared before a byte is sent."""
     if isinstance(data, bytes):
         yield _Body(io.BytesIO(data), len(data), _crc32c(data))
         return
@@ -313,10 +313,10 @@ def _crc32c(data: bytes) -> str:
 
 
 def _may_be_there(error: Exception) -> bool:
-    """Whether a failed write asks for a look at the name, and for another try if nothing is there.
+    """Whether a failed write calls for a look at the name, and for another try if nothing is there.
 
-    412 is also the answer to the client's own second try when the answer to the first was lost; 403 is what an
-    account hears that may not overwrite; half an answer or a vanished session says nothing about the name.
+    412 also answers the client's own second try, whose first answer was lost. 403 is what an account
+    hears that may not overwrite. Half an answer or a vanished session say nothing about the name.
     """
     if isinstance(error, api.GoogleAPICallError):
         return error.code in _UNDECIDED
@@ -344,14 +344,14 @@ def _explain(error: Exception, where: str) -> NightshootError:
         case api.Unauthorized() | api.Forbidden():
             return Denied(
                 f"{where}: {words}",
-                hint="give this account the roles storage.objectCreator and storage.objectViewer on the bucket",
+                hint="give this account the roles storage.objectCreator and storage.objectViewer there",
             )
         case api.NotFound():
             return BadInput(
                 f"{where}: {words}",
                 hint="check the bucket's name, or make it with `gcloud storage buckets create`",
             )
-        case api.BadRequest():
+        case api.BadRequest() if "bucket" in words.lower():
             return BadInput(f"{where}: {words}", hint="check the bucket's name")
         case _:
             return Unavailable(f"{where}: {words}", hint="run again; what was written is complete")

@@ -1,4 +1,4 @@
-"""A service of its own for every test, Google's own SDK to talk to it, and a few words to say what is wanted."""
+"""A service of its own for every test, Google's own SDK to talk to it, and a few words for what is wanted."""
 
 import io
 import json

@@ -1,0 +1,182 @@
+"""The emulator as a program: its clock, its process, several at once, and the page that describes it."""
+
+import http.client
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from pipeline.emulator import Service, start
+from pipeline.emulator.faults import KINDS, MATCHES
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "emulator.md"
+
+
+def test_the_clock_stands_still_until_told(bench):
+    begun = bench.service.clock()
+    assert begun == datetime(2026, 11, 21, tzinfo=UTC)
+    assert bench.service.clock() == begun
+    assert bench.service.advance(90.5) == begun + timedelta(seconds=90.5)
+    assert bench.service.at_least(begun) == begun + timedelta(seconds=90.5)
+    assert bench.service.at_least(begun + timedelta(hours=1)) == begun + timedelta(hours=1)
+
+
+def test_a_fast_clock_lives_a_night_in_a_moment(bench):
+    begun = bench.service.clock()
+    bench.service.run_at(1_000_000)
+    assert bench.service.clock() > begun
+    bench.service.run_at(0)
+    assert bench.service.clock() == bench.service.clock()
+
+
+def test_every_response_is_dated_by_the_virtual_clock(bench):
+    bench.service.advance(3600)
+    for path in ("/v1/batches", "/v1/batches/none", "/nowhere", "/_clock"):
+        reply = bench.http("GET", path)
+        assert parsedate_to_datetime(reply.headers["date"]) == datetime(2026, 11, 21, 1, tzinfo=UTC)
+        assert len(reply.headers.get_list("date")) == 1
+
+
+@pytest.mark.parametrize("order", [{"advance": "soon"}, {"set": "yesterday"}, {"speed": -1}, {"back": 3}])
+def test_an_order_the_clock_does_not_understand_is_refused(bench, order):
+    assert bench.http("POST", "/_clock", json=order).status_code == 400
+
+
+def test_an_unknown_path_is_answered_as_the_service_would(bench):
+    reply = bench.http("GET", "/v7/batches")
+    assert reply.json()["error"]["status"] == "NOT_FOUND"
+
+
+def test_several_run_at_once_and_know_nothing_of_each_other(make_bench, row):
+    one, two = make_bench(), make_bench()
+    one.submit([row("a")])
+    one.service.advance(60)
+    assert two.service.ledger()["jobs"] == []
+    assert two.service.clock() < one.service.clock()
+
+
+def test_stopping_frees_the_port_and_the_disk_and_can_be_said_twice(tmp_path):
+    service = start(data=tmp_path)
+    port = urlsplit(service.url).port
+    service.stop()
+    service.stop()
+    with start(port=port) as again:
+        assert urlsplit(again.url).port == port
+
+
+def test_a_stalled_download_does_not_keep_it_from_stopping(make_bench, row):
+    bench = make_bench()
+    name = bench.sdk.batches.get(name=bench.submit([row("a")]).name).dest.file_name
+    bench.service.fault("stalled", bytes=10)
+    connection = http.client.HTTPConnection(urlsplit(bench.service.url).netloc, timeout=20)
+    connection.request("GET", f"/v1/{name}:download?alt=media", headers={"x-goog-api-key": "first-key"})
+    reply = connection.getresponse()
+    assert len(reply.read(10)) == 10
+    begun = time.monotonic()
+    bench.service.stop()
+    assert time.monotonic() - begun < 3
+    connection.close()
+
+
+def begun(*arguments, **more):
+    """The emulator as a process of its own, and what it says to export."""
+    command = [sys.executable, "-m", "pipeline.emulator", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, **more)
+    said = {}
+    while "NIGHTSHOOT_CLOCK" not in said:
+        line = process.stdout.readline()
+        assert line, "it ended before it said anything"
+        name, value = re.fullmatch(r"export (\w+)=(\S+)\n", line).groups()
+        said[name] = value
+    return process, said
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_as_a_process_it_says_what_to_export_and_stops_when_told(sign):
+    process, said = begun("--speed", "0", "--start", "2026-01-02T03:04:05Z")
+    with process:
+        service = Service(said["GOOGLE_GEMINI_BASE_URL"])
+        assert said == service.environment()
+        assert service.clock() == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        process.send_signal(sign)
+        assert process.wait(10) == 0
+
+
+def test_it_leaves_with_its_parent():
+    """The parent here is a process that starts it, says where it is, and dies."""
+    program = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'pipeline.emulator', '--with-parent'],"
+        " stdout=subprocess.PIPE, text=True)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, child.stdout.readline().strip().partition('=')[2], flush=True)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    pid = int(said.stdout.split()[0])
+    ended = os.pidfd_open(pid)
+    try:
+        assert select.select([ended], [], [], 10)[0]
+    finally:
+        os.close(ended)
+
+
+def test_talking_to_an_emulator_elsewhere_needs_no_server():
+    """What a test or another program imports is the standard library's."""
+    program = (
+        "import sys, pipeline.emulator\n"
+        "loaded = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(*loaded & {'starlette', 'uvicorn', 'PIL', 'numpy', 'msgspec'})"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert said.stdout.strip() == ""
+
+
+def test_the_emulator_imports_nothing_of_ours():
+    for module in (ROOT / "pipeline" / "emulator").glob("*.py"):
+        imports = re.findall(r"^\s*(?:from|import) (pipeline[\w.]*)", module.read_text(), re.MULTILINE)
+        assert all(name.startswith("pipeline.emulator") for name in imports), module
+
+
+def rows_of_the_page():
+    """The fault matrix: kind → whom it can hit, what it can be told, the tests."""
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \| ([^|]*)\|[^|]*\|[^|]*\| ([^|]*)\|$", PAGE.read_text(), re.MULTILINE
+    )
+    return {
+        kind: (scope, re.findall(r"`(\w+)", told), re.findall(r"`(\w+)`", tests))
+        for kind, scope, told, tests in rows
+    }
+
+
+def test_the_page_has_every_fault_and_no_other():
+    assert set(rows_of_the_page()) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_says_what_a_fault_can_be_told_and_where_it_is_tested(kind):
+    scope, told, tests = rows_of_the_page()[kind]
+    assert scope == KINDS[kind].scope
+    assert set(told) == set(KINDS[kind].arguments)
+    sources = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert tests
+    assert all(f"def {test}(" in sources for test in tests)
+
+
+def test_the_page_names_everything_a_fault_can_be_aimed_with():
+    page = PAGE.read_text()
+    for scope, names in MATCHES.items():
+        assert f"| {scope} | " + ", ".join(f"`{name}`" for name in names) in page
