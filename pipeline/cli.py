@@ -13,6 +13,7 @@ from pipeline.errors import BadInput, NightshootError, Refused
 
 if TYPE_CHECKING:
     from pipeline.backends.base import Backend
+    from pipeline.console import Console
     from pipeline.drive import Driver
     from pipeline.job import Job
     from pipeline.run import Run
@@ -540,7 +541,7 @@ def _begin_or_continue(
         found,
         name=str(name),
         storage=open_storage(place(folder, name)),
-        backend=backend,
+        service=service,
         cap=cap,
         clock=clock,
     )

@@ -1,6 +1,7 @@
 """A run directory, opened: its state, what happens to it, and the names of its files."""
 
 import secrets
+from datetime import datetime
 
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, Corrupt
@@ -19,6 +20,7 @@ class Run:
         self.clock = clock
         self.state = State()
         self.lost_races = 0
+        self._created_at: datetime | None = None
         self._journal = Journal(storage, clock, writer=secrets.token_hex(8))
 
     @property
@@ -30,11 +32,17 @@ class Run:
     def name(self) -> str:
         return self.created.name
 
+    @property
+    def created_at(self) -> datetime:
+        """When record 0 was written, by the clock of whoever wrote it."""
+        assert self._created_at is not None
+        return self._created_at
+
     def catch_up(self) -> None:
         """Learn what others recorded meanwhile."""
         for record in self._journal.since(self.state.next):
             try:
-                apply(self.state, record)
+                self._apply(record)
             except Illegal as error:
                 raise Corrupt(
                     f"{self.storage.url}: record {record.number} cannot have happened: {error}",
@@ -54,8 +62,13 @@ class Run:
                 tries += 1
                 self.catch_up()
             else:
-                apply(self.state, record)
+                self._apply(record)
                 return record
+
+    def _apply(self, record: Record) -> None:
+        apply(self.state, record)
+        if record.number == 0:
+            self._created_at = record.at
 
 
 def open_run(storage: Storage, clock: Clock) -> Run:

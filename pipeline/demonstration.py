@@ -1,0 +1,109 @@
+"""A whole run on the built-in emulator, for who wants to see one before anything else."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.backends.developer import Developer
+from pipeline.clock import EmulatorClock
+from pipeline.console import Console, document_of, place_line, summary_lines
+from pipeline.drive import Driver
+from pipeline.errors import Unavailable
+from pipeline.index import read_index, show
+from pipeline.job import read_job
+from pipeline.money import nanos
+from pipeline.overview import plan_lines
+from pipeline.runs import next_name, place
+from pipeline.storage import open_storage
+from pipeline.survey import begin, planner, survey
+from pipeline.tally import tally
+
+CAP = nanos(5)
+SAMPLES = ("jobs", "sample_manifests")
+
+
+def demonstrate(console: Console, folder: Path) -> None:
+    """Shoot the sample job into a folder of its own. Said again, it shoots again."""
+    job = _samples(folder) / "jobs" / "shoes.toml"
+    with _emulator() as (url, key):
+        clock = EmulatorClock(url)
+        backend = Developer(key=key, service=url, clock=clock)
+        found = survey(read_job(job), base=job.parent)
+        runs = str(folder / "runs")
+        name = next_name(open_storage(runs), found.job.name, clock.now().date())
+        console.note(place_line(str(name), "new run", url, backend.account), *plan_lines(found, cap=CAP))
+        storage = open_storage(place(runs, name))
+        run = begin(found, name=str(name), storage=storage, service=url, clock=clock, cap=CAP)
+        driver = Driver(run, backend, planner=planner(found, run))
+        with console.progress(run) as progress:
+            driver.listener = progress.update
+            driver.to_the_end()
+        _show(console, driver, since=(clock.now() - run.created_at).total_seconds())
+
+
+def _show(console: Console, driver: Driver, *, since: float) -> None:
+    run, now = driver.run, tally(driver.run)
+    index = read_index(run)
+    hours, minutes = divmod(round(since / 60), 60)
+    table, _ = show(index, rows=6)
+    lines = [
+        *summary_lines(now),
+        f"  Google would have taken {f'{hours} h ' if hours else ''}{minutes} min; the emulator's clock runs faster",
+        "",
+        f'  >>> pandas.read_parquet("{now.url}/index")',
+        *(f"  {line}" for line in table),
+        "",
+        f"  pictures   {now.url}/pictures/",
+        f"  index      {now.url}/index/",
+        f"  run        {now.url}",
+    ]
+    console.result(lines, document_of(now) | {"pictures_folder": f"{now.url}/pictures"})
+    console.note("Next: nightshoot init YOUR.csv, or look into docs/first-run.md")
+
+
+def _samples(folder: Path) -> Path:
+    """The sample job with its manifest, copied to where a person may change it. What they changed is kept."""
+    house = Path(__file__).parent
+    source = next((place for place in (house / "samples", house.parent) if (place / "jobs").is_dir()), None)
+    if source is None:
+        raise Unavailable("the samples are not part of this installation", hint="install nightshoot again")
+    for name in SAMPLES:
+        for path in sorted((source / name).rglob("*")):
+            target = folder / path.relative_to(source)
+            if path.is_file() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+    return folder
+
+
+@contextmanager
+def _emulator() -> Iterator[tuple[str, str]]:
+    """An emulator in a process of its own, gone with this one: its address and the key it likes."""
+    command = [sys.executable, "-m", "pipeline.emulator", "--speed", "1", "--with-parent"]
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert process.stdout is not None
+    try:
+        said = dict(_exports(process.stdout))
+        if "GOOGLE_GEMINI_BASE_URL" not in said:
+            raise Unavailable("the emulator did not start", hint="python -m pipeline.emulator says why")
+        yield said["GOOGLE_GEMINI_BASE_URL"], said["GEMINI_API_KEY"]
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def _exports(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """What it says to export, up to the last of them."""
+    for line in lines:
+        name, _, value = line.removeprefix("export ").strip().partition("=")
+        yield name, value
+        if name == "NIGHTSHOOT_CLOCK":
+            return
