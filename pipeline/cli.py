@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pipeline.errors import BadInput, NightshootError, Refused
+from pipeline.errors import BadInput, NightshootError
 
 if TYPE_CHECKING:
-    from pipeline.backends.base import Backend
     from pipeline.console import Console
-    from pipeline.drive import Driver
-    from pipeline.job import Job
     from pipeline.run import Run
-    from pipeline.survey import Survey
 
 STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
@@ -73,7 +69,7 @@ def cli() -> None:
 def main() -> None:
     """The command, with every error a person can cause said in two lines, and never a traceback for it."""
     try:
-        code = cli(standalone_mode=False)
+        code = cli(prog_name="nightshoot", standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.Abort:
@@ -210,14 +206,15 @@ def plan(
       nightshoot plan prompts.csv --prompt '{{ caption }}' --limit 50
     """
     from pipeline.overview import plan_document, plan_lines
+    from pipeline.session import refuse_bad_rows, surveyed
 
     del runs
     console = _console(as_json, verbose)
-    found = _survey(job, **chosen)
-    _warn(console, found)
+    found = surveyed(job, **chosen)
+    console.note(*(f"warning: {warning}" for warning in found.warnings))
     console.result(plan_lines(found, verbose=verbose), plan_document(found))
     if found.problems:
-        _refuse_bad_rows(found, job)
+        refuse_bad_rows(found, job)
     if detailed_exitcode and found.requests:
         sys.exit(TO_SEND)
 
@@ -238,8 +235,10 @@ def run(
       nightshoot run prompts.parquet --prompt '{{ caption }}' --limit 50
     """
 
+    from pipeline.session import begin_or_continue
+
     console = _console(as_json, verbose)
-    driver = _begin_or_continue(console, job, runs, **chosen)
+    driver = begin_or_continue(console, job, runs, **chosen)
     with console.progress(driver.run) as progress:
         driver.listener = progress.update
         driver.to_the_end()
@@ -277,8 +276,10 @@ def tick(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: st
       nightshoot tick shoes
     """
 
+    from pipeline.session import driver_of
+
     console = _console(as_json, verbose)
-    driver = _driver(console, run, runs)
+    driver = driver_of(console, run, runs)
     driver.tick()
     _report(console, driver.run)
     sys.exit(STILL_RUNNING if exit_code and not driver.run.state.finished else 0)
@@ -296,15 +297,15 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
       nightshoot status shoes            the newest run of a job
     """
 
-    console = _console(as_json, verbose)
-    opened = _open(run, runs)
-    console.note(_place(opened, _stage(opened)))
-    _report(console, opened)
-    if verbose:
-        from pipeline.console import batch_lines
+    from pipeline.console import batch_lines
+    from pipeline.session import opened, which
 
-        console.note(*batch_lines(opened))
-    if exit_code and not opened.state.finished:
+    console = _console(as_json, verbose)
+    found = opened(run, runs)
+    console.note(which(found))
+    _report(console, found)
+    console.detail(*batch_lines(found))
+    if exit_code and not found.state.finished:
         sys.exit(STILL_RUNNING)
 
 
@@ -334,11 +335,12 @@ def index(
       nightshoot index -o shoes.csv
     """
     from pipeline.index import read_index, show, write
+    from pipeline.session import opened, which
 
     console = _console(as_json, verbose)
-    opened = _open(run, runs)
-    console.note(_place(opened, _stage(opened)))
-    table = read_index(opened, columns=columns.split(",") if columns else None, where=where)
+    found = opened(run, runs)
+    console.note(which(found))
+    table = read_index(found, columns=columns.split(",") if columns else None, where=where)
     if output is not None:
         write(table, output)
         console.result([f"wrote {len(table):,} rows to {output}"], {"rows": len(table), "file": str(output)})
@@ -359,8 +361,10 @@ def submit(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
       nightshoot submit jobs/shoes.toml --max-usd 20 --yes
     """
 
+    from pipeline.session import begin_or_continue
+
     console = _console(as_json, verbose)
-    driver = _begin_or_continue(console, job, runs, **chosen)
+    driver = begin_or_continue(console, job, runs, **chosen)
     while driver.draw() or driver.submit():
         pass
     _report(console, driver.run)
@@ -376,8 +380,10 @@ def poll(run: str | None, as_json: bool, verbose: int, runs: str | None) -> None
       nightshoot poll
     """
 
+    from pipeline.session import driver_of
+
     console = _console(as_json, verbose)
-    driver = _driver(console, run, runs)
+    driver = driver_of(console, run, runs)
     driver.poll()
     _report(console, driver.run)
 
@@ -392,8 +398,10 @@ def collect(run: str | None, as_json: bool, verbose: int, runs: str | None) -> N
       nightshoot collect
     """
 
+    from pipeline.session import driver_of
+
     console = _console(as_json, verbose)
-    driver = _driver(console, run, runs)
+    driver = driver_of(console, run, runs)
     driver.poll()
     driver.collect()
     _report(console, driver.run)
@@ -413,226 +421,7 @@ def emulator(arguments: tuple[str, ...]) -> None:
     serve(arguments)
 
 
-# --- what the commands share -------------------------------------------------------------------------------------
-
-
-def _the_job(
-    job: str | None,
-    *,
-    prompt: str | None,
-    model: str | None,
-    where: str | None,
-    keys: tuple[str, ...],
-    changes: tuple[str, ...],
-) -> "tuple[Job, Path]":
-    """The job a person means, and the folder its manifest is relative to."""
-    from pipeline.job import job_for, read_job
-
-    path = Path(job) if job is not None else _only_job()
-    if path.suffix == ".toml" or not (path.exists() or path.suffix):
-        path = path if path.exists() or path.suffix else Path("jobs") / f"{path}.toml"
-        read, base = read_job(path), path.parent
-    else:
-        read, base = job_for(path, prompt=prompt), Path()
-        prompt = None
-    said = {"prompt": prompt, "model": model, "where": where}
-    settings: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-    if keys:
-        settings["keys"] = list(keys)
-    settings |= _changes(changes)
-    return (read.with_settings(settings) if settings else read), base
-
-
-def _only_job() -> Path:
-    jobs = sorted(Path("jobs").glob("*.toml"))
-    if len(jobs) == 1:
-        return jobs[0]
-    if not jobs:
-        raise BadInput(
-            "no job given, and there is none in jobs/", hint="nightshoot init products.csv writes one"
-        )
-    raise BadInput(
-        f"no job given, and there are {len(jobs)} in jobs/",
-        hint=f"name one: nightshoot run {jobs[0]}",
-    )
-
-
-def _changes(changes: tuple[str, ...]) -> dict[str, str]:
-    for change in changes:
-        if "=" not in change:
-            raise BadInput(
-                f"--set {change}: no value", hint="write --set name=value, as in --set image_size=2K"
-            )
-    return {name: value for name, _, value in (change.partition("=") for change in changes)}
-
-
-def _survey(
-    job: str | None,
-    *,
-    limit: int | None,
-    where: str | None,
-    keys: tuple[str, ...],
-    changes: tuple[str, ...],
-    prompt: str | None,
-    model: str | None,
-) -> "Survey":
-    from pipeline.survey import survey
-
-    read, base = _the_job(job, prompt=prompt, model=model, where=where, keys=keys, changes=changes)
-    return survey(read, base=base, limit=limit)
-
-
-def _warn(console: "Console", found: "Survey") -> None:
-    console.note(*(f"warning: {warning}" for warning in found.warnings))
-
-
-def _refuse_bad_rows(found: "Survey", job: str | None) -> None:
-    """Bad rows never stop or vanish in silence."""
-    from pipeline.overview import problem_lines
-
-    hint = None
-    if found.requests:
-        again = f"nightshoot run {job or found.job.name} --skip-bad"
-        hint = f"{found.good_rows:,} of {found.chosen_rows:,} rows are good; {again}"
-    raise BadInput("\n".join(problem_lines(found)), hint=hint)
-
-
-def _begin_or_continue(
-    console: "Console",
-    job: str | None,
-    runs: str | None,
-    *,
-    max_usd: float | None,
-    yes: bool,
-    new: bool,
-    skip_bad: bool,
-    **chosen: Any,
-) -> "Driver":
-    """The run that `run JOB` means, with whoever can drive it."""
-    from pipeline.backends import open_backend, service_in_environment
-    from pipeline.clock import clock_for
-    from pipeline.drive import Driver
-    from pipeline.money import nanos
-    from pipeline.runs import Choice, choose, latest, next_name, place
-    from pipeline.storage import open_storage
-    from pipeline.survey import begin, planner
-
-    service = service_in_environment()
-    clock = clock_for(service)
-    found = _survey(job, **chosen)
-    folder = runs or found.job.runs
-    there = None if new else latest(folder, found.job.name, clock)
-    choice = choose(there, survey=found, service=service)
-    backend = open_backend(found.job.backend, service=service, clock=clock)
-    cap = nanos(max_usd) if max_usd is not None else None
-    if choice is Choice.ASK and there is not None:
-        raise Refused(
-            f"{there.name}: {choice.value}",
-            hint="undo the change to go on with it, or start a new run beside it with --new",
-        )
-    if there is not None and choice in (Choice.CONTINUE, Choice.FINISHED):
-        console.note(_place(there, choice.value, backend))
-        _raise_cap(there, cap)
-        return Driver(there, backend, planner=planner(found, there))
-    name = next_name(open_storage(folder), found.job.name, clock.now().date())
-    console.note(_line(str(name), Choice.NEW.value, backend))
-    _ask(console, found, job, cap=cap, yes=yes, skip_bad=skip_bad)
-    started = begin(
-        found,
-        name=str(name),
-        storage=open_storage(place(folder, name)),
-        service=service,
-        cap=cap,
-        clock=clock,
-    )
-    return Driver(started, backend, planner=planner(found, started))
-
-
-def _ask(
-    console: "Console", found: "Survey", job: str | None, *, cap: int | None, yes: bool, skip_bad: bool
-) -> None:
-    """One table and one question, before anything is sent."""
-    from pipeline.overview import plan_lines, problem_lines, question
-
-    _warn(console, found)
-    if found.problems and not skip_bad and (not console.can_ask() or yes or not found.requests):
-        _refuse_bad_rows(found, job)
-    if not found.requests:
-        raise BadInput("no row is left to shoot", hint="loosen --where, --key or --limit")
-    console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
-    if found.problems:
-        console.note(*problem_lines(found))
-    if yes:
-        if cap is None and found.job.max_usd is None:
-            raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
-        return
-    if not console.can_ask():
-        raise Refused(
-            "nobody is here to ask", hint="add --yes and a cap, --max-usd 20, to go on without asking"
-        )
-    if not console.ask(question(found)):
-        raise Refused("not sent", hint="nothing was written and nothing was paid")
-
-
-def _raise_cap(run: "Run", cap: int | None) -> None:
-    from pipeline.events import Capped
-    from pipeline.state import Illegal
-
-    if cap is None or cap == run.state.cap or run.state.finished:
-        return
-    try:
-        run.record(Capped(cap=cap))
-    except Illegal as error:
-        raise Refused(f"the cap cannot be lowered that far: {error}", hint="give a higher one") from error
-
-
-def _open(what: str | None, runs: str | None) -> "Run":
-    """The run a person names, read and not driven."""
-    from pipeline.clock import MachineClock
-    from pipeline.runs import find
-
-    return find(what, folder=runs or "runs", clock=MachineClock())
-
-
-def _driver(console: "Console", what: str | None, runs: str | None) -> "Driver":
-    """A driver for a run that is there already. It can plan on if it finds the job's manifest."""
-    from pipeline.backends import open_backend
-    from pipeline.clock import clock_for
-    from pipeline.drive import Driver
-    from pipeline.run import open_run
-
-    found = _open(what, runs)
-    clock = clock_for(found.created.service)
-    run = open_run(found.storage, clock)
-    backend = open_backend(run.created.backend, service=run.created.service, clock=clock)
-    console.note(_place(run, _stage(run), backend))
-    return Driver(run, backend, planner=_planner_of(run, what))
-
-
-def _planner_of(run: "Run", what: str | None) -> Any:
-    """Planning on needs the manifest. Where it is not at hand, whoever has it will plan."""
-    from pipeline.survey import planner_for
-
-    if run.state.all_drawn:
-        return None
-    base = Path(what).parent if what is not None and what.endswith(".toml") else Path("jobs")
-    return planner_for(run, base=base)
-
-
-def _stage(run: "Run") -> str:
-    return "finished" if run.state.finished else "under way"
-
-
-def _place(run: "Run", what: str, backend: "Backend | None" = None) -> str:
-    from pipeline.console import place_line
-
-    return place_line(run.name, what, run.created.service, backend.account if backend else None)
-
-
-def _line(name: str, what: str, backend: "Backend") -> str:
-    from pipeline.console import place_line
-
-    return place_line(name, what, backend.service, backend.account)
+# --- how commands end --------------------------------------------------------------------------------------------
 
 
 def _report(console: "Console", run: "Run") -> None:
@@ -644,12 +433,12 @@ def _report(console: "Console", run: "Run") -> None:
 
 
 def _finish(console: "Console", run: "Run", fail_under: float) -> None:
-    """The morning's lines, and what the exit code says: is there something for a person to do?"""
+    """The morning's lines; and the exit code says whether there is something for a person to do."""
     from pipeline.console import document_of, summary_lines
     from pipeline.tally import tally
 
     now = tally(run)
     console.result(summary_lines(now), document_of(now))
     console.note("Next: nightshoot index" + (" --where \"outcome != 'ok'\"" if now.without else ""))
-    if now.pictures < fail_under * now.requests or (fail_under == 1.0 and now.without):
+    if now.pictures < fail_under * now.total:
         sys.exit(1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,7 @@ from pipeline.errors import BadInput
 from pipeline.events import FINAL, FORMAT, Created, Limits
 from pipeline.job import Job
 from pipeline.manifest import Manifest, duplicate_keys, open_manifest
-from pipeline.models import Models, load_models
+from pipeline.models import Model, Models, load_models
 from pipeline.money import Estimate, estimate
 from pipeline.plan import Planner
 from pipeline.problems import Group, Problem, group, refusal
@@ -160,8 +161,8 @@ def begin(
         format=FORMAT,
         run=secrets.token_hex(4),
         name=name,
-        job=msgspec.to_builtins(job),
-        models={lane: msgspec.to_builtins(found.table.find(lane)) for lane in found.lanes if lane != FINAL},
+        job=_plain(job),
+        models={lane: _plain(found.table.find(lane)) for lane in found.lanes if lane != FINAL},
         prices_as_of=found.table.as_of.isoformat(),
         manifest=job.manifest,
         manifest_sha256=found.manifest.digest,
@@ -178,11 +179,17 @@ def begin(
     return create_run(storage, clock, created)
 
 
+def _plain(value: Job | Model) -> dict[str, Any]:
+    """As a record holds it, so that it compares equal to what is read back."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
+    return plain
+
+
 def is_of(run: Run, found: Survey) -> bool:
     """Whether a run was made from this job and this manifest, as they are now."""
     created = run.created
     return (
-        created.job == msgspec.to_builtins(found.job)
+        created.job == _plain(found.job)
         and created.manifest_sha256 == found.manifest.digest
         and created.rows == found.rows
         and created.lanes == found.lanes
