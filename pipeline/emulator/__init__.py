@@ -1,4 +1,4 @@
-"""Google on 127.0.0.1: the Gemini Developer API's batch side, with a clock, a cash register and bad luck.
+"""Google on 127.0.0.1: Gemini's batch jobs and Cloud Storage, with a clock, a cash register and bad luck.
 
 A request comes in at `app`, which knows the paths. `calls` says whose key it carries and which fault meets
 it. Uploads go to `files` (over HTTP: `upload_calls`), jobs to `batches` (`batch_calls`). When the virtual
@@ -6,7 +6,7 @@ it. Uploads go to `files` (over HTTP: `upload_calls`), jobs to `batches` (`batch
 `fields` and `models`; each becomes an answer in `answers`, with the `faults` ordered for it. `results`
 lays the answers out as the bytes of a file that exists only while it is read (`downloads`), and `pictures`
 are drawn at that moment. What it all cost is in the `ledger`, what happened in the `events`. Read them in
-this order.
+this order. Cloud Storage is `gcs` and the modules named after it.
 
 It is written from the description of the service and imports nothing else of this package, so that a
 mistake on the client's side does not agree with itself. This module is what tests and other programs hold

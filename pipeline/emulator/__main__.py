@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of pictures, durations and order")
     parser.add_argument("--queue", type=float, nargs=2, metavar=("FROM", "TO"), help="virtual seconds")
     parser.add_argument("--run", type=float, nargs=2, metavar=("FROM", "TO"), help="virtual seconds")
+    parser.add_argument("--bucket", action="append", default=[], help="of Cloud Storage; may be given again")
     parser.add_argument(
         "--picture-bytes", type=int, help="size of a 1K picture; the real ones have about 1500000"
     )
@@ -58,6 +59,7 @@ def settings(options: argparse.Namespace, data: Path) -> Settings:
     return Settings(
         data=data,
         seed=options.seed,
+        buckets=tuple(options.bucket),
         ranges=not options.no_range,
         lenient=options.lenient,
         **{name: value for name, value in given.items() if value is not None},

@@ -1,4 +1,4 @@
-"""The emulated services under one address: the Gemini Developer API, and the emulator's own controls."""
+"""The emulated services under one address: the Developer API, Cloud Storage, and the controls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,11 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.emulator.batch_calls import BatchCalls
 from pipeline.emulator.batches import Batches
 from pipeline.emulator.calls import Handler, endpoint, nothing, refused
-from pipeline.emulator.clock import VirtualClock, http_date, parse, rfc3339
+from pipeline.emulator.clock import VirtualClock, http_date, moment, parse, rfc3339
 from pipeline.emulator.downloads import Downloads
 from pipeline.emulator.events import Events
 from pipeline.emulator.faults import Faults, ordered
 from pipeline.emulator.files import Files
+from pipeline.emulator.gcs import CloudStorage
 from pipeline.emulator.ledger import ledger
 from pipeline.emulator.problems import Problem
 from pipeline.emulator.settings import Settings
@@ -43,6 +44,7 @@ class Emulator:
         self.files = Files(settings, clock)
         self.batches = Batches(settings, clock, self.files, self.faults)
         self.workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="pictures")
+        self.storage = CloudStorage(lambda: moment(clock.now()), buckets=settings.buckets)
         self._batch_calls = BatchCalls(settings, clock, self.batches, self.files)
         self._file_calls = FileCalls(self.files)
         self._downloads = Downloads(settings, clock, self.batches, self.workers)
@@ -56,7 +58,12 @@ class Emulator:
             self.files.sweep()
 
     def routes(self) -> list[Route]:
-        return [*self._controls(), *(route for version in VERSIONS for route in self._developer(version))]
+        developer = (route for version in VERSIONS for route in self._developer(version))
+        return [*self._controls(), *developer, *self.storage.routes]
+
+    def close(self) -> None:
+        self.workers.shutdown(wait=False, cancel_futures=True)
+        self.storage.objects.close()
 
     def _developer(self, version: str) -> list[Route]:
         batches, files, downloads = self._batch_calls, self._file_calls, self._downloads
@@ -177,10 +184,9 @@ def build(settings: Settings, clock: VirtualClock) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
-        emulator.workers.shutdown(wait=False, cancel_futures=True)
+        emulator.close()
 
     app = Starlette(
-        # Cloud Storage's routes join here, after these: some of them match any path.
         routes=emulator.routes(),
         exception_handlers={HTTPException: unknown_path, 404: unknown_path, 405: unknown_path},
         lifespan=lifespan,

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 
 SECOND = 1_000_000_000  # everything inside is whole nanoseconds, as the service's own times are
@@ -76,6 +76,11 @@ def rfc3339(moment: int) -> str:
     """As the service writes times: UTC with nine digits."""
     seconds, rest = divmod(moment, SECOND)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def moment(nanoseconds: int) -> datetime:
+    """In UTC, to the microsecond."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=nanoseconds // 1000)
 
 
 def http_date(moment: int) -> str:

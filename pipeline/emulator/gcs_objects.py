@@ -291,6 +291,10 @@ class Objects:
         for name in buckets:
             self.create_bucket(name)
 
+    def close(self) -> None:
+        """Take everything off the disk."""
+        self._spool.cleanup()
+
     def create_bucket(self, name: str) -> Bucket:
         if not 3 <= len(name) <= 222 or "/" in name:
             raise Problem(400, f"Invalid bucket name: '{name}'")

@@ -24,4 +24,5 @@ class Settings:
     jobs_limit: int = 100  # at once, per key
     inline_limit: int = 20 * 1024**2
     ranges: bool = True  # whether downloads honour Range
+    buckets: tuple[str, ...] = ()  # of Cloud Storage, there from the start
     lenient: bool = False  # whether unknown and misplaced fields of a line are ignored instead of refused

@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 
 from pipeline.emulator import Service, start
 from pipeline.emulator.faults import KINDS, MATCHES
@@ -50,6 +52,22 @@ def test_every_response_is_dated_by_the_virtual_clock(bench):
 @pytest.mark.parametrize("order", [{"advance": "soon"}, {"set": "yesterday"}, {"speed": -1}, {"back": 3}])
 def test_an_order_the_clock_does_not_understand_is_refused(bench, order):
     assert bench.http("POST", "/_clock", json=order).status_code == 400
+
+
+def test_cloud_storage_is_there_too_and_lives_by_the_same_clock(make_bench):
+    """Google's own client, nothing but the exported address."""
+    bench = make_bench(buckets=("runs-of-ours",))
+    bench.service.advance(3600)
+    endpoint = bench.service.environment()["STORAGE_EMULATOR_HOST"]
+    client = storage.Client(
+        project="p", credentials=AnonymousCredentials(), client_options={"api_endpoint": endpoint}
+    )
+    blob = client.bucket("runs-of-ours").blob("journal/00000000.json")
+    blob.upload_from_string(b"{}", if_generation_match=0)
+    blob.reload()
+    assert blob.time_created == datetime(2026, 11, 21, 1, tzinfo=UTC)
+    assert blob.download_as_bytes() == b"{}"
+    client.close()
 
 
 def test_an_unknown_path_is_answered_as_the_service_would(bench):
