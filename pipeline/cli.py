@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,33 +68,55 @@ def cli() -> None:
     """
 
 
+class _Terminated(BaseException):
+    """Somebody sent SIGTERM: end like an interruption, with the same words."""
+
+
 def main() -> None:
     """The command, with every error a person can cause said in two lines, and never a traceback for it."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli(prog_name="nightshoot", standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
-    except click.Abort:
-        code = INTERRUPTED
     except click.ClickException as error:
-        error.show()
-        code = 2
+        code = _wrong_usage(error)
     except NightshootError as error:
         from pipeline.console import Console
 
         Console().error(error)
         code = error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write(
-            "\ninterrupted; Google goes on with what was sent. The same command goes on from here\n"
-        )
-        code = INTERRUPTED
+    except (KeyboardInterrupt, click.Abort):
+        code = _interrupted(INTERRUPTED)
+    except _Terminated:
+        code = _interrupted(TERMINATED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: not an error
         code = 0
     except Exception as error:  # noqa: BLE001 - a bug of ours: say where its traceback lies, then stop
         code = _bug(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
+
+
+def _interrupted(code: int) -> int:
+    command = shlex.join(["nightshoot", *sys.argv[1:]])
+    sys.stderr.write(
+        f"\ninterrupted; Google goes on with what was sent\nhint: go on from here with  {command}\n"
+    )
+    return code
+
+
+def _wrong_usage(error: click.ClickException) -> int:
+    """Click's own errors, said as all others are."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "nightshoot"
+    sys.stderr.write(f"error: {message[:1].lower()}{message[1:]}\nhint: {command} --help\n")
+    return 2
 
 
 def _bug(error: Exception) -> int:
@@ -214,7 +238,7 @@ def plan(
     console.note(*(f"warning: {warning}" for warning in found.warnings))
     console.result(plan_lines(found, verbose=verbose), plan_document(found))
     if found.problems:
-        refuse_bad_rows(found, job)
+        refuse_bad_rows(found, go_on=_go_on())
     if detailed_exitcode and found.requests:
         sys.exit(TO_SEND)
 
@@ -238,7 +262,7 @@ def run(
     from pipeline.session import begin_or_continue
 
     console = _console(as_json, verbose)
-    driver = begin_or_continue(console, job, runs, **chosen)
+    driver = begin_or_continue(console, job, runs, go_on=_go_on(), **chosen)
     with console.progress(driver.run) as progress:
         driver.listener = progress.update
         driver.to_the_end()
@@ -364,7 +388,7 @@ def submit(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
     from pipeline.session import begin_or_continue
 
     console = _console(as_json, verbose)
-    driver = begin_or_continue(console, job, runs, **chosen)
+    driver = begin_or_continue(console, job, runs, go_on=_go_on(), **chosen)
     while driver.draw() or driver.submit():
         pass
     _report(console, driver.run)
@@ -419,6 +443,12 @@ def emulator(arguments: tuple[str, ...]) -> None:
     from pipeline.emulator.__main__ import main as serve
 
     serve(arguments)
+
+
+def _go_on() -> str:
+    """The command that shoots the good rows."""
+    arguments = ["run" if argument == "plan" else argument for argument in sys.argv[1:2]] + sys.argv[2:]
+    return shlex.join(["nightshoot", *arguments, "--skip-bad"])
 
 
 # --- how commands end --------------------------------------------------------------------------------------------

@@ -24,9 +24,16 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
     price = found.price
     yield "pictures", f"{found.requests:,}", _pictures(found)
     if found.bad_rows:
-        yield "left out", f"{found.bad_rows:,}", "rows with problems"
+        yield (
+            "left out",
+            f"{found.bad_rows:,}",
+            "row with a problem" if found.bad_rows == 1 else "rows with problems",
+        )
+    if not found.requests:
+        return
     sent = found.input_bytes + found.reference_bytes
-    shown = f"{found.references:,} photos, each sent once" if found.references else ""
+    photos = "1 photo" if found.references == 1 else f"{found.references:,} photos, each sent once"
+    shown = photos if found.references else ""
     yield "send", size(sent), shown
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
@@ -43,7 +50,8 @@ def _pictures(found: Survey) -> str:
     shots = (
         ", ".join(f"{count:,} {shot}" for shot, count in found.shots.items()) if len(found.shots) > 1 else ""
     )
-    return "; ".join(filter(None, [f"of {found.good_rows:,} rows", shots, ", ".join(models)]))
+    rows = "of 1 row" if found.good_rows == 1 else f"of {found.good_rows:,} rows"
+    return "; ".join(filter(None, [rows, shots, ", ".join(models)]))
 
 
 def _parts(found: Survey) -> str:

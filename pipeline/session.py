@@ -78,12 +78,11 @@ def _changes(changes: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in (change.partition("=") for change in changes)}
 
 
-def refuse_bad_rows(found: Survey, job: str | None) -> None:
+def refuse_bad_rows(found: Survey, *, go_on: str) -> None:
     """Bad rows never stop or vanish in silence: they are all named, with the command that goes on."""
     hint = None
     if found.requests:
-        again = f"nightshoot run {job or found.job.name} --skip-bad"
-        hint = f"{found.good_rows:,} of {found.chosen_rows:,} rows are good; {again}"
+        hint = f"{found.good_rows:,} of {found.chosen_rows:,} rows are good; {go_on}"
     raise BadInput("\n".join(problem_lines(found)), hint=hint)
 
 
@@ -99,6 +98,7 @@ def begin_or_continue(
     yes: bool,
     new: bool,
     skip_bad: bool,
+    go_on: str,
     **chosen: Any,
 ) -> Driver:
     """The run that `run JOB` means, said in the first line, with a driver for it."""
@@ -122,21 +122,17 @@ def begin_or_continue(
     cap = None if usd is None else nanos(usd)
     name = next_name(open_storage(folder), found.job.name, clock.now().date())
     console.note(place_line(str(name), choice.value, service, backend.account))
-    _ask(console, found, job, cap=cap, yes=yes, skip_bad=skip_bad)
+    _ask(console, found, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
     storage = open_storage(place(folder, name))
     run = begin(found, name=str(name), storage=storage, service=service, clock=clock, cap=cap)
     return Driver(run, backend, planner=planner(found, run))
 
 
-def _ask(
-    console: Console, found: Survey, job: str | None, *, cap: int | None, yes: bool, skip_bad: bool
-) -> None:
+def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool, skip_bad: bool, go_on: str) -> None:
     """One table and one question, before anything is sent."""
     console.note(*(f"warning: {warning}" for warning in found.warnings))
-    if found.problems and not skip_bad and (yes or not console.can_ask() or not found.requests):
-        refuse_bad_rows(found, job)
-    if not found.requests:
-        refuse_bad_rows(found, job)
+    if not found.requests or (found.problems and not skip_bad and (yes or not console.can_ask())):
+        refuse_bad_rows(found, go_on=go_on)
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
     if found.problems:
         console.note(*problem_lines(found))
