@@ -185,8 +185,9 @@ def summary_lines(now: Tally) -> list[str]:
     lines = [f"  {now.pictures:,} of {now.requests:,} pictures on disk       {money_line(now)}"]
     if without := reasons(now):
         lines.append(f"  {without}")
-    lines += [f"  folder  {now.url}", f'          pandas.read_parquet("{now.url}/index")']
-    return lines
+    # pandas reads a bucket only with another package; the index command always does.
+    table = "nightshoot index -o index.parquet" if "://" in now.url else f'pandas.read_parquet("{now.url}/index")'
+    return [*lines, f"  folder  {now.url}", f"  index   {table}"]
 
 
 def batch_lines(run: Run) -> list[str]:
