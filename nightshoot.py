@@ -59,7 +59,7 @@ def __dir__() -> list[str]:
 def _refuse_a_stranger() -> None:
     """Stop if `pipeline` means another module, without running it: it may be anybody's script."""
     loaded = sys.modules.get("pipeline")
-    found = loaded.__file__ if loaded is not None else getattr(find_spec("pipeline"), "origin", None)
+    found = getattr(loaded, "__file__", None) if loaded else getattr(find_spec("pipeline"), "origin", None)
     ours = Path(__file__).with_name("pipeline") / "__init__.py"
     if found is not None and Path(found).resolve() == ours.resolve():
         return
