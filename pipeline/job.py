@@ -18,6 +18,7 @@ from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.templates import BadTemplate, context_of, expression, name_of, names_of, template
 
 DEFAULT_MODEL = "gemini-nano-banana-2.1"
+SET = "--set"
 NONE = "-"  # a setting that is explicitly none, against a default
 
 # What columns and --set may call a setting, besides its own name.
@@ -113,7 +114,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             setting = ALIASES.get(name, name)
             path = ["settings", setting] if setting in Settings.__struct_fields__ else name.split(".")
             _put(document, path, value)
-        return _job_of(document, where="--set")
+        return _job_of(document, where=SET)
 
     def chooses(self, row: Row) -> bool:
         """Whether `keys` and `where` take this row. Raises BadTemplate where the row's values allow no answer."""
@@ -319,7 +320,10 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
         if kind is Job and name in _TABLES:
             continue
         if name not in types:
-            hint = did_you_mean(name, [*types, *_TABLES - {"settings"}] if kind is Job else types)
+            known = [*types, *sorted(_TABLES - {"settings"})] if kind is Job else [*types]
+            if where == SET:
+                known = [*Settings.__struct_fields__, *known]
+            hint = did_you_mean(name, known)
             problems.append(Problem(f"unknown key {name!r}", where, hint=hint))
             continue
         try:
