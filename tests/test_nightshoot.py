@@ -83,11 +83,18 @@ def test_a_folder_of_data_called_pipeline_hides_nothing(tmp_path: Path):
     assert done.stdout.startswith("<function job"), done.stderr
 
 
+def imported(lines: list[ast.stmt]) -> list[tuple[str | None, str]]:
+    return [
+        (line.module, name.name) for line in lines if isinstance(line, ast.ImportFrom) for name in line.names
+    ]
+
+
 def test_every_name_is_there_for_people_and_for_type_checkers():
     tree = ast.parse((ROOT / "nightshoot.py").read_text(encoding="utf-8"))
     typed = next(node for node in tree.body if isinstance(node, ast.If))
-    promised = [name.name for line in typed.body for name in line.names]
-    assert sorted(promised) == nightshoot.__all__ == dir(nightshoot)
+    stub = ast.parse((ROOT / "nightshoot-stubs" / "__init__.pyi").read_text(encoding="utf-8"))
+    assert imported(typed.body) == imported(stub.body)
+    assert sorted(name for _, name in imported(stub.body)) == nightshoot.__all__ == dir(nightshoot)
     for name in nightshoot.__all__:
         assert getattr(nightshoot, name) is not None
     assert nightshoot.BadInput is importlib.import_module("pipeline.errors").BadInput
