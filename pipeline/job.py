@@ -43,6 +43,7 @@ REFERENCE_COLUMNS = (
 PROMPT_COLUMNS = ("prompt", "text", "caption")
 _BACKENDS = ("developer",)
 _SHOT_NAME = re.compile(r"[\w-]{1,40}")
+_NO_JOB_NAME = re.compile(r"^\.|^\s*$|[/\\\x00-\x1f]")
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -275,6 +276,9 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
         **_checked(Batches, document.get("batches", {}), f"{where} [batches]", problems)
     )
     values["shots"] = _shots_of(document.get("shots", {}), where, problems)
+    if _NO_JOB_NAME.search(name := values.get("name", "job")):
+        hint = "its runs are folders called after it: no slash, and no dot in front"
+        problems.append(Problem("not a name for a job", where, column="name", value=name, hint=hint))
     if "manifest" not in document:
         problems.append(Problem("no manifest", where, hint='add manifest = "products.csv"'))
     if values.get("backend", "developer") not in _BACKENDS:
