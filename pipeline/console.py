@@ -186,7 +186,9 @@ def summary_lines(now: Tally) -> list[str]:
     if without := reasons(now):
         lines.append(f"  {without}")
     # pandas reads a bucket only with another package; the index command always does.
-    table = "nightshoot index -o index.parquet" if "://" in now.url else f'pandas.read_parquet("{now.url}/index")'
+    table = (
+        "nightshoot index -o index.parquet" if "://" in now.url else f'pandas.read_parquet("{now.url}/index")'
+    )
     return [*lines, f"  folder  {now.url}", f"  index   {table}"]
 
 
