@@ -12,7 +12,7 @@ from pipeline.storage import open_storage
 from tests.bench import Bench, fingerprints, outcomes
 from tests.stories.processes import finish, kill, release, start
 
-ROWS = 24
+ROWS = 12
 
 
 @pytest.fixture
