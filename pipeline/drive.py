@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 from pipeline.backends.base import Backend
 from pipeline.collect import collect
@@ -178,7 +179,7 @@ class Driver:
         moved = False
         with self._pool() as pool:
             for batch in ready[start:] + ready[:start]:
-                moved |= collect(self.run, self._backend, batch.number, pool=pool)
+                moved |= self._ask(partial(collect, pool=pool), batch)
                 self.listener(self.run)
         return moved
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.drive import Driver
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Unavailable
 from pipeline.events import Drawn, Rows
 from pipeline.index import read_index
 from pipeline.run import Run, open_run
@@ -121,3 +121,21 @@ def test_a_driver_tells_its_listener_of_every_step(bench: Bench) -> None:
     assert seen[0] == 0
     assert set(seen) == {0, 1, 2, 3}
     assert seen == sorted(seen)
+
+
+def test_a_result_that_cannot_be_read_for_a_while_is_read_later(bench: Bench) -> None:
+    """Twelve downloads are refused in a row, over minutes: the run waits, and all of it comes home."""
+    bench.service.fault("refused", method="download", code=503, times=12)
+    assert outcomes(bench.run()) == {"ok": 6}
+
+
+def test_a_provider_that_stays_silent_ends_the_run_with_nothing_lost(bench: Bench) -> None:
+    bench.service.fault("refused", method="get", code=503, times=10_000)
+    with pytest.raises(Unavailable) as error:
+        bench.run()
+    assert error.value.hint is not None
+    bench.service.clear_faults()
+    driver = bench.again()
+    driver.to_the_end()
+    assert outcomes(read_index(driver.run)) == {"ok": 6}
+    assert set(bench.paid().values()) == {1}

@@ -155,7 +155,7 @@ DEFECTS = (
         "an unknown state counts as done",
         DEVELOPER,
         "        if how is None:\n            return None\n        answer",
-        '        how = how or "succeeded"\n        answer',
+        '        how = how or "failed"\n        answer',
         ("tests/contracts/test_backend.py",),
     ),
     Defect(
@@ -231,8 +231,8 @@ DEFECTS = (
     Defect(
         "a line that straddles two parts is read by both",
         "pipeline/results.py",
-        '        if skipped != b"\\n":\n            offset = start - 1 + len(skipped)\n',
-        "        offset = start - 1 + len(skipped)\n",
+        "        offset = start - 1 + len(stream.readline())",
+        "        stream.readline()",
         ("tests/test_results.py",),
     ),
     Defect(
