@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.emulator.batch_calls import BatchCalls
 from pipeline.emulator.batches import Batches
-from pipeline.emulator.calls import Handler, endpoint, nothing, refused
+from pipeline.emulator.calls import Call, Handler, endpoint, nothing, refused
 from pipeline.emulator.clock import VirtualClock, http_date, moment, parse, rfc3339
 from pipeline.emulator.downloads import Downloads
 from pipeline.emulator.events import Events
@@ -24,11 +24,16 @@ from pipeline.emulator.faults import Faults, ordered
 from pipeline.emulator.files import Files
 from pipeline.emulator.gcs import CloudStorage
 from pipeline.emulator.ledger import ledger
+from pipeline.emulator.online import Online
 from pipeline.emulator.problems import Problem
+from pipeline.emulator.quota import Quota
 from pipeline.emulator.settings import Settings
 from pipeline.emulator.upload_calls import FileCalls
+from pipeline.emulator.vertex import Predictions
+from pipeline.emulator.vertex_calls import PredictionCalls, bearer
 
 VERSIONS = ("v1", "v1beta")
+VERTEX_VERSIONS = ("v1", "v1beta1")
 WORKERS = 3  # one more than the usual test machine's cores: some of the work waits for the others' lock
 
 
@@ -45,7 +50,11 @@ class Emulator:
         self.batches = Batches(settings, clock, self.files, self.faults)
         self.workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="pictures")
         self.storage = CloudStorage(lambda: moment(clock.now()), buckets=settings.buckets)
-        self._batch_calls = BatchCalls(settings, clock, self.batches, self.files)
+        self.predictions = Predictions(settings, clock, self.storage.objects, self.faults)
+        self.online = Online(settings, clock, self.faults, self.workers)
+        quota = Quota(settings, clock, self.faults, batches=self.batches, predictions=self.predictions)
+        self._batch_calls = BatchCalls(settings, clock, self.batches, self.files, quota=quota)
+        self._prediction_calls = PredictionCalls(clock, self.predictions, self.storage.objects, quota=quota)
         self._file_calls = FileCalls(self.files)
         self._downloads = Downloads(settings, clock, self.batches, self.workers)
         self._catching_up = asyncio.Lock()
@@ -53,13 +62,18 @@ class Emulator:
     async def catch_up(self) -> None:
         """Before anything is answered, whatever the clock says has happened happens."""
         async with self._catching_up:
+            loop = asyncio.get_running_loop()
             if self.batches.due():
-                await asyncio.get_running_loop().run_in_executor(self.workers, self.batches.begin_due)
+                await loop.run_in_executor(self.workers, self.batches.begin_due)
+            if self.predictions.due():
+                files = await loop.run_in_executor(self.workers, self.predictions.begin_due)
+                self.predictions.publish(files)
             self.files.sweep()
 
     def routes(self) -> list[Route]:
         developer = (route for version in VERSIONS for route in self._developer(version))
-        return [*self._controls(), *developer, *self.storage.routes]
+        vertex = (route for version in VERTEX_VERSIONS for route in self._vertex(version))
+        return [*self._controls(), *developer, *vertex, *self.storage.routes]
 
     def close(self) -> None:
         self.workers.shutdown(wait=False, cancel_futures=True)
@@ -70,6 +84,8 @@ class Emulator:
         base = f"/{version}"
         return [
             self._route(f"{base}/models/{{model}}:batchGenerateContent", "POST", "create", batches.create),
+            self._route(f"{base}/models/{{model}}:generateContent", "POST", "generate", self._generate),
+            self._route(f"{base}/models/{{model}}:predict", "POST", "predict", self._predict),
             self._route(f"{base}/batches", "GET", "list", batches.list),
             self._route(f"{base}/batches/{{batch}}:cancel", "POST", "cancel", batches.cancel),
             self._route(f"{base}/batches/{{batch}}", "GET", "get", batches.get),
@@ -81,6 +97,41 @@ class Emulator:
             self._route(f"{base}/files/{{file}}", "GET", "files.get", files.get),
             self._route(f"{base}/files/{{file}}", "DELETE", "files.delete", files.delete),
         ]
+
+    def _vertex(self, version: str) -> list[Route]:
+        jobs = self._prediction_calls
+        place = f"/{version}/projects/{{project}}/locations/{{location}}"
+        base, model = f"{place}/batchPredictionJobs", f"{place}/publishers/google/models/{{model}}"
+        return [
+            self._route(base, "POST", "create", jobs.create),
+            self._route(base, "GET", "list", jobs.list),
+            self._route(f"{base}/{{job}}:cancel", "POST", "cancel", jobs.cancel),
+            self._route(f"{base}/{{job}}", "GET", "get", jobs.get),
+            self._route(f"{base}/{{job}}", "DELETE", "delete", jobs.delete),
+            self._route(f"{model}:generateContent", "POST", "generate", self._generate_on_vertex),
+            self._route(f"{model}:predict", "POST", "predict", self._predict_on_vertex),
+        ]
+
+    async def _generate(self, call: Call) -> Response:
+        account = call.account
+        at = self.clock.now()
+        return await self.online.generate(
+            call,
+            platform="developer",
+            account=account,
+            resolve=lambda uri: self.files.reference(account, uri, at=at),
+        )
+
+    async def _generate_on_vertex(self, call: Call) -> Response:
+        return await self.online.generate(
+            call, platform="vertex", account=bearer(call), resolve=self.predictions.reference
+        )
+
+    async def _predict(self, call: Call) -> Response:
+        return await self.online.predict(call, platform="developer", account=call.account)
+
+    async def _predict_on_vertex(self, call: Call) -> Response:
+        return await self.online.predict(call, platform="vertex", account=bearer(call))
 
     def _endpoint(self, method: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         return endpoint(method, handler, before=self.catch_up, faults=self.faults, events=self.events)
@@ -133,7 +184,8 @@ class Emulator:
     async def _ledger(self, request: Request) -> Response:
         await self.catch_up()
         rows = request.query_params.get("rows") != "0"
-        return JSONResponse(ledger(self.batches.all(), now=self.clock.now(), rows=rows))
+        jobs, predictions = self.batches.all(), self.predictions.jobs.values()
+        return JSONResponse(ledger(jobs, predictions, self.online.billed, now=self.clock.now(), rows=rows))
 
     async def _events(self, request: Request) -> Response:
         after = int(request.query_params.get("after") or 0)

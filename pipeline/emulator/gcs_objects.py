@@ -291,6 +291,11 @@ class Objects:
         for name in buckets:
             self.create_bucket(name)
 
+    @property
+    def folder(self) -> Path:
+        """Where bodies are on disk."""
+        return Path(self._spool.name)
+
     def close(self) -> None:
         """Take everything off the disk."""
         self._spool.cleanup()
@@ -315,7 +320,7 @@ class Objects:
         return self.buckets[name]
 
     def draft(self) -> Draft:
-        return Draft(Path(self._spool.name))
+        return Draft(self.folder)
 
     def current(self, bucket: str, name: str) -> Object | None:
         return self.bucket(bucket).objects.get(name)
@@ -328,13 +333,23 @@ class Objects:
         return found
 
     def insert(
-        self, bucket: str, name: str, body: Body, *, fields: Mapping[str, Any], conditions: Conditions
+        self,
+        bucket: str,
+        name: str,
+        body: Body,
+        *,
+        fields: Mapping[str, Any],
+        conditions: Conditions,
+        at: datetime | None = None,
     ) -> Object:
-        """Make a generation of these bytes the live one, if the conditions hold at this very moment."""
+        """Make a generation of these bytes the live one, if the conditions hold at this very moment.
+
+        Its date is another one than now if `at` says so.
+        """
         holder = self.bucket(bucket)
         previous = holder.objects.get(name)
         conditions.check(previous)
-        now = self._now()
+        now = at or self._now()
         made = Object(bucket, name, self._next_generation(now), 1, now, now, body, dict(fields))
         if previous is None:
             bisect.insort(holder.names, name)
