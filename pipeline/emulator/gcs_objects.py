@@ -9,6 +9,7 @@ import bisect
 import hashlib
 import io
 import os
+import re
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
@@ -66,7 +67,7 @@ class Body:
 
     size: int
     crc32c: str  # base64, as declared and listed
-    md5: str  # the same
+    md5: str  # the same; empty where nobody knows it
     held: bytes | Path
 
     def open(self) -> BinaryIO:
@@ -75,7 +76,7 @@ class Body:
 
     def drop(self) -> None:
         if isinstance(self.held, Path):
-            self.held.unlink()
+            self.held.unlink(missing_ok=True)
 
 
 class Draft:
@@ -149,7 +150,7 @@ class Object:
             "storageClass": "STANDARD",
             "size": str(self.body.size),
             "crc32c": self.body.crc32c,
-            "md5Hash": self.body.md5,
+            **({"md5Hash": self.body.md5} if self.body.md5 else {}),
             "etag": self.etag,
             "timeCreated": stamp(self.created),
             "updated": stamp(self.updated),
@@ -251,7 +252,14 @@ class Bucket:
         }
 
     def page(
-        self, *, prefix: str = "", delimiter: str = "", start: str = "", end: str = "", limit: int = PAGE
+        self,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        start: str = "",
+        end: str = "",
+        limit: int = PAGE,
+        matching: re.Pattern[str] | None = None,
     ) -> Page:
         """Names from start on, before end; with a delimiter behind the prefix, folded into prefixes."""
         limit = min(max(limit, 1), PAGE)
@@ -262,6 +270,9 @@ class Bucket:
             name = self.names[place]
             if not name.startswith(prefix) or (end and name >= end):
                 break
+            if matching is not None and not matching.fullmatch(name):
+                place += 1
+                continue
             if len(objects) + len(prefixes) == limit:
                 return Page(objects, prefixes, name)
             cut = name.find(delimiter, len(prefix)) if delimiter else -1
