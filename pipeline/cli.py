@@ -1,7 +1,6 @@
 """The nightshoot command. The only module that exits; it prints through console."""
 
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -39,7 +38,7 @@ class Grouped(click.Group):
         rest = tuple(name for name in self.list_commands(context) if name not in named)
         for title, names in (*GROUPS.items(), ("Other", rest)):
             commands = [(name, self.get_command(context, name)) for name in names]
-            rows = [(name, command.get_short_help_str(70)) for name, command in commands if command]
+            rows = [(name, command.get_short_help_str(90)) for name, command in commands if command]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
@@ -50,7 +49,9 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
         return
     from importlib.metadata import version
 
-    click.echo(f"nightshoot {version('nightshoot')} (google-genai {version('google-genai')})")
+    from pipeline import __version__
+
+    click.echo(f"nightshoot {__version__} (google-genai {version('google-genai')})")
     context.exit()
 
 
@@ -90,9 +91,6 @@ def main() -> None:
         code = _interrupted(INTERRUPTED)
     except _Terminated:
         code = _interrupted(TERMINATED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: not an error
-        code = 0
     except Exception as error:  # noqa: BLE001 - a bug of ours: say where its traceback lies, then stop
         code = _bug(error)
     sys.exit(code if isinstance(code, int) else 0)
@@ -252,7 +250,7 @@ def plan(
 def run(
     job: str | None, fail_under: float, as_json: bool, verbose: int, runs: str | None, **chosen: Any
 ) -> None:
-    """Shoot a job: plan, ask, send, wait, bring the pictures home. Said again, it goes on.
+    """Shoot a job: send it, wait, bring the pictures home. Said again, it goes on.
 
     \b
       nightshoot run jobs/shoes.toml --max-usd 20
@@ -276,7 +274,7 @@ def run(
 @_json
 @_verbose
 def demo(folder: Path, as_json: bool, verbose: int) -> None:
-    """A whole run on the built-in emulator: no key, no network, nothing paid.
+    """A whole run on the built-in emulator: no key, nothing paid.
 
     \b
       nightshoot demo
@@ -379,7 +377,7 @@ def index(
 @_job
 @_spend
 def submit(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
-    """Plan a job and send it, as far as limits and cap allow; wait for nothing.
+    """Plan a job and send it, as far as the cap allows. Waits for nothing.
 
     \b
       nightshoot submit jobs/shoes.toml --max-usd 20 --yes
@@ -435,7 +433,7 @@ def collect(run: str | None, as_json: bool, verbose: int, runs: str | None) -> N
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def emulator(arguments: tuple[str, ...]) -> None:
-    """Google on this machine, for rehearsals: start it, export what it prints.
+    """Google on this machine: start it, export what it prints.
 
     \b
       nightshoot emulator --port 8085

@@ -4,6 +4,7 @@ Results go to stdout, everything else to stderr. People read job, run, row, shot
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,10 +46,15 @@ class Console:
 
     def result(self, lines: Sequence[str], document: Mapping[str, Any]) -> None:
         """What the command was asked for."""
-        if self.as_json:
-            print(json.dumps({"schema": SCHEMA, **document}, ensure_ascii=False))
-        else:
-            print("\n".join(lines))
+        text = (
+            json.dumps({"schema": SCHEMA, **document}, ensure_ascii=False)
+            if self.as_json
+            else "\n".join(lines)
+        )
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:  # `| head`: nobody reads on, which is no error; what is left goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def note(self, *lines: str) -> None:
         """Something beside the result."""
@@ -179,8 +185,11 @@ def summary_lines(now: Tally) -> list[str]:
     lines = [f"  {now.pictures:,} of {now.requests:,} pictures on disk       {money_line(now)}"]
     if without := reasons(now):
         lines.append(f"  {without}")
-    lines += [f"  folder  {now.url}", f'          pandas.read_parquet("{now.url}/index")']
-    return lines
+    # pandas reads a bucket only with another package; the index command always does.
+    table = (
+        "nightshoot index -o index.parquet" if "://" in now.url else f'pandas.read_parquet("{now.url}/index")'
+    )
+    return [*lines, f"  folder  {now.url}", f"  index   {table}"]
 
 
 def batch_lines(run: Run) -> list[str]:

@@ -59,7 +59,7 @@ def _show(console: Console, driver: Driver, *, since: float) -> None:
         "",
         f"  pictures   {now.url}/pictures/",
         f"  index      {now.url}/index/",
-        f"  run        {now.url}",
+        f"  run        {now.url}/",
     ]
     console.result(lines, document_of(now) | {"pictures_folder": f"{now.url}/pictures"})
     console.note("Next: nightshoot init YOUR.csv, or look into docs/first-run.md")

@@ -10,6 +10,8 @@ class NightshootError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")  # what a traceback shows, in a notebook
 
 
 class BadInput(NightshootError):

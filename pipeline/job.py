@@ -18,6 +18,7 @@ from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.templates import BadTemplate, context_of, expression, name_of, names_of, template
 
 DEFAULT_MODEL = "gemini-nano-banana-2.1"
+SET = "--set"
 NONE = "-"  # a setting that is explicitly none, against a default
 
 # What columns and --set may call a setting, besides its own name.
@@ -42,6 +43,7 @@ REFERENCE_COLUMNS = (
 PROMPT_COLUMNS = ("prompt", "text", "caption")
 _BACKENDS = ("developer",)
 _SHOT_NAME = re.compile(r"[\w-]{1,40}")
+_NO_JOB_NAME = re.compile(r"^\.|^\s*$|[/\\\x00-\x1f]")
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -112,7 +114,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             setting = ALIASES.get(name, name)
             path = ["settings", setting] if setting in Settings.__struct_fields__ else name.split(".")
             _put(document, path, value)
-        return _job_of(document, where="--set")
+        return _job_of(document, where=SET)
 
     def chooses(self, row: Row) -> bool:
         """Whether `keys` and `where` take this row. Raises BadTemplate where the row's values allow no answer."""
@@ -274,6 +276,9 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
         **_checked(Batches, document.get("batches", {}), f"{where} [batches]", problems)
     )
     values["shots"] = _shots_of(document.get("shots", {}), where, problems)
+    if _NO_JOB_NAME.search(name := values.get("name", "job")):
+        hint = "its runs are folders called after it: no slash, and no dot in front"
+        problems.append(Problem("not a name for a job", where, column="name", value=name, hint=hint))
     if "manifest" not in document:
         problems.append(Problem("no manifest", where, hint='add manifest = "products.csv"'))
     if values.get("backend", "developer") not in _BACKENDS:
@@ -315,7 +320,10 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
         if kind is Job and name in _TABLES:
             continue
         if name not in types:
-            hint = did_you_mean(name, [*types, *_TABLES - {"settings"}] if kind is Job else types)
+            known = [*types, *sorted(_TABLES - {"settings"})] if kind is Job else [*types]
+            if where == SET:
+                known = [*Settings.__struct_fields__, *known]
+            hint = did_you_mean(name, known)
             problems.append(Problem(f"unknown key {name!r}", where, hint=hint))
             continue
         try:

@@ -52,7 +52,7 @@ def _meant(job: str | None, *, prompt: str | None) -> tuple[Job, Path]:
         path = named
     if path.suffix == ".toml":
         return read_job(path), path.parent
-    if not path.exists():
+    if not path.suffix and not path.exists():
         known = [each.stem for each in JOBS.glob("*.toml")]
         raise BadInput(f"{path}: no such job or manifest", hint=did_you_mean(str(path), known))
     return job_for(str(path), prompt=prompt), Path()

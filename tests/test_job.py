@@ -193,6 +193,8 @@ def test_set_changes_a_setting_a_shot_or_the_job(job_file):
         ("shots.hero.promt", "x", "unknown key 'promt'"),
         ("max_usd.x", "1", "max_usd is no table"),
         ("variants", "two", "expected int"),
+        ("name", "spring/shoes", "not a name for a job"),
+        ("name", "..", "not a name for a job"),
     ],
 )
 def test_set_refuses_what_it_does_not_know(job_file, name, value, complaint):

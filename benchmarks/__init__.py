@@ -1,0 +1,1 @@
+"""Measurements: what was measured, on what, against what, in one run."""

@@ -1,0 +1,287 @@
+"""What every Backend must keep. Parametrised by how one is made, so that the next one has its suite already."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from PIL import Image
+
+from pipeline import emulator
+from pipeline.backends.base import Backend, Ending, MaybeBought, NotBought
+from pipeline.backends.developer import Developer
+from pipeline.clock import EmulatorClock
+from pipeline.errors import BadInput, Denied, NightshootError
+from pipeline.prompt import Prompt
+from pipeline.references import Reference
+from pipeline.results import lines
+
+MODEL = "gemini-2.5-flash-image"
+Make = Callable[[str], Backend]
+
+
+@pytest.fixture
+def service() -> Iterator[emulator.Service]:
+    with emulator.start(queue=(5, 30), run=(10, 60)) as running:
+        yield running
+
+
+@pytest.fixture(params=["developer"])
+def make(service: emulator.Service, request: pytest.FixtureRequest) -> Make:
+    """A backend for a key."""
+    clock = EmulatorClock(service.url)
+    return lambda key: Developer(key=key, service=service.url, clock=clock)
+
+
+@pytest.fixture
+def backend(make: Make) -> Backend:
+    return make("first-key-of-the-suite")
+
+
+def line(backend: Backend, place: int, *references: Reference) -> bytes:
+    return backend.encode(
+        f"b00000-{place:04}", Prompt(model=MODEL, text=f"shoe {place}", references=references)
+    )
+
+
+def sent(backend: Backend, label: str = "one", places: int = 3) -> str:
+    return backend.submit(label, MODEL, backend.stage(label, [line(backend, n) for n in range(places)]))
+
+
+def ended(backend: Backend, service: emulator.Service, ticket: str) -> Ending:
+    service.advance(50 * 3600)  # whatever may become of it has
+    ending = backend.ending(ticket)
+    assert ending is not None
+    return ending
+
+
+def photo(colour: str) -> tuple[bytes, Reference]:
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40), colour).save(file, "PNG")
+    data = file.getvalue()
+    return data, Reference("p.png", hashlib.sha256(data).hexdigest(), "image/png", len(data), 60, 40)
+
+
+def test_what_is_sent_comes_back_under_its_own_id(backend: Backend, service: emulator.Service) -> None:
+    ticket = sent(backend)
+    ending = ended(backend, service, ticket)
+    assert ending.how == "succeeded"
+    assert ending.at is not None
+    with backend.open(ticket, ending.files[0].name, start=0, end=None) as stream:
+        found = {backend.line_id(one): backend.outcome(one) for one in lines(stream, start=0, end=None)}
+    assert set(found) == {"b00000-0000", "b00000-0001", "b00000-0002"}
+    for outcome in found.values():
+        assert outcome.kind == "ok"
+        assert outcome.usage is not None
+        assert Image.open(io.BytesIO(outcome.drawings[-1].data)).size == (1024, 1024)
+
+
+def test_encoding_is_the_same_every_time(backend: Backend) -> None:
+    assert line(backend, 1) == line(backend, 1)
+    assert b"\n" not in line(backend, 1)
+
+
+def test_a_batch_that_is_still_at_it_has_no_ending(backend: Backend) -> None:
+    assert backend.ending(sent(backend)) is None
+
+
+def test_a_reference_reaches_the_model(backend: Backend, service: emulator.Service) -> None:
+    """Two batches that differ in their photo alone come back with other pictures."""
+    from pipeline.backends import wire
+
+    answers = []
+    for colour in ("red", "blue"):
+        data, shown = photo(colour)
+        until = EmulatorClock(service.url).now() + timedelta(hours=36)
+        attached = backend.attach(shown.sha256, io.BytesIO(data), mime=shown.mime, until=until)
+        placed = wire.put_in_place(line(backend, 0, shown), lambda sha256, mime, uri=attached.uri: uri)
+        ticket = backend.submit(colour, MODEL, backend.stage(colour, [placed]))
+        ending = ended(backend, service, ticket)
+        with backend.open(ticket, ending.files[0].name, start=0, end=None) as stream:
+            (one,) = lines(stream, start=0, end=None)
+        answers.append(backend.outcome(one).drawings[-1].data)
+    assert answers[0] != answers[1]
+
+
+def test_a_reference_is_attached_once_while_it_lives_long_enough(
+    backend: Backend, service: emulator.Service
+) -> None:
+    data, shown = photo("red")
+    clock = EmulatorClock(service.url)
+
+    def attach(hours: float) -> str:
+        until = clock.now() + timedelta(hours=hours)
+        return backend.attach(shown.sha256, io.BytesIO(data), mime=shown.mime, until=until).uri
+
+    first = attach(36)
+    service.advance(6 * 3600)
+    assert attach(36) == first
+    service.advance(12 * 3600)
+    assert attach(36) != first, "it would die before the batch is read"
+
+
+def test_what_was_sent_is_found_by_its_label_alone(backend: Backend) -> None:
+    tickets = {label: sent(backend, label) for label in ("one", "two")}
+    found = backend.find("two")
+    assert [candidate.ticket for candidate in found.candidates] == [tickets["two"]]
+    assert found.complete
+    assert found.seen == set(tickets.values())
+    assert backend.find("three").candidates == ()
+
+
+def test_a_listing_tells_the_provider_s_time(backend: Backend, service: emulator.Service) -> None:
+    at = backend.find("one").at
+    assert at is not None
+    assert abs((at - service.clock()).total_seconds()) <= 1
+
+
+def test_a_listing_of_many_pages_is_read_to_its_end(backend: Backend, service: emulator.Service) -> None:
+    staged = backend.stage("many", [line(backend, 0)])
+    tickets = {backend.submit(f"job {n}", MODEL, staged) for n in range(60)}
+    service.advance(3600)  # a hundred at once is all the service allows
+    tickets |= {backend.submit(f"job {n}", MODEL, staged) for n in range(60, 120)}
+    found = backend.find("job 0")
+    assert found.complete
+    assert found.seen == tickets
+    assert len(found.candidates) == 1
+
+
+def test_a_listing_that_fails_is_no_evidence(backend: Backend, service: emulator.Service) -> None:
+    service.fault("refused", method="list", code=503)
+    assert not backend.find("one").complete
+
+
+@pytest.mark.parametrize("fault", ["lost", "unsent", "done_but_error"])
+def test_a_create_call_without_a_clear_answer_may_have_bought(
+    backend: Backend, service: emulator.Service, fault: str
+) -> None:
+    staged = backend.stage("one", [line(backend, 0)])
+    service.fault(fault, method="create")
+    with pytest.raises(MaybeBought):
+        backend.submit("one", MODEL, staged)
+    creates = [event for event in service.events() if event.get("method") == "create"]
+    assert len(creates) <= 1, "a create call is never repeated"
+
+
+def test_too_much_at_once_is_a_no_that_may_be_asked_again(
+    backend: Backend, service: emulator.Service
+) -> None:
+    staged = backend.stage("one", [line(backend, 0)])
+    service.fault("refused", method="create", code=429, retry_after=90)
+    with pytest.raises(NotBought) as refusal:
+        backend.submit("one", MODEL, staged)
+    assert (refusal.value.wait, refusal.value.fatal) == (90, None)
+
+
+def test_a_model_that_is_not_there_is_a_no_for_good(backend: Backend) -> None:
+    staged = backend.stage("one", [line(backend, 0)])
+    with pytest.raises(NotBought) as refusal:
+        backend.submit("one", "gemini-none", staged)
+    assert isinstance(refusal.value.fatal, NightshootError)
+
+
+def test_after_unstaging_a_create_call_buys_nothing(backend: Backend, service: emulator.Service) -> None:
+    staged = backend.stage("one", [line(backend, 0)])
+    backend.unstage(staged)
+    backend.unstage(staged)  # gone already: that is what was wanted
+    with pytest.raises(NotBought):
+        backend.submit("one", MODEL, staged)
+    assert service.ledger()["jobs"] == []
+
+
+def test_another_key_s_batch_is_unknown_and_not_failed(make: Make, service: emulator.Service) -> None:
+    ticket = sent(make("first-key-of-the-suite"))
+    service.advance(3600)
+    other = make("second-key-of-the-suite")
+    assert other.ending(ticket) is None
+    assert other.find("one").seen == frozenset()
+
+
+def test_accounts_are_told_apart_without_the_key(make: Make) -> None:
+    one, two = make("first-key-of-the-suite"), make("second-key-of-the-suite")
+    assert one.account == make("first-key-of-the-suite").account != two.account
+    assert "first-key" not in one.account
+
+
+def test_a_key_that_is_refused_is_denied(make: Make, service: emulator.Service) -> None:
+    backend = make("first-key-of-the-suite")
+    staged = backend.stage("one", [line(backend, 0)])
+    service.fault("refused", method="create", code=403)
+    with pytest.raises(NotBought) as refusal:
+        backend.submit("one", MODEL, staged)
+    assert isinstance(refusal.value.fatal, Denied)
+
+
+def test_cancelling_ends_a_batch_and_may_be_said_twice(backend: Backend, service: emulator.Service) -> None:
+    ticket = sent(backend)
+    backend.cancel(ticket)
+    assert ended(backend, service, ticket).how == "cancelled"
+    backend.cancel(ticket)
+
+
+@pytest.mark.parametrize(
+    ("fault", "how"), [("job_failed", "failed"), ("job_expired", "expired"), ("job_cancelled", "cancelled")]
+)
+def test_every_way_to_end_is_told_apart(
+    backend: Backend, service: emulator.Service, fault: str, how: str
+) -> None:
+    service.fault(fault)
+    ending = ended(backend, service, sent(backend))
+    assert (ending.how, ending.files) == (how, ())
+    assert how != "failed" or ending.error
+
+
+def test_done_without_its_result_is_not_done(backend: Backend, service: emulator.Service) -> None:
+    service.fault("late_output", seconds=7200)
+    ticket = sent(backend)
+    service.advance(3600)
+    assert backend.ending(ticket) is None
+    service.advance(7200)
+    assert backend.ending(ticket) is not None
+
+
+def test_an_unknown_state_is_never_an_ending(backend: Backend, service: emulator.Service) -> None:
+    ticket = sent(backend)
+    service.advance(3600)
+    service.fault("unknown_state", value="BATCH_STATE_DREAMING", times=1)
+    assert backend.ending(ticket) is None
+    assert backend.ending(ticket) is not None
+
+
+@pytest.mark.parametrize("shape", ["absent", "zero"])
+def test_odd_counters_do_no_harm(backend: Backend, service: emulator.Service, shape: str) -> None:
+    service.fault("stats_odd", shape=shape)
+    assert ended(backend, service, sent(backend)).how == "succeeded"
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_result_is_read_from_any_byte_on_and_through_cuts(
+    backend: Backend, service: emulator.Service, ranges: bool
+) -> None:
+    ticket = sent(backend)
+    file = ended(backend, service, ticket).files[0]
+    if not ranges:
+        service.fault("no_range")
+    with backend.open(ticket, file.name, start=0, end=None) as stream:
+        whole = stream.read()
+    assert len(whole) == file.size
+    for start in (1, 100, len(whole) // 2, len(whole) - 1, len(whole)):
+        service.fault("cut", method="download", bytes=start // 3, times=1)
+        with backend.open(ticket, file.name, start=start, end=None) as stream:
+            assert stream.read() == whole[start:]
+
+
+def test_a_download_that_never_works_ends_with_a_clear_error(
+    backend: Backend, service: emulator.Service
+) -> None:
+    ticket = sent(backend)
+    file = ended(backend, service, ticket).files[0]
+    service.fault("refused", method="download", code=503, times=100)
+    with (
+        pytest.raises(NightshootError) as error,
+        backend.open(ticket, file.name, start=0, end=None) as stream,
+    ):
+        stream.read()
+    assert error.value.hint
+    assert not isinstance(error.value, BadInput)

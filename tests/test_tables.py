@@ -1,0 +1,113 @@
+"""The Parquet files: one schema, cheap to scan by everybody's tools, put once."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import tables
+from pipeline.errors import Corrupt
+from tests.fakes import MemoryStorage
+
+COLUMNS = ("sku", "title")
+SCHEMA = tables.index_schema(COLUMNS)
+
+
+def row(n: int, **more: Any) -> dict[str, Any]:
+    return {
+        "key": f"sku-{n:05}",
+        "shot": "hero",
+        "outcome": "ok",
+        "batch": n // 100,
+        "place": n % 100,
+        "usd": 0.02,
+        "pictures": [{"path": f"p/{n}.jpg", "final": True}],
+        "checks": [],
+        "references": [],
+        "row.sku": str(n),
+    } | more
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five parts of a hundred rows."""
+    for part in range(5):
+        rows = [row(n) for n in range(100 * part, 100 * part + 100)]
+        (tmp_path / f"{part:05}.parquet").write_bytes(tables.to_parquet(rows, SCHEMA))
+    return tmp_path
+
+
+def test_the_same_rows_are_the_same_bytes() -> None:
+    assert tables.to_parquet([row(1)], SCHEMA) == tables.to_parquet([row(1)], SCHEMA)
+
+
+def test_pandas_reads_the_folder_as_it_is(folder: Path) -> None:
+    frame = pd.read_parquet(folder)
+    assert len(frame) == 500
+    assert frame["outcome"].dtype == "category"
+
+
+def test_duckdb_reads_the_folder_as_it_is(folder: Path) -> None:
+    found = duckdb.sql(f"select count(*), sum(usd) from '{folder}/*.parquet' where outcome = 'ok'").fetchall()
+    assert found == [(500, pytest.approx(10))]
+
+
+def test_a_scan_for_one_key_opens_one_part(folder: Path) -> None:
+    """Statistics of keys and batches are in every part, so the others are skipped unread."""
+    fragments = ds.dataset(folder).get_fragments(filter=ds.field("key") == "sku-00250")
+    matching = [f for f in fragments if f.subset(filter=ds.field("key") == "sku-00250").row_groups]
+    assert len(matching) == 1
+    statistics = pq.ParquetFile(folder / "00002.parquet").metadata.row_group(0).column(0).statistics
+    assert (statistics.min, statistics.max) == ("sku-00200", "sku-00299")
+
+
+def test_times_are_utc() -> None:
+    at = datetime(2026, 11, 21, 18, 0, tzinfo=UTC)
+    table = tables.from_parquet(tables.to_parquet([row(1, answered_at=at)], SCHEMA))
+    assert str(table.schema.field("answered_at").type) == "timestamp[us, tz=UTC]"
+    assert table["answered_at"][0].as_py() == at
+
+
+def test_a_part_without_a_value_has_the_column_all_the_same() -> None:
+    """Every file has the same columns in the same order, so that they read as one."""
+    assert tables.from_parquet(tables.to_parquet([row(1)], SCHEMA)).schema.equals(SCHEMA)
+
+
+def test_a_table_is_put_once_and_the_first_bytes_are_kept() -> None:
+    storage = MemoryStorage()
+    kept = tables.keep(storage, "index/00000.parquet", [row(1)], SCHEMA)
+    assert tables.keep(storage, "index/00000.parquet", [row(1)], SCHEMA) == kept
+
+
+def test_the_same_rows_in_other_bytes_are_kept_as_they_are() -> None:
+    """Another version of the library writes other bytes for the same rows, and may."""
+    storage = MemoryStorage()
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist([row(1)], schema=SCHEMA), sink, compression="snappy")
+    storage.put("index/00000.parquet", sink.getvalue().to_pybytes())
+    kept = tables.keep(storage, "index/00000.parquet", [row(1)], SCHEMA)
+    assert kept.size == len(storage.files["index/00000.parquet"])
+
+
+def test_other_rows_under_the_same_name_are_corrupt() -> None:
+    storage = MemoryStorage()
+    tables.keep(storage, "index/00000.parquet", [row(1)], SCHEMA)
+    with pytest.raises(Corrupt, match="other rows"):
+        tables.keep(storage, "index/00000.parquet", [row(2)], SCHEMA)
+
+
+def test_a_column_of_the_user_never_meets_ours() -> None:
+    schema = tables.index_schema(("key", "path", "usd"))
+    assert len(set(schema.names)) == len(schema.names)
+    assert [name for name in schema.names if name.startswith("row.")] == ["row.key", "row.path", "row.usd"]
+
+
+def test_duplicate_keys_of_a_dictionary_are_not_needed_to_read_rows() -> None:
+    table = tables.from_parquet(tables.to_parquet([row(n) for n in range(2500)], SCHEMA))
+    assert [one["key"] for one in tables.rows_of(table)] == [f"sku-{n:05}" for n in range(2500)]
