@@ -104,6 +104,16 @@ class Batches:
         self._jobs: dict[str, Job] = {}
         self._waiting: list[Job] = []
 
+    def state(self) -> tuple[Any, ...]:
+        return self._jobs, self._waiting
+
+    def take_up(self, state: tuple[Any, ...]) -> None:
+        """Go on with these jobs; results are laid out again from their answers."""
+        self._jobs, self._waiting = state
+        for job in self._jobs.values():
+            if job.answers and job.error is None:
+                self._finish(job)
+
     def create(
         self,
         account: str,

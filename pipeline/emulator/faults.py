@@ -200,6 +200,9 @@ class Faults:
     def clear(self) -> None:
         self._faults.clear()
 
+    def all(self) -> list[Fault]:
+        return list(self._faults)
+
     def as_json(self) -> list[dict[str, Any]]:
         return [fault.as_json() for fault in self._faults]
 

@@ -7,6 +7,7 @@ at the moment of the change. Old generations are not kept. Bad luck comes from g
 import functools
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -31,8 +32,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 class CloudStorage:
     """The routes of a Cloud Storage, what it holds, and the faults it is to have."""
 
-    def __init__(self, now: Callable[[], datetime], *, buckets: Iterable[str] = ()) -> None:
-        self.objects = Objects(now, buckets=buckets)
+    def __init__(
+        self, now: Callable[[], datetime], *, buckets: Iterable[str] = (), folder: Path | None = None
+    ) -> None:
+        self.objects = Objects(now, buckets=buckets, folder=folder)
         self.faults = Faults()
         self._sessions: dict[str, Session] = {}
         upload = "/upload/storage/v1/b/{bucket}/o"

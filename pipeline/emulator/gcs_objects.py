@@ -82,7 +82,8 @@ class Body:
 class Draft:
     """A body that is still arriving: in memory, and from a million bytes on in a file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, in_memory: int = IN_MEMORY) -> None:
+        self._in_memory = in_memory
         self.size = 0
         self._folder = folder
         self._crc32c: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
@@ -95,7 +96,7 @@ class Draft:
         self.size += len(data)
         self._crc32c.update(data)
         self._md5.update(data)
-        if self._file is None and self.size > IN_MEMORY:
+        if self._file is None and self.size > self._in_memory:
             descriptor, path = tempfile.mkstemp(dir=self._folder)
             self._path, self._file = Path(path), os.fdopen(descriptor, "wb")
             self._file.write(self._memory)
@@ -294,22 +295,31 @@ def _behind(prefix: str) -> str:
 class Objects:
     """All buckets. Generations are unique, and grow with the clock that is passed in."""
 
-    def __init__(self, now: Callable[[], datetime], *, buckets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, now: Callable[[], datetime], *, buckets: Iterable[str] = (), folder: Path | None = None
+    ) -> None:
+        """Bodies are kept in the folder, all of them; without one, large ones are in one that goes with us."""
         self._now = now
-        self._spool = tempfile.TemporaryDirectory(prefix="gcs-")
+        self._spool = tempfile.TemporaryDirectory(prefix="gcs-") if folder is None else None
+        self.folder = folder or Path(self._spool.name if self._spool else "")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._in_memory = IN_MEMORY if folder is None else 0
         self._generation = 0
         self.buckets: dict[str, Bucket] = {}
         for name in buckets:
             self.create_bucket(name)
 
-    @property
-    def folder(self) -> Path:
-        """Where bodies are on disk."""
-        return Path(self._spool.name)
-
     def close(self) -> None:
-        """Take everything off the disk."""
-        self._spool.cleanup()
+        """Take everything off the disk, unless it is to stay."""
+        if self._spool is not None:
+            self._spool.cleanup()
+
+    def state(self) -> tuple[Any, ...]:
+        return self.buckets, self._generation
+
+    def take_up(self, state: tuple[Any, ...]) -> None:
+        there = state[0]
+        self.buckets, self._generation = self.buckets | there, state[1]
 
     def create_bucket(self, name: str) -> Bucket:
         if not 3 <= len(name) <= 222 or "/" in name:
@@ -331,7 +341,7 @@ class Objects:
         return self.buckets[name]
 
     def draft(self) -> Draft:
-        return Draft(self.folder)
+        return Draft(self.folder, in_memory=self._in_memory)
 
     def current(self, bucket: str, name: str) -> Object | None:
         return self.bucket(bucket).objects.get(name)

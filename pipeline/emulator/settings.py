@@ -13,6 +13,7 @@ class Settings:
     """Durations are seconds of virtual time, ranges are drawn from evenly."""
 
     data: Path  # where uploads are spooled; results are never stored
+    keep: bool = False  # whether everything is kept there for another process to go on with
     seed: int = 0  # of queueing, running, shuffling and every picture
     queue: tuple[float, float] = (20.0, 90.0)
     run: tuple[float, float] = (60.0, 300.0)
