@@ -15,6 +15,9 @@ in their hands.
 
 import http.client
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -104,6 +107,39 @@ class Service:
         if response.status != 200:
             raise ValueError(answer["error"]["message"])
         return answer
+
+
+def launch(*arguments: str) -> Service:
+    """Serve an emulator in a process of its own, with these options of the command, until it is stopped.
+
+    OSError when it ends before it has said where it is.
+    """
+    house = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [house, os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.emulator", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert process.stdout is not None
+    said: dict[str, str] = {}
+    for line in process.stdout:
+        name, _, value = line.removeprefix("export ").strip().partition("=")
+        said[name] = value
+        if name == "NIGHTSHOOT_CLOCK":
+            break
+
+    def stop() -> None:
+        process.terminate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    if "NIGHTSHOOT_CLOCK" not in said:
+        stop()
+        raise OSError(f"its process ended with {process.returncode}")
+    return Service(said["NIGHTSHOOT_CLOCK"], stop)
 
 
 def start(
