@@ -20,7 +20,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
     "Shoot": ("init", "plan", "run", "demo"),
-    "Choose": (),
+    "Choose": ("rehearse",),
     "Every night": ("tick",),
     "Look inside": ("status", "index"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
@@ -282,6 +282,28 @@ def demo(folder: Path, as_json: bool, verbose: int) -> None:
     from pipeline.demonstration import demonstrate
 
     demonstrate(_console(as_json, verbose), folder)
+
+
+# --- Choose ------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_job
+@click.option(
+    "--scenario", metavar="FILE", help="How the night goes: quiet-night, bad-night, or a TOML file."
+)
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The cap of the real run.")
+@click.option("--skip-bad", is_flag=True, help="Rehearse the good rows.")
+def rehearse(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
+    """Shoot a job on an emulator of its own, in seconds, into rehearsals/. Nothing is sent or paid.
+
+    \b
+      nightshoot rehearse jobs/shoes.toml --scenario bad-night
+    """
+    from pipeline.rehearsal import rehearse as live_through
+
+    del runs
+    live_through(_console(as_json, verbose), job, go_on=_go_on(), **chosen)
 
 
 # --- Every night, Look inside ------------------------------------------------------------------------------------
