@@ -295,7 +295,7 @@ def demo(folder: Path, as_json: bool, verbose: int) -> None:
 @click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The cap of the real run.")
 @click.option("--skip-bad", is_flag=True, help="Rehearse the good rows.")
 def rehearse(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
-    """Shoot a job on an emulator of its own, in seconds, into rehearsals/. Nothing is sent or paid.
+    """Shoot a job on an emulator of its own: a night in seconds.
 
     \b
       nightshoot rehearse jobs/shoes.toml --scenario bad-night

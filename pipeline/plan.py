@@ -162,7 +162,7 @@ class _Stream:
         """The requests of the next batch from this row on, and the row it stops before.
 
         A batch ends right before a row that would not fit, so trailing rows of other lanes belong to it too.
-        Asked again from the same row, it says the same: that its number was taken does not draw a batch.
+        Asked again from the same row, it says the same: a cut is not drawn before its record is written.
         """
         if self._stop is None or self._start != start:
             self._start, self._taken, self._stop = start, [], None

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 
 from pipeline import tables
 from pipeline.drive import Driver
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Unavailable
 from pipeline.events import Drawn, Retries, Rows
 from pipeline.index import read_index
 from pipeline.job import job_for
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.run import Run, open_run, plan_file
 from pipeline.state import Stage
+from pipeline.storage import Storage
 from pipeline.survey import Survey, begin, planner, survey
 from tests.bench import Bench, outcomes, write_rows
-from tests.fakes import FakeClock, MemoryStorage
+from tests.fakes import Crash, FakeClock, MemoryStorage, Moody
 
 NANO, PRO = "gemini-2.5-flash-image", "gemini-3-pro-image"
 
@@ -48,12 +49,12 @@ def begun(found: Survey) -> MemoryStorage:
     return storage
 
 
-def opened(storage: MemoryStorage, found: Survey) -> tuple[Run, Planner]:
+def opened(storage: Storage, found: Survey) -> tuple[Run, Planner]:
     run = open_run(storage, FakeClock())
     return run, planner(found, run)
 
 
-def planned_rows(storage: MemoryStorage) -> Counter[tuple[str, str]]:
+def planned_rows(storage: Storage) -> Counter[tuple[str, str]]:
     """How often each key and shot is in a plan."""
     names = list(storage.list("plan/"))
     rows = [row for name in names for row in tables.rows_of(tables.from_parquet(storage.read(name)))]
@@ -112,6 +113,24 @@ def test_a_batch_that_a_dead_driver_drew_is_planned_by_another(found: Survey) ->
     assert storage.read(plan_file(0)) == whole.read(plan_file(0))
     while other.draw():
         pass
+    assert planned_rows(storage) == everything()
+
+
+@pytest.mark.parametrize("mood", ["crash before", "lost reply"])
+@pytest.mark.parametrize("batches", [0, 1, 4])
+def test_a_draw_that_failed_is_done_again_with_the_same_rows(found: Survey, mood: str, batches: int) -> None:
+    """They were read from the manifest already, and must not be stepped over."""
+    storage = Moody(begun(found))
+    run, driver = opened(storage, found)
+    for _ in range(batches):
+        driver.draw()
+    storage.mood = mood
+    with pytest.raises((Crash, Unavailable)):
+        driver.draw()
+    while driver.draw():
+        pass
+    for batch in run.state.at(Stage.DRAWN):
+        assert plan_again(run, batch.number, planner=driver)
     assert planned_rows(storage) == everything()
 
 

@@ -1,6 +1,7 @@
 """Each batch is paid for once, whatever happens between the money and the record of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from google import genai
 
 from pipeline import emulator
+from pipeline.backends.base import Found
 from pipeline.backends.developer import Developer, fingerprint
 from pipeline.drive import Driver
 from pipeline.errors import BadInput, Denied, NightshootError, Refused
@@ -185,6 +187,31 @@ def test_a_listing_that_hides_what_it_must_show_sends_nothing(
     assert held.replaced == 0
     bench.service.clear_faults()
     driver = bench.again()
+    driver.to_the_end()
+    assert_all_paid_once(bench, driver.run)
+
+
+class Broken:
+    """A backend whose listing breaks off right before the job in question."""
+
+    def __init__(self, backend: Developer) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def find(self, label: str) -> Found:
+        return replace(self._backend.find(label), candidates=(), complete=False)
+
+
+def test_a_listing_that_breaks_off_is_no_evidence(bench: Bench) -> None:
+    """Though it shows all that it must: the next page could have shown the job."""
+    driver = planned(bench)
+    bench.service.fault("lost", display_name="-00001-")
+    driver.submit()
+    bench.service.advance(HOUR // 2)
+    assert not resolve(driver.run, Broken(bench.backend()), 1)
+    assert driver.run.state.batches[1].stage is Stage.SUBMITTING
     driver.to_the_end()
     assert_all_paid_once(bench, driver.run)
 

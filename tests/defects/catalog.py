@@ -131,7 +131,7 @@ DEFECTS = (
         ("tests/test_plan.py",),
     ),
     Defect(
-        "a cut whose number was taken is thrown away",
+        "a cut that could not be recorded is thrown away",
         "pipeline/plan.py",
         "if self._stop is None or self._start != start:",
         "if True:",
