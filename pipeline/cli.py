@@ -210,6 +210,7 @@ def init(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     console = _console(as_json, verbose)
+    console.note(*([str(manifest.feed)] if manifest.feed else []))
     console.note(*(f"warning: {warning}" for warning in manifest.warnings))
     lines = [f"wrote {path}", f"Next: edit the prompt, then  nightshoot plan {path}"]
     console.result(lines, {"job": str(path), "columns": list(manifest.columns), "key": manifest.key})
@@ -227,13 +228,13 @@ def plan(
       nightshoot plan jobs/shoes.toml
       nightshoot plan prompts.csv --prompt '{{ caption }}' --limit 50
     """
-    from pipeline.overview import plan_document, plan_lines
+    from pipeline.overview import notes, plan_document, plan_lines
     from pipeline.session import refuse_bad_rows, surveyed
 
     del runs
     console = _console(as_json, verbose)
     found = surveyed(job, **chosen)
-    console.note(*(f"warning: {warning}" for warning in found.warnings))
+    console.note(*notes(found))
     console.result(plan_lines(found, verbose=verbose), plan_document(found))
     if found.problems:
         refuse_bad_rows(found, go_on=_go_on())

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import msgspec
 
 from pipeline.errors import BadInput
-from pipeline.manifest import Manifest, Row
+from pipeline.manifest import STANDARD_INPUT, Manifest, Row
 from pipeline.manifest.cells import ratio, size, split, text_of
+from pipeline.manifest.feed import COLUMNS
 from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.templates import BadTemplate, context_of, expression, name_of, names_of, template
 
@@ -101,7 +102,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def manifest_path(self, folder: Path) -> Path:
         """The manifest of this job, if its file lies in this folder."""
-        return folder / self.manifest
+        return Path(STANDARD_INPUT) if self.manifest == STANDARD_INPUT else folder / self.manifest
 
     def with_settings(self, changes: Mapping[str, Any]) -> "Job":
         """This job, changed as --set does it. Values may be text. Raises one BadInput for all that is wrong.
@@ -150,7 +151,7 @@ def job_for(
     What else is said (model, variants, key) goes where it belongs: settings into the defaults, so a row's
     own cells outrank them.
     """
-    name = Path(manifest).name
+    name = "stdin" if str(manifest) == STANDARD_INPUT else Path(manifest).name
     document: dict[str, Any] = {"name": name.split(".")[0] or name, "manifest": str(manifest), "defaults": {}}
     document["shots"] = {shot: dict(settings) for shot, settings in (shots or {}).items()}
     for key, value in {"prompt": prompt, **said}.items():
@@ -166,6 +167,9 @@ def write_job(path: Path, manifest: Manifest) -> str:
     names = {column: name for name, column in names_of(manifest.columns).items()}
     pictured = _quoted_list(column for column in manifest.columns if _holds_pictures(column, sample))
     own = _quoted_list(column for column in manifest.columns if _is_no_setting(column, sample))
+    feed = manifest.feed
+    if feed is not None:
+        pictured, own = '["reference_images"]', ""
     source = Path(os.path.relpath(manifest.path.absolute(), path.absolute().parent)).as_posix()
     key = '# key = "sku"  # the column that names each row; without it, rows are named after their content'
     if manifest.key:
@@ -173,11 +177,12 @@ def write_job(path: Path, manifest: Manifest) -> str:
     lines = [
         "#!/usr/bin/env -S nightshoot run",
         f"# Shoots {manifest.path.name}. Look at it first, for nothing:  nightshoot plan {path.as_posix()}",
-        f"# Its columns: {', '.join(names[column] for column in manifest.columns)}",
+        f"# {feed}" if feed else "",
+        f"# Its columns: {', '.join(names.get(column, repr(column)) for column in manifest.columns)}",
         "",
         f"manifest = {_quoted(source)}  # relative to this file",
         key,
-        "# where = \"title != ''\"  # shoot these rows only",
+        f"# where = {_quoted(_first_where(names.values()))}  # shoot these rows only",
         f"data = {own}  # your own columns, not settings of ours" if own else "",
         "# max_usd = 20  # never order more than this",
         "",
@@ -186,12 +191,28 @@ def write_job(path: Path, manifest: Manifest) -> str:
         'aspect_ratio = "1:1"',
         'image_size = "1K"',
         f'references = {pictured or "[]"}  # columns that name pictures to show, as in ["photo"]',
+        "# the first three only:  references = [\"{{ reference_images.split('|')[:3] | join('|') }}\"]"
+        if feed
+        else "",
         "",
         "[shots.hero]  # one picture of every row; add [shots.lifestyle] for a second",
         f"prompt = {_quoted(_first_prompt(manifest.columns, pictured=bool(pictured)))}",
         "",
     ]
     return "\n".join(line for line, before in zip(lines, ["x", *lines], strict=False) if line or before)
+
+
+def _first_where(names: Iterable[str]) -> str:
+    return "status == 'active'" if "status" in names else "title != ''"
+
+
+def of_a_store(job: Job, manifest: Manifest) -> Job:
+    """The job for a store's feed: what the store itself calls 'size' or 'images' is no setting of ours."""
+    if manifest.feed is None:
+        return job
+    called = {*Settings.__struct_fields__, *ALIASES, *REFERENCE_COLUMNS, *PROMPT_COLUMNS} - {*COLUMNS}
+    theirs = [column for column in manifest.columns if column not in COLUMNS and name_of(column) in called]
+    return msgspec.structs.replace(job, data=tuple(dict.fromkeys([*job.data, *theirs])))
 
 
 def _first_prompt(columns: tuple[str, ...], *, pictured: bool) -> str:

@@ -20,6 +20,12 @@ def plan_lines(found: Survey, *, cap: int | None = None, verbose: int = 0) -> li
     ]
 
 
+def notes(found: Survey) -> list[str]:
+    """What to know before the table: which store's feed this is, and every warning."""
+    feed = [str(found.manifest.feed)] if found.manifest.feed else []
+    return [*feed, *(f"warning: {warning}" for warning in found.warnings)]
+
+
 def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, str, str]]:
     price = found.price
     yield "pictures", f"{found.requests:,}", _pictures(found)

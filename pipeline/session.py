@@ -12,8 +12,9 @@ from pipeline.drive import Driver
 from pipeline.errors import BadInput, Refused
 from pipeline.events import Capped
 from pipeline.job import Job, job_for, read_job
+from pipeline.manifest import STANDARD_INPUT
 from pipeline.money import nanos
-from pipeline.overview import plan_lines, problem_lines, question
+from pipeline.overview import notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
@@ -52,7 +53,7 @@ def _meant(job: str | None, *, prompt: str | None) -> tuple[Job, Path]:
         path = named
     if path.suffix == ".toml":
         return read_job(path), path.parent
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.exists() and str(path) != STANDARD_INPUT:
         known = [each.stem for each in JOBS.glob("*.toml")]
         raise BadInput(f"{path}: no such job or manifest", hint=did_you_mean(str(path), known))
     return job_for(str(path), prompt=prompt), Path()
@@ -130,7 +131,7 @@ def begin_or_continue(
 
 def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool, skip_bad: bool, go_on: str) -> None:
     """One table and one question, before anything is sent."""
-    console.note(*(f"warning: {warning}" for warning in found.warnings))
+    console.note(*notes(found))
     if not found.requests or (found.problems and not skip_bad and (yes or not console.can_ask())):
         refuse_bad_rows(found, go_on=go_on)
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))

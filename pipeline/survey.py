@@ -15,7 +15,7 @@ from pipeline.backends import wire
 from pipeline.clock import Clock
 from pipeline.errors import BadInput
 from pipeline.events import FINAL, FORMAT, Created, Limits
-from pipeline.job import Job
+from pipeline.job import Job, of_a_store
 from pipeline.manifest import Manifest, duplicate_keys, open_manifest
 from pipeline.models import Model, Models, load_models
 from pipeline.money import Estimate, estimate
@@ -79,6 +79,7 @@ def survey(
     """Read the whole manifest once and say what follows. Raises BadInput where no row can be right."""
     table = load_models(base / job.models if job.models else None)
     manifest = manifest or open_manifest(job.manifest_path(base), key=job.key)
+    job = of_a_store(job, manifest)
     # What is wrong with the whole job, and a key that two rows share, stop it whatever rows are skipped.
     if problems := problems_of_templates(job, manifest.columns) + list(islice(duplicate_keys(manifest), 20)):
         raise refusal(problems)

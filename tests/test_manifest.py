@@ -267,7 +267,7 @@ def test_a_parquet_file_is_read_a_piece_at_a_time(tmp_path):
         ("e.csv", b'sku,title\n1,"' + b"x" * 200_000, "cannot be read as a table"),
         ("e.csv.gz", gzip.compress(SHOES.encode() * 100)[:-20], "a broken gzip file"),
         ("e.csv", b"\xff\xfe\x00", "no text in utf-16"),
-        ("e.xlsx", b"PK\x03\x04....", "a spreadsheet or archive"),
+        ("e.xlsx", b"PK\x03\x04....", "cannot be read as a spreadsheet"),
         ("e.json", b'[{"id": 1}]', "a JSON array"),
         ("e.jsonl", b"{broken\n", "no line of it is a JSON object"),
         ("e.parquet", b"PAR1 and no more", "no readable Parquet file"),

@@ -1,7 +1,10 @@
-"""Who supplies rows: tables, JSON Lines, Parquet, a DataFrame; told apart by what is in them."""
+"""Who supplies rows: tables, sheets, feeds, JSON Lines, Parquet, a DataFrame; told apart by what is in them."""
 
 import difflib
 import hashlib
+import shutil
+import sys
+import tempfile
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
+from pipeline.manifest.feed import Feed
 from pipeline.manifest.row import Row, content_key, key_column
 from pipeline.manifest.source import Source
 from pipeline.manifest.text import first_character
@@ -17,7 +21,9 @@ from pipeline.problems import Problem, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Manifest", "Row", "duplicate_keys", "frame_manifest", "open_manifest"]
+__all__ = ["STANDARD_INPUT", "Feed", "Manifest", "Row", "duplicate_keys", "frame_manifest", "open_manifest"]
+
+STANDARD_INPUT = "-"
 
 _HEAD = 4096
 
@@ -30,6 +36,12 @@ class Manifest:
     digest: str  # sha256 hex of the file's bytes
     key: str | None  # the column that names rows; None: they are named after their content
     _source: Source
+    _spooled: object = None  # what came from standard input is kept as long as this is
+
+    @property
+    def feed(self) -> Feed | None:
+        """The store whose own table this is, if it is one."""
+        return self._source.feed
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -52,10 +64,12 @@ class Manifest:
 
 def open_manifest(path: Path, *, key: str | None = None) -> Manifest:
     """Look at a file and be ready to read it. Raises BadInput where there is nothing to read."""
-    source = _source_of(path)
-    with path.open("rb") as file:
+    spooled = _spooled() if str(path) == STANDARD_INPUT else None
+    place, sheet = (Path(spooled.name) / "standard-input", None) if spooled else _sheet_of(path)
+    source = _source_of(place, sheet)
+    with place.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _with_rows(Manifest(path, digest, _checked_key(key, source, path=path), source))
+    return _with_rows(Manifest(path, digest, _checked_key(key, source, path=path), source, spooled))
 
 
 def frame_manifest(frame: "pd.DataFrame", name: str = "frame", *, key: str | None = None) -> Manifest:
@@ -98,7 +112,21 @@ def _repeated(hashes: "array[int]") -> set[int]:
     return {int(each) for each in ordered[1:][ordered[1:] == ordered[:-1]]}
 
 
-def _source_of(path: Path) -> Source:
+def _spooled() -> "tempfile.TemporaryDirectory[str]":
+    """Standard input in a file, since a manifest is read more than once. It goes when the program does."""
+    folder = tempfile.TemporaryDirectory(prefix="nightshoot-")
+    with (Path(folder.name) / "standard-input").open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return folder
+
+
+def _sheet_of(path: Path) -> tuple[Path, str | None]:
+    """'products.xlsx#Spring' is a file and one of its sheets, unless a file is really called so."""
+    name, hash_, sheet = path.name.partition("#")
+    return (path.with_name(name), sheet) if hash_ and name and sheet and not path.exists() else (path, None)
+
+
+def _source_of(path: Path, sheet: str | None = None) -> Source:
     """The reader is chosen by what the file begins with; its name only helps to explain."""
     head = _head(path)
     if head.startswith(b"PAR1"):
@@ -106,8 +134,11 @@ def _source_of(path: Path) -> Source:
 
         return parquet.read(path)
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        hint = "save it as CSV (in UTF-8) and give that file"
-        raise BadInput(f"{path}: a spreadsheet or archive, which cannot be read yet", hint=hint)
+        from pipeline.manifest import sheet as sheets
+
+        return _fed(sheets.read(path, sheet))
+    if sheet is not None:
+        raise BadInput(f"{path}: no spreadsheet, so it has no sheet {sheet!r}", hint=f"name {path} alone")
     start = first_character(path)
     if start == "{":
         from pipeline.manifest import jsonl
@@ -115,9 +146,20 @@ def _source_of(path: Path) -> Source:
         return jsonl.read(path)
     if start == "[":
         raise BadInput(f"{path}: a JSON array", hint="write one object a line, without brackets around them")
+    if start == "<":
+        from pipeline.manifest import merchant
+
+        return merchant.read_xml(path)
     from pipeline.manifest import table
 
-    return table.read(path)
+    return _fed(table.read(path))
+
+
+def _fed(source: Source) -> Source:
+    """The source as a store's feed, if its header is one's. Told by its columns, never by its name."""
+    from pipeline.manifest import merchant, shopify, woocommerce
+
+    return shopify.feed_of(source) or woocommerce.feed_of(source) or merchant.feed_of(source) or source
 
 
 def _head(path: Path) -> bytes:
@@ -144,7 +186,7 @@ def _neighbours(path: Path) -> str | None:
 
 def _checked_key(key: str | None, source: Source, *, path: Path) -> str | None:
     if key is None:
-        return key_column(source.columns)
+        return "sku" if source.feed is not None else key_column(source.columns)
     if key not in source.columns:
         raise BadInput(f"{path}: no column {key!r} to name the rows", hint=did_you_mean(key, source.columns))
     return key
