@@ -352,7 +352,10 @@ def _to_retry(row: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
 
 def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[str, Any]:
     spent = row["spent"] + (answer["spent"] or 0)
-    shown = [{name: one[name] for name in ("source", "sha256", "mime")} for one in row["references"] or []]
+    shown = [
+        {name: one[name] for name in ("source", "sha256", "mime", "made_from")}
+        for one in row["references"] or []
+    ]
     return {
         **{name: answer.get(name) for name in _ANSWERS},
         **{name: value for name, value in row.items() if name not in ("spent", "references")},

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -80,6 +80,13 @@ class Batches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_output_bytes: Count = 1_000_000_000  # of what is expected back
 
 
+class References(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What may be done to references before they are sent. Nothing, unless it is said."""
+
+    max_side: Annotated[int, msgspec.Meta(ge=64, le=16384)] | None = None  # pixels of the longer side
+    convert: Literal["PNG", "JPEG"] | None = None  # what no model reads is sent as that
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to shoot and how, kept whole in the run's first record: nothing in it names this machine."""
 
@@ -90,12 +97,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     keys: tuple[str, ...] = ()  # only these rows; none: all
     data: tuple[str, ...] = ()  # columns that are the user's own, though they are called like a setting
     references_dir: str | None = None  # where else references are looked for; relative as the manifest is
+    allow_private: bool = False  # references may be fetched from private networks
     models: str | None = None  # a file laid over the table of models; relative as the manifest is
     backend: str = "developer"
     runs: str = "runs"  # a folder or a gs:// URL
     max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
     attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
     batches: Batches = Batches()
+    references: References = References()
     defaults: Settings = Settings()
     shots: tuple[Shot, ...]
     settings: Settings = Settings()  # --set: above all else, the rows' own cells included
@@ -185,6 +194,11 @@ def write_job(path: Path, manifest: Manifest) -> str:
         f"# where = {_quoted(_first_where(names.values()))}  # shoot these rows only",
         f"data = {own}  # your own columns, not settings of ours" if own else "",
         "# max_usd = 20  # never order more than this",
+        "",
+        "[references]  # photos are scaled down to this before they are sent; the files stay as they are"
+        if pictured
+        else "",
+        "max_side = 1536" if pictured else "",
         "",
         "[defaults]  # what every shot has, unless it or a row says otherwise",
         f"model = {_quoted(DEFAULT_MODEL)}",
@@ -296,6 +310,9 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     values["batches"] = Batches(
         **_checked(Batches, document.get("batches", {}), f"{where} [batches]", problems)
     )
+    values["references"] = References(
+        **_checked(References, document.get("references", {}), f"{where} [references]", problems)
+    )
     values["shots"] = _shots_of(document.get("shots", {}), where, problems)
     if _NO_JOB_NAME.search(name := values.get("name", "job")):
         hint = "its runs are folders called after it: no slash, and no dot in front"
@@ -327,7 +344,7 @@ def _shots_of(tables: Any, where: str, problems: list[Problem]) -> tuple[Shot, .
     return tuple(shots)
 
 
-_TABLES = {"defaults", "settings", "batches", "shots"}  # checked one by one
+_TABLES = {"defaults", "settings", "batches", "references", "shots"}  # checked one by one
 
 
 def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict[str, Any]:
@@ -335,7 +352,8 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
     if not isinstance(table, dict):
         problems.append(Problem("this is a table", where, value=text_of(table)))
         return {}
-    types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in _TABLES}
+    apart = _TABLES if kind is Job else set()
+    types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in apart}
     values = {}
     for name, value in table.items():
         if kind is Job and name in _TABLES:

@@ -178,6 +178,8 @@ class _Stream:
             ahead, self._ahead = self._ahead, None
             yield ahead
         for row, requests in self._rows:
+            if row < self._start:  # read ahead before another driver drew it
+                continue
             ours = [request for request in requests if request.lane == self._lane]
             if ours:
                 yield row, ours
@@ -330,7 +332,7 @@ _SETTINGS = (
 
 def _asked(prompt: Prompt) -> dict[str, Any]:
     asked: dict[str, Any] = {name: getattr(prompt, name) for name in _SETTINGS}
-    names = ("source", "sha256", "mime", "size", "width", "height")
+    names = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule")
     shown = [{name: getattr(reference, name) for name in names} for reference in prompt.references]
     return asked | {"prompt": prompt.text, "references": shown}
 

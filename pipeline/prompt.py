@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from pipeline.job import DEFAULT_MODEL, Job, Shot
 from pipeline.manifest import Row
 from pipeline.models import Model, Models
 from pipeline.problems import Problem, did_you_mean, refusal
-from pipeline.references import Pins, Reference, find
+from pipeline.references import Pins, Reference
+from pipeline.scale import Rule
 from pipeline.shot import Mould, unknown_columns
 from pipeline.templates import BadTemplate, context_of, names_of
 
 _MOST_REMEMBERED = 10_000
+_ROWS_AHEAD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,12 @@ def requests(
 
     Reads references, relative to base; holds one row. A row with something wrong has requests that say what.
     """
-    gate = _Gate(job, models, base, pins or Pins())
+    gate = _Gate(job, models, pins or pins_for(job, base))
     columns: tuple[str, ...] = ()
     moulds: list[Mould] = []
-    for row in rows:
+    for row in _fetched_ahead(gate, job, rows, moulds):
         if (these := tuple(row.fields)) != columns:  # once for a manifest
-            columns, moulds = these, [Mould(job, shot, these) for shot in job.shots]
+            columns, moulds[:] = these, [Mould(job, shot, these) for shot in job.shots]
         context = context_of(row.fields)
         try:
             problems = [Problem(row.trouble)] if row.trouble else []
@@ -79,6 +82,16 @@ def requests(
             problems = [Problem(f"where: {error}")]
         for mould in moulds:
             yield from _requests_of(gate, mould, row, context, problems)
+
+
+def pins_for(job: Job, base: Path) -> Pins:
+    """Whoever finds this job's references, relative to base."""
+    return Pins(
+        base,
+        base / job.references_dir if job.references_dir else None,
+        rule=Rule(job.references.max_side, job.references.convert),
+        allow_private=job.allow_private,
+    )
 
 
 def pour(
@@ -102,7 +115,7 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
     seen: dict[str, Any] = {
         "model": prompt.model,
         "text": prompt.text,
-        "references": [reference.sha256 for reference in prompt.references],
+        "references": [reference.mark for reference in prompt.references],
         "system": prompt.system,
         "aspect_ratio": prompt.aspect_ratio,
         "image_size": prompt.image_size,
@@ -136,6 +149,32 @@ def problems_of_templates(job: Job, columns: Iterable[str]) -> list[Problem]:
     return list(told)
 
 
+def _fetched_ahead(gate: "_Gate", job: Job, rows: Iterable[Row], moulds: Sequence[Mould]) -> Iterator[Row]:
+    """The rows as they come, while none needs the network. From then on some are read ahead, and what they
+    show is fetched at once instead of one after the other.
+    """
+    coming, count = iter(rows), 2
+    for row in coming:
+        yield row
+        while gate.pins.fetches and (some := list(islice(coming, count))):
+            count = min(2 * count, _ROWS_AHEAD)  # a proof of five rows does not fetch sixty
+            chosen = [(row, context_of(row.fields)) for row in some if _is_chosen(job, row)]
+            gate.pins.ahead(
+                source
+                for mould in moulds
+                for row, context in chosen
+                for source in mould.sources(row, context, [])
+            )
+            yield from some
+
+
+def _is_chosen(job: Job, row: Row) -> bool:
+    try:
+        return not row.trouble and job.chooses(row)
+    except BadTemplate:
+        return False
+
+
 def _requests_of(
     gate: "_Gate", mould: Mould, row: Row, context: Mapping[str, Any], before: Sequence[Problem]
 ) -> Iterator[Request]:
@@ -146,7 +185,8 @@ def _requests_of(
     if not problems:
         values = mould.values(row, problems)
         variants = values["variants"] or 1
-        references = gate.references(mould.sources(row, context, problems), problems)
+        sources = mould.sources(row, context, problems, gate.pins.named_after)
+        references = gate.references(sources, problems)
         prompt = gate.passed(_poured(mould, values, context, references, problems), problems)
     told = tuple(mould.placed(problem, row) for problem in problems)
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
@@ -186,17 +226,15 @@ def _varied(prompt: Prompt, variant: int) -> Prompt:
 class _Gate:
     """What stands between a poured prompt and a request: the model's own limits, and the files on disk."""
 
-    def __init__(self, job: Job, models: Models, base: Path, pins: Pins) -> None:
-        self._models, self._base, self._pins, self._surface = models, base, pins, job.backend
-        self._elsewhere = base / job.references_dir if job.references_dir else None
+    def __init__(self, job: Job, models: Models, pins: Pins) -> None:
+        self._models, self.pins, self._surface = models, pins, job.backend
         self._found: dict[str, Model | Problem] = {}
         self._judged: dict[tuple[object, ...], list[Problem]] = {}
 
     def references(self, sources: Iterable[str], problems: list[Problem]) -> tuple[Reference, ...]:
         pinned = []
         for source in sources:
-            found = find(source, self._base, self._elsewhere)
-            reference = found if isinstance(found, Problem) else self._pins.pin(*found)
+            reference = self.pins.pin(source)
             if isinstance(reference, Problem):
                 problems.append(replace(reference, column="references"))
             else:

@@ -65,18 +65,34 @@ class Mould:
             problems.append(Problem("the prompt is empty", column="prompt"))
         return text or "", system or None
 
-    def sources(self, row: Row, context: Mapping[str, Any], problems: list[Problem]) -> list[str]:
-        """The files this row shows, as it writes them.
+    def sources(
+        self,
+        row: Row,
+        context: Mapping[str, Any],
+        problems: list[Problem],
+        named_after: Callable[[str], list[str]] = lambda key: [],
+    ) -> list[str]:
+        """The files this row shows, as it writes them; if it names none, those of the folder called after its key.
 
         Where the job asks for some, a row without any is wrong: a product without a photo would be invented.
         '-' in the cell says that this is meant.
         """
         if self._references is None:
             cells = [row.fields[column] for column in self._reference_columns]
-            return [source for cell in cells for source in split(cell) if not is_none(source)]
+            sources = [source for cell in cells for source in split(cell)]
+            if not sources and self.job.references_dir is not None:
+                sources = named_after(row.key)
+                if not sources:
+                    hint = (
+                        f"{self.job.references_dir} has no picture called after {row.key}; write - for none"
+                    )
+                    problems.append(Problem("no reference picture", column="references", hint=hint))
+            return [source for source in sources if not is_none(source)]
         files = [entry for entry in self._references if self._is_file(entry)]
         asked = [entry for entry in self._references if entry not in files]
         cells = [self._cell_of(entry, row, context, problems) for entry in asked]
+        if asked and not files and not any(cell.strip() for cell in cells):
+            files = named_after(row.key)
         if asked and not files and not any(cell.strip() for cell in cells) and not problems:
             hint = "write - in the cell to shoot it without one"
             problems.append(Problem("no reference picture", column=", ".join(asked), hint=hint))

@@ -21,8 +21,8 @@ from pipeline.models import Model, Models, load_models
 from pipeline.money import Estimate, estimate
 from pipeline.plan import Planner
 from pipeline.problems import Group, Problem, group, refusal
-from pipeline.prompt import Prompt, Request, problems_of_templates, requests
-from pipeline.references import Pins, Reference, find
+from pipeline.prompt import Prompt, Request, pins_for, problems_of_templates, requests
+from pipeline.references import Pins, Reference
 from pipeline.run import Run, create_run
 from pipeline.storage import Storage
 
@@ -45,6 +45,7 @@ class Survey:
     base: Path  # the folder that the manifest is relative to
     manifest: Manifest
     table: Models
+    pins: Pins
     warnings: tuple[str, ...] = ()
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
@@ -83,7 +84,8 @@ def survey(
     # What is wrong with the whole job, and a key that two rows share, stop it whatever rows are skipped.
     if problems := problems_of_templates(job, manifest.columns) + list(islice(duplicate_keys(manifest), 20)):
         raise refusal(problems)
-    found = Survey(job, base, manifest, table, warnings=manifest.warnings)
+    pins = pins_for(job, manifest.path.parent)
+    found = Survey(job, base, manifest, table, pins, warnings=manifest.warnings)
     found.problems = group(_problems(found, limit))
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
@@ -95,7 +97,9 @@ def survey(
 def _problems(found: Survey, limit: int | None) -> Iterator[Problem]:
     """Everything that is wrong with the rows, while they are counted."""
     seen: set[bytes] = set()
-    poured = requests(found.job, found.manifest.rows(), models=found.table, base=found.folder)
+    poured = requests(
+        found.job, found.manifest.rows(), models=found.table, base=found.folder, pins=found.pins
+    )
     rows = groupby(poured, key=lambda request: request.row)
     for ordinal, asked in islice(rows, limit):
         found.rows = ordinal + 1
@@ -199,7 +203,7 @@ def is_of(run: Run, found: Survey) -> bool:
 
 def planner(found: Survey, run: Run) -> Planner:
     """Whoever can plan this run, since the manifest is here."""
-    return _planner(run, found.job, found.manifest, found.table, found.folder)
+    return _planner(run, found.job, found.manifest, found.table, found.folder, found.pins)
 
 
 def planner_for(run: Run, *, base: Path) -> Planner | None:
@@ -215,14 +219,16 @@ def planner_for(run: Run, *, base: Path) -> Planner | None:
     return _planner(run, job, manifest, table, manifest.path.parent)
 
 
-def _planner(run: Run, job: Job, manifest: Manifest, table: Models, folder: Path) -> Planner:
-    elsewhere = folder / job.references_dir if job.references_dir else None
+def _planner(
+    run: Run, job: Job, manifest: Manifest, table: Models, folder: Path, pins: Pins | None = None
+) -> Planner:
+    pins = pins or pins_for(job, folder)
 
     def load(reference: Reference) -> bytes:
-        place = find(reference.source, folder, elsewhere)
-        if isinstance(place, Problem):
-            raise refusal([place])
-        return place[1].read_bytes()
+        data = pins.load(reference)
+        if isinstance(data, Problem):
+            raise refusal([data])
+        return data
 
-    pour: partial[Iterator[Request]] = partial(requests, job, models=table, base=folder, pins=Pins())
+    pour: partial[Iterator[Request]] = partial(requests, job, models=table, base=folder, pins=pins)
     return Planner(run, manifest=manifest, pour=pour, load=load)

@@ -33,9 +33,17 @@ _PICTURE = pa.struct(
         ("final", pa.bool_()),
     ]
 )
-_SHOWN = pa.struct([("source", pa.string()), ("sha256", pa.string()), ("mime", pa.string())])
+_SHOWN = pa.struct(
+    [("source", pa.string()), ("sha256", pa.string()), ("mime", pa.string()), ("made_from", pa.string())]
+)
 _PINNED = pa.struct(
-    [*_SHOWN, pa.field("size", pa.int64()), pa.field("width", pa.int32()), pa.field("height", pa.int32())]
+    [
+        *_SHOWN,
+        pa.field("rule", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+    ]
 )
 
 _WHICH = [
