@@ -36,8 +36,8 @@ from pipeline.run import (
 from pipeline.state import Batch, Illegal, Stage
 from pipeline.storage.base import NotFound
 
-IN_HAND = 16
-"""Lines whose pictures are being looked at and written, at most, while the download goes on."""
+IN_HAND, IN_HAND_BYTES = 16, 64_000_000
+"""Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
 
 AGAIN = frozenset({"text_only", "no_image", "truncated", "broken", "error", "missing", "expired"})
 """Outcomes that another attempt may better. All others are final."""
@@ -110,12 +110,17 @@ def _stage(
     start = part.start - 1 if part.start else 0
     rows: list[dict[str, Any]] = []
     with backend.open(ticket, part.file, start=start, end=part.end) as stream:
-        in_hand: deque[Future[dict[str, Any]]] = deque()
+        in_hand: deque[tuple[Future[dict[str, Any]], int]] = deque()
+        held = 0
         for line in lines(stream, start=part.start, end=part.end):
-            in_hand.append(pool.submit(_take, run, backend, batch.number, part.file, line, asked))
-            if len(in_hand) >= IN_HAND:
-                rows.append(in_hand.popleft().result())
-        rows.extend(future.result() for future in in_hand)
+            taken = pool.submit(_take, run, backend, batch.number, part.file, line, asked)
+            in_hand.append((taken, len(line.raw)))
+            held += len(line.raw)
+            while len(in_hand) >= IN_HAND or (held > IN_HAND_BYTES and len(in_hand) > 1):
+                taken, size = in_hand.popleft()
+                rows.append(taken.result())
+                held -= size
+        rows.extend(taken.result() for taken, _ in in_hand)
     tables.keep(run.storage, staged_file(batch.number, place), rows, tables.staged_schema())
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.errors import NightshootError
 from pipeline.money import dollars
@@ -205,7 +206,10 @@ def batch_lines(run: Run) -> list[str]:
 
 
 def is_emulated(service: str) -> bool:
-    return "googleapis.com" not in service
+    """Whether it is anybody but Google."""
+    parts = urlsplit(service)
+    host = parts.hostname or ""
+    return parts.scheme != "https" or not (host == "googleapis.com" or host.endswith(".googleapis.com"))
 
 
 def place_line(name: str, what: str, service: str, account: str | None) -> str:

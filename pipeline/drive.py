@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 from pipeline.backends.base import Backend
 from pipeline.collect import collect
-from pipeline.errors import BadInput, Denied, Refused
+from pipeline.errors import BadInput, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll
@@ -19,6 +20,9 @@ from pipeline.submit import resolve, submit
 
 FIRST, LATEST = timedelta(seconds=5), timedelta(minutes=5)
 """How soon a batch is asked after, at first and at last. Google says that most are done in hours."""
+
+SILENCE, PATIENCE = timedelta(minutes=1), timedelta(minutes=30)
+"""When to ask a provider again that does not answer, and how long until that is said. Its jobs go on meanwhile."""
 
 TICK = timedelta(minutes=8)
 """How long a tick works: shorter than the ten minutes between two of them."""
@@ -46,12 +50,19 @@ class Driver:
         self._ask_at: dict[int, datetime] = {}
         self._interval: dict[int, timedelta] = {}
         self._over_budget: OverBudget | None = None
+        self._refusal: NightshootError | None = (
+            None  # nothing more is sent; what was sent is still brought home
+        )
+        self._silent_since: datetime | None = None  # the provider, and nothing was heard since
+        self._is_silent = False  # in this very step
         self._turn = random.random()  # drivers that work side by side begin at different batches
 
     def to_the_end(self) -> None:
-        """Work and wait until every request is in the index. Raises Refused where only a person can go on."""
+        """Work and wait until every request is in the index. Raises where only a person can go on."""
         while not self.run.state.finished:
-            if not self.step():
+            moved = self.step()
+            self._say_refusal()
+            if not moved:
                 self._complain_if_stuck()
                 self.run.clock.sleep(self._until_next())
 
@@ -60,6 +71,8 @@ class Driver:
         until = self.run.clock.now() + limit
         while self.step(until=until) and self.run.clock.now() < until and not self.run.state.finished:
             pass
+        if self._refusal is not None:
+            raise self._refusal
         if not self.run.state.finished:
             self._complain_if_stuck()
 
@@ -67,6 +80,7 @@ class Driver:
         """Everything that can be done now, once. False: nothing could."""
         self.run.catch_up()
         self._over_budget = None
+        self._is_silent = False
         moved = False
         for work in (self._draw, self._submit, self._poll, self._collect, self._help):
             if moved and work == self._help:
@@ -85,7 +99,10 @@ class Driver:
     def submit(self) -> bool:
         """Send all that may be sent."""
         self.run.catch_up()
-        return self._submit()
+        moved = self._submit()
+        if self._refusal is not None:
+            raise self._refusal
+        return moved
 
     def poll(self) -> bool:
         """Ask after every batch that is at the provider."""
@@ -106,15 +123,40 @@ class Driver:
         for batch in state.at(Stage.PLANNED):
             if not batch.sends or self._in_flight() >= self.run.created.limits.in_flight:
                 continue
-            try:
-                moved |= submit(self.run, self._backend, batch.number)
-            except OverBudget as error:
-                self._over_budget = error
-        for batch in state.at(Stage.SUBMITTING):
+            if self._refusal is not None or self._is_silent:
+                break
+            moved |= self._send(batch)
+        for batch in state.at(Stage.SUBMITTING) + state.at(Stage.HELD):
             # The local clock only says when to look; what is found is judged by the provider's.
-            if self._is_due(batch):
-                moved |= resolve(self.run, self._backend, batch.number)
+            if self._is_over(batch) and self._is_due(batch):
+                moved |= self._ask(resolve, batch)
         return moved
+
+    def _send(self, batch: Batch) -> bool:
+        try:
+            return self._ask(submit, batch)
+        except OverBudget as error:
+            self._over_budget = error
+        except (BadInput, Denied) as error:
+            self._refusal = error
+        return False
+
+    def _ask(self, verb: Callable[[Run, Backend, int], bool], batch: Batch) -> bool:
+        """Do something with the provider, which may be silent for a while: nothing is lost by asking later."""
+        try:
+            moved = verb(self.run, self._backend, batch.number)
+        except Unavailable:
+            now, self._is_silent = self.run.clock.now(), True
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since >= PATIENCE:
+                raise
+            return False
+        self._silent_since = None
+        return moved
+
+    def _is_over(self, batch: Batch) -> bool:
+        """Whether the author of an intent had its time. Before that there is nothing to find out."""
+        return batch.submitting is not None and self.run.clock.now() >= batch.submitting.until
 
     def _in_flight(self) -> int:
         counted = (Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD)
@@ -124,7 +166,7 @@ class Driver:
         moved = False
         for batch in self.run.state.at(Stage.SUBMITTED):
             if self._is_due(batch):
-                moved |= poll(self.run, self._backend, batch.number)
+                moved |= self._ask(poll, batch)
         return moved
 
     def _collect(self) -> bool:
@@ -137,7 +179,7 @@ class Driver:
         moved = False
         with self._pool() as pool:
             for batch in ready[start:] + ready[:start]:
-                moved |= collect(self.run, self._backend, batch.number, pool=pool)
+                moved |= self._ask(partial(collect, pool=pool), batch)
                 self.listener(self.run)
         return moved
 
@@ -171,18 +213,34 @@ class Driver:
 
     def _until_next(self) -> float:
         """Seconds until something may have changed."""
-        now = self.run.clock.now()
-        waiting = {b.number for b in self.run.state.at(Stage.SUBMITTED) + self.run.state.at(Stage.SUBMITTING)}
+        now, state = self.run.clock.now(), self.run.state
+        waiting = {batch.number for batch in self._at_provider()}
         times = [at for number, at in self._ask_at.items() if number in waiting]
-        times += [b.put_back.not_before for b in self.run.state.at(Stage.PLANNED) if b.put_back is not None]
-        soonest = min((at for at in times if at > now), default=now + FIRST)
+        times += [b.submitting.until for b in state.at(Stage.SUBMITTING) if b.submitting is not None]
+        times += [b.put_back.not_before for b in state.at(Stage.PLANNED) if b.put_back is not None]
+        pause = FIRST if self._silent_since is None else SILENCE
+        soonest = min((at for at in times if at > now), default=now + pause)
         return max(0.1, (soonest - now).total_seconds())
+
+    def _say_refusal(self) -> None:
+        """Raise what the provider said to a batch, once all that was sent before is home."""
+        under_way = any(self._is_mine(batch) for batch in self._at_provider())
+        if self._refusal is not None and not under_way and not self.run.state.at(Stage.ENDED):
+            raise self._refusal
+
+    def _at_provider(self) -> list[Batch]:
+        return self.run.state.at(Stage.SUBMITTED) + self.run.state.at(Stage.SUBMITTING)
 
     def _complain_if_stuck(self) -> None:
         """Raise if waiting will not help, because only a person can."""
         state = self.run.state
-        mine = [b for b in state.at(Stage.SUBMITTED) + state.at(Stage.SUBMITTING) if self._is_mine(b)]
-        if mine or (any(b.put_back is not None for b in state.at(Stage.PLANNED)) and not self._over_budget):
+        put_back = any(batch.put_back is not None for batch in state.at(Stage.PLANNED))
+        silent = self._silent_since is not None
+        if (
+            any(self._is_mine(b) for b in self._at_provider())
+            or silent
+            or (put_back and not self._over_budget)
+        ):
             return
         if self._over_budget is not None:
             raise Refused(
@@ -207,7 +265,7 @@ class Driver:
                 f"batch {held[0].number} is held: {said}",
                 hint="look at Google's batch jobs by hand; nothing is sent again until that is clear",
             )
-        theirs = state.at(Stage.SUBMITTED) + state.at(Stage.SUBMITTING)
+        theirs = self._at_provider()
         if theirs and theirs[0].submitting is not None:
             raise Denied(
                 f"batch {theirs[0].number} was sent with another key: {theirs[0].submitting.account}",

@@ -96,7 +96,7 @@ class Planner:
         try:
             self._run.record(Drawn(batch=number, source=Rows(start, stop, lane)))
         except Illegal:
-            return True  # another driver drew these rows: look again
+            return True  # another driver drew these rows, or took the number: look again
         self.write(number, lane, requests)
         return True
 
@@ -155,23 +155,30 @@ class _Stream:
         self._start = 0
         self._rows = planner.rows_from(lambda: self._start)
         self._ahead: tuple[int, list[Request]] | None = None
+        self._stop: int | None = None  # of the cut that begins at _start, once there is one
+        self._taken: list[Request] = []
 
     def cut(self, start: int) -> tuple[int, list[Request]]:
         """The requests of the next batch from this row on, and the row it stops before.
 
         A batch ends right before a row that would not fit, so trailing rows of other lanes belong to it too.
+        Asked again from the same row, it says the same: a cut is not drawn before its record is written.
         """
-        self._start = start
-        taken: list[Request] = []
+        if self._stop is None or self._start != start:
+            self._start, self._taken, self._stop = start, [], None
+            self._stop = self._take()
+        return self._stop, self._taken
+
+    def _take(self) -> int:
         size = Size()
         for row, requests in self._next_rows():
             row_size = self._size(requests)
-            if taken and not self._fits(size, row_size):
+            if self._taken and not self._fits(size, row_size):
                 self._ahead = (row, requests)
-                return row, taken
-            taken += requests
+                return row
+            self._taken += requests
             size.add(row_size)
-        return self._planner.rows, taken
+        return self._planner.rows
 
     def _next_rows(self) -> Iterator[tuple[int, list[Request]]]:
         if self._ahead is not None and self._ahead[0] >= self._start:
@@ -181,7 +188,8 @@ class _Stream:
             if row < self._start:  # read ahead before another driver drew it
                 continue
             ours = [request for request in requests if request.lane == self._lane]
-            if ours:
+            # One row is read ahead, so it may have been before others drew batches from here on.
+            if ours and row >= self._start:
                 yield row, ours
 
     def _size(self, requests: list[Request]) -> Size:
@@ -224,18 +232,18 @@ def draw_retries(run: Run) -> bool:
     open_batches = run.state.retries
     if not open_batches:
         return False
-    model = model_of(run.state.batches[open_batches[0]])
+    name = model_of(run.state.batches[open_batches[0]])
+    model = _model(run, open_batches[0])
     taken: list[int] = []
-    requests = 0
+    size = Size()
     for number in open_batches:
-        collected = run.state.batches[number].collected
-        assert collected is not None
-        if model_of(run.state.batches[number]) != model:
+        if model_of(run.state.batches[number]) != name:
             continue
-        if taken and requests + collected.retry > run.created.limits.requests:
+        more = _size_of_retries(run, number, model)
+        if taken and not size.fits(more, run.created.limits):
             break
         taken.append(number)
-        requests += collected.retry
+        size.add(more)
     number = len(run.state.batches)
     try:
         run.record(Drawn(batch=number, source=Retries(tuple(taken))))
@@ -245,17 +253,33 @@ def draw_retries(run: Run) -> bool:
     return True
 
 
+def _size_of_retries(run: Run, number: int, model: Model) -> Size:
+    size = Size()
+    for row in _retries(run, number):
+        if (prompt := prompt_of(row)) is not None:
+            size.add(size_of(wire.encode("", prompt), prompt, model))
+    return size
+
+
+def _retries(run: Run, number: int) -> Iterator[dict[str, Any]]:
+    return tables.rows_of(tables.from_parquet(run.storage.read(retry_file(number))))
+
+
+def _model(run: Run, number: int) -> Model:
+    name = model_of(run.state.batches[number])
+    if name is None:
+        raise Corrupt(f"{run.storage.url}: batch {number} was settled and never planned")
+    return msgspec.convert(run.created.models[name], Model)
+
+
 def _write_retries(run: Run, batch: Batch) -> None:
     assert isinstance(batch.source, Retries)
     rows: list[dict[str, Any]] = []
     for number in batch.source.batches:
-        for row in tables.rows_of(tables.from_parquet(run.storage.read(retry_file(number)))):
+        for row in _retries(run, number):
             again = {name: value for name, value in row.items() if not name.startswith("last_")}
             rows.append({**again, "place": len(rows), "attempt": row["attempt"] + 1})
-    name = model_of(run.state.batches[batch.source.batches[0]])
-    if name is None:
-        raise Corrupt(f"{run.storage.url}: batch {batch.source.batches[0]} was settled and never planned")
-    write_batch(run, batch.number, rows, model=msgspec.convert(run.created.models[name], Model))
+    write_batch(run, batch.number, rows, model=_model(run, batch.source.batches[0]))
 
 
 def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Model | None) -> None:

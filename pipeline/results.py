@@ -28,9 +28,7 @@ def lines(stream: BinaryIO, *, start: int, end: int | None) -> Iterator[Line]:
     """
     offset = start
     if start:
-        skipped = stream.readline()
-        if skipped != b"\n":
-            offset = start - 1 + len(skipped)
+        offset = start - 1 + len(stream.readline())  # the rest of a line that began before
     while end is None or offset < end:
         raw = stream.readline()
         if not raw:

@@ -4,7 +4,7 @@ import secrets
 from datetime import datetime
 
 from pipeline.clock import Clock
-from pipeline.errors import BadInput, Corrupt
+from pipeline.errors import BadInput, Corrupt, Unavailable
 from pipeline.events import Created, Event, Record
 from pipeline.journal import Journal, Taken
 from pipeline.pictures import extension_of
@@ -54,13 +54,19 @@ class Run:
         tries = 0
         while True:
             check(self.state, event)
+            number = self.state.next
             try:
-                record = self._journal.append(self.state.next, event)
-            except Taken:
+                record = self._journal.append(number, event)
+            except Taken as taken:
                 self.lost_races += 1
                 self._journal.back_off(tries)
                 tries += 1
                 self.catch_up()
+                if self.state.next == number:
+                    raise Corrupt(
+                        f"{self.storage.url}: {taken} is there, and the listing does not show it",
+                        hint="this storage does not keep what it promises; see docs/format.md",
+                    ) from taken
             else:
                 self._apply(record)
                 return record
@@ -84,10 +90,16 @@ def open_run(storage: Storage, clock: Clock) -> Run:
 
 
 def create_run(storage: Storage, clock: Clock, created: Created) -> Run:
-    """A new run in an empty directory. Raises Illegal if there is one already."""
+    """A new run in an empty directory. Raises Unavailable if somebody else is faster."""
     run = Run(storage, clock)
     run.catch_up()
-    run.record(created)
+    try:
+        run.record(created)
+    except Illegal as error:
+        raise Unavailable(
+            f"{created.name}: somebody else began this run just now",
+            hint="run the same command again to join it",
+        ) from error
     return run
 
 

@@ -111,10 +111,14 @@ def begin_or_continue(
     there = None if new else latest(folder, found.job.name, clock)
     choice = choose(there, survey=found, service=service)
     if there is not None and choice is Choice.ASK:
-        raise Refused(
-            f"{there.name}: {choice.value}",
-            hint="undo the change to go on with it, or start a new run beside it with --new",
-        )
+        if not (
+            console.can_ask() and console.ask(f"{there.name}: {choice.value}. Start a new run beside it?")
+        ):
+            raise Refused(
+                f"{there.name}: {choice.value}",
+                hint="undo the change to go on with it, or start a new run beside it with --new",
+            )
+        choice = Choice.NEW
     if there is not None and choice in (Choice.CONTINUE, Choice.FINISHED):
         console.note(place_line(there.name, choice.value, service, backend.account))
         _change_cap(there, max_usd)

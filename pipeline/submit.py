@@ -65,23 +65,28 @@ def resolve(run: Run, backend: Backend, number: int) -> bool:
     """Find out what became of an intent without a ticket; send again only if it is certain that nothing was bought."""
     batch = run.state.batches[number]
     intent = batch.submitting
-    if batch.stage is not Stage.SUBMITTING or intent is None or intent.account != backend.account:
+    if intent is None or intent.account != backend.account:
+        return False
+    if batch.stage is Stage.HELD:
+        # A listing that recovered, or a person who removed what was too many, may have left one.
+        found = backend.find(intent.label)
+        return found.complete and len(found.candidates) == 1 and _adopt(run, batch, found)
+    if batch.stage is not Stage.SUBMITTING:
         return False
     found = backend.find(intent.label)
     if found.candidates:
         return _adopt(run, batch, found)
-    if not _is_evidence(run, backend, found):
+    if not _is_evidence(run, batch, found):
         return _hold_if_old(run, batch, found)
     assert found.at is not None
     if found.at < intent.until + GRACE:
         return False
     backend.unstage(intent.input)
-    found = backend.find(
-        intent.label
-    )  # once more: what was under way when the file went is listed now, or never
+    # Once more: what was under way when the file went is listed now, or never.
+    found = backend.find(intent.label)
     if found.candidates:
         return _adopt(run, batch, found)
-    if not _is_evidence(run, backend, found):
+    if not _is_evidence(run, batch, found):
         return False
     return _send(run, backend, batch, replaces=batch.intent, found=found)
 
@@ -93,31 +98,49 @@ def _send(run: Run, backend: Backend, batch: Batch, *, replaces: int | None, fou
     event = _intent(run, backend, batch, staged=staged, replaces=replaces, found=found)
     try:
         intent = run.record(event).number
+    except OverBudget:
+        _forget(backend, staged)
+        raise  # another driver spent it meanwhile
     except Illegal:
         _forget(backend, staged)
         return False
     if run.clock.now() > event.until - MARGIN:
         # Late, so nothing is sent: the record says that nothing was bought, which nobody else could know.
-        return _try(
-            run, PutBack(batch=batch.number, intent=intent, why="too slow", not_before=run.clock.now())
-        )
+        return _put_back(run, backend, batch, intent, NotBought("too slow", wait=0.0), staged=staged)
     try:
         ticket = backend.submit(label, batch.planned.model, staged)
     except NotBought as refusal:
-        later = run.clock.now() + timedelta(seconds=refusal.wait)
-        _try(run, PutBack(batch=batch.number, intent=intent, why=refusal.why, not_before=later))
-        _forget(backend, staged)
-        if refusal.fatal is not None:
-            raise refusal.fatal from refusal
-        return True
+        return _put_back(run, backend, batch, intent, refusal, staged=staged)
     except MaybeBought as doubt:
         log.debug("batch %d: %s", batch.number, doubt)
         return True  # resolve() will ask the listing
-    if not _try(run, Submitted(batch=batch.number, intent=intent, ticket=ticket)):
-        log.warning("batch %d was taken over while it was being sent; cancelling %s", batch.number, ticket)
+    if _try(run, Submitted(batch=batch.number, intent=intent, ticket=ticket)):
+        return True
+    if batch.intent != intent:
+        _disown(backend, batch, ticket)
+    return False  # or another driver found this very job in the listing first
+
+
+def _put_back(
+    run: Run, backend: Backend, batch: Batch, intent: int, refusal: NotBought, *, staged: str
+) -> bool:
+    """Nothing was bought, so the batch is in line again. Raises what the user has to hear, if it is still ours."""
+    later = run.clock.now() + timedelta(seconds=refusal.wait)
+    ours = _try(run, PutBack(batch=batch.number, intent=intent, why=refusal.why, not_before=later))
+    _forget(backend, staged)
+    # Whoever took it over removed our input file: then the refusal says that, and is nobody's fault.
+    if ours and refusal.fatal is not None:
+        raise refusal.fatal from refusal
+    return ours
+
+
+def _disown(backend: Backend, batch: Batch, ticket: str) -> None:
+    """Cancel a remote job of ours whose batch another driver has sent meanwhile."""
+    log.warning("batch %d was taken over while it was being sent; cancelling %s", batch.number, ticket)
+    try:
         backend.cancel(ticket)
-        return False
-    return True
+    except NightshootError as error:
+        log.warning("could not cancel %s: %s", ticket, error)
 
 
 def _intent(
@@ -166,18 +189,25 @@ def _lines(run: Run, backend: Backend, batch: Batch) -> Iterator[bytes]:
         )
 
 
-def _is_evidence(run: Run, backend: Backend, found: Found) -> bool:
-    """Whether a listing that shows nothing means that there is nothing."""
+def _is_evidence(run: Run, batch: Batch, found: Found) -> bool:
+    """Whether a listing that shows nothing of this batch means that there is nothing.
+
+    It must show what was made right before and right after, or it ends too early; and the newest, or it lags.
+    """
+    assert batch.intent is not None
+    assert batch.submitting is not None
     if not found.complete or found.at is None:
         return False
-    known = [
-        batch.submitted
-        for batch in run.state.batches
-        if batch.submitted is not None and batch.submitting is not None
-        if batch.submitting.account == backend.account
-    ]
-    newest = max(known, key=lambda submitted: submitted.intent, default=None)
-    return newest is None or newest.ticket in found.seen
+    tickets = {
+        other.submitted.intent: other.submitted.ticket
+        for other in run.state.batches
+        if other.submitted is not None and other.submitting is not None
+        if other.submitting.account == batch.submitting.account
+    }
+    before = max((intent for intent in tickets if intent < batch.intent), default=None)
+    after = min((intent for intent in tickets if intent > batch.intent), default=None)
+    known = {before, after, max(tickets, default=None)} - {None}
+    return all(tickets[intent] in found.seen for intent in known if intent is not None)
 
 
 def _adopt(run: Run, batch: Batch, found: Found) -> bool:

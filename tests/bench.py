@@ -42,9 +42,18 @@ class Bench:
         self.key = key
         self.job: Job = self.make_job()
 
-    def make_job(self, *, rows: int = 6, max_requests: int = 2, **said: Any) -> Job:
-        """A job over fresh shoes, a few requests to a batch."""
-        write_rows(self.folder / "shoes.csv", rows)
+    def make_job(
+        self,
+        *,
+        rows: int = 6,
+        max_requests: int = 2,
+        photo: Callable[[int], str] | None = None,
+        **said: Any,
+    ) -> Job:
+        """A job over fresh shoes, a few requests to a batch; with photos, if somebody says which."""
+        write_rows(self.folder / "shoes.csv", rows, photo=photo)
+        if photo is not None:
+            said = {"references": ["photo"]} | said
         said = {
             "prompt": "Studio photo of {{ title }} in {{ colour }}",
             "model": "gemini-2.5-flash-image",
@@ -85,6 +94,13 @@ class Bench:
         found = survey(self.job, base=self.folder)
         run = open_run(storage or self.place(), self.clock)
         return Driver(run, self.backend(key), planner=planner(found, run))
+
+    def go_on(self, *, storage: Storage | None = None) -> Driver:
+        """What a person does who says the same command again: go on with the run, or begin it."""
+        storage = storage or self.place()
+        if next(iter(storage.list("journal/")), None) is None:
+            return self.begin(storage=storage)
+        return self.again(storage=storage)
 
     def run(self, **said: Any) -> pd.DataFrame:
         """One run to its end, and its index."""

@@ -76,6 +76,49 @@ def test_an_edited_job_asks_while_its_run_is_under_way(shell: Shell, service: em
     assert len(service.ledger()["jobs"]) == len(jobs)
 
 
+def test_at_a_terminal_an_edited_job_asks_what_to_do(shell: Shell) -> None:
+    assert shell("submit", "shoes.csv", *PROMPT, *PAID).code == 0
+    edited = ("run", "shoes.csv", *PROMPT, *PAID, "--set", "aspect_ratio=4:5")
+    code, seen = shell.on_a_terminal(*edited, answer="y\n")
+    assert code == 0, seen
+    assert "Start a new run beside it? [y/N]" in seen
+    assert "shoes-2026-11-21-2, new run, " in seen
+
+
+def test_plan_can_tell_a_script_that_there_is_something_to_send(shell: Shell) -> None:
+    assert shell("plan", "shoes.csv", *PROMPT, "--detailed-exitcode").code == 8
+
+
+def test_a_parquet_manifest_is_a_job_too(shell: Shell) -> None:
+    frame = pd.DataFrame(
+        {"caption": ["a red shoe", "a blue shoe", "a green shoe"], "weight": [1.5, 2.0, None]}
+    )
+    frame.to_parquet(shell.folder / "prompts.parquet")
+    options = (
+        "--prompt",
+        "{{ caption }}",
+        "--model",
+        "gemini-2.5-flash-image",
+        "--runs",
+        "out",
+        "--limit",
+        "2",
+    )
+    assert shell("run", "prompts.parquet", *options, *PAID).code == 0
+    index = pd.read_parquet(next((shell.folder / "out").iterdir()) / "index")
+    assert sorted(index["prompt"]) == ["a blue shoe", "a red shoe"]
+    assert sorted(index["row.weight"]) == ["1.5", "2"]
+
+
+def test_a_directory_that_contradicts_itself_exits_7(shell: Shell) -> None:
+    shell("run", "shoes.csv", *PROMPT, *PAID)
+    run = next((shell.folder / "runs").iterdir())
+    (run / "journal" / "00000002.json").unlink()
+    said = shell("status")
+    assert said.code == 7
+    assert "00000002.json is missing" in said.err
+
+
 def test_an_unfinished_run_goes_on_whatever_its_date(shell: Shell, service: emulator.Service) -> None:
     shell("submit", "shoes.csv", *PROMPT, *PAID)
     service.advance(30 * 3600)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline import tables
 from pipeline.index import pictures, read_index
 from pipeline.money import dollars
-from pipeline.run import quarantine_file
+from pipeline.run import quarantine_file, staged_file
 from tests.bench import Bench, outcomes, spent
 
 
@@ -100,6 +101,19 @@ def test_lines_nobody_claims_are_quarantined_and_counted(bench: Bench) -> None:
     assert outcomes(read_index(driver.run)) == {"ok": 6}, "two were asked again, and came"
     total = bench.bill()
     assert driver.run.state.spent <= total <= driver.run.state.spent + driver.run.state.unconfirmed
+
+
+def test_of_several_answers_the_first_in_the_result_wins(bench: Bench) -> None:
+    """Each is another picture, each is billed; which one counts is decided by the bytes, not by who was faster."""
+    bench.make_job(rows=6, max_requests=6)
+    bench.service.fault("duplicate_line", prompt="Shoe 2", lines=4, times=1)
+    driver = bench.begin()
+    driver.to_the_end()
+    staged = tables.from_parquet(driver.run.storage.read(staged_file(0, 0))).to_pandas()
+    answers = staged[staged["wire_id"] == "b00000-0002"].sort_values("offset")
+    assert answers["sha256"].nunique() == 4
+    index = read_index(driver.run).set_index("key")
+    assert index.loc["sku-2", "sha256"] == answers.iloc[0]["sha256"]
 
 
 def test_drafts_are_never_taken_for_results(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """Numbered records, whoever writes them and whatever happens to the writer."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -58,6 +59,28 @@ def test_who_lost_a_race_reads_what_happened_and_goes_on(storage: MemoryStorage,
     first.catch_up()
     assert first.state == second.state
     assert second.lost_races == 1
+
+
+def test_of_two_who_begin_the_same_run_one_is_told_to_join(storage: MemoryStorage, clock: Clock) -> None:
+    create_run(storage, clock, e.created())
+    with pytest.raises(Unavailable, match="somebody else began this run"):
+        create_run(storage, clock, e.created(rows=7))
+
+
+def test_a_listing_that_hides_a_record_is_no_reason_to_try_for_ever(
+    storage: MemoryStorage, clock: Clock
+) -> None:
+    class Forgetful(MemoryStorage):
+        """Keeps what is put, and lists nothing new: what a Storage must not be."""
+
+        def list(self, prefix: str, *, after: str = "") -> Iterator[str]:
+            return iter([name for name in super().list(prefix, after=after) if name < record_name(1)])
+
+    broken = Forgetful()
+    run = create_run(broken, clock, e.created())
+    broken.files[record_name(1)] = b"somebody else's"
+    with pytest.raises(Corrupt, match="the listing does not show it"):
+        run.record(e.drawn(0, 0, 10))
 
 
 def test_a_missing_record_is_named(storage: MemoryStorage, clock: Clock) -> None:

@@ -148,7 +148,7 @@ class Developer:
         while True:
             try:
                 body, headers = self._raw(f"batches?pageSize=100{f'&pageToken={token}' if token else ''}")
-            except NightshootError:
+            except Unavailable:
                 return Found(tuple(candidates), frozenset(seen), at, complete=False)
             at = at or _date(headers)
             for operation in body.get("operations") or []:
@@ -370,12 +370,17 @@ def _retry_after(error: genai_errors.APIError) -> float:
 
 
 def _refusal(error: genai_errors.ClientError) -> NotBought | MaybeBought:
-    """What a 4xx to a create call means. A timeout at a gateway tells nothing; every other one is a clear no."""
-    if error.code == 408:
-        return MaybeBought("408")
+    """What a 4xx to a create call means. Where somebody gave up or got in the way nothing is told; else it is a no."""
+    if error.code in (408, 409, 499):
+        return MaybeBought(str(error.code))
     if error.code == 429:
         return NotBought(error.message or "too much at once", wait=_retry_after(error))
-    return NotBought(error.message or str(error.code), wait=0.0, fatal=_translate(error, "submit a batch"))
+    fatal = _translate(error, "submit a batch")
+    if isinstance(
+        fatal, Unavailable
+    ):  # a 404 is about the model or the input file here: waiting will not help
+        fatal = BadInput(fatal.message, hint="the service refused what was sent; its words are above")
+    return NotBought(error.message or str(error.code), wait=0.0, fatal=fatal)
 
 
 def _translated(call: Callable[[], T], what: str) -> T:

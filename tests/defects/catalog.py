@@ -91,9 +91,51 @@ DEFECTS = (
     Defect(
         "a listing that lags counts as evidence",
         SUBMIT,
-        "return newest is None or newest.ticket in found.seen",
+        "return all(tickets[intent] in found.seen for intent in known if intent is not None)",
         "return True",
         ("tests/test_submit.py",),
+    ),
+    Defect(
+        "a listing that ends early counts as evidence",
+        SUBMIT,
+        "known = {before, after, max(tickets, default=None)} - {None}",
+        "known = {before, max(tickets, default=None)} - {None}",
+        ("tests/test_submit.py",),
+    ),
+    Defect(
+        "an author cancels the job that another driver adopted for it",
+        SUBMIT,
+        "    if batch.intent != intent:\n        _disown(",
+        "    if True:\n        _disown(",
+        ("tests/test_submit.py",),
+    ),
+    Defect(
+        "an author who comes too late sends all the same",
+        SUBMIT,
+        "if run.clock.now() > event.until - MARGIN:",
+        "if False:",
+        ("tests/test_submit.py",),
+    ),
+    Defect(
+        "a refusal keeps what was sent before at the provider",
+        "pipeline/drive.py",
+        "        if self._refusal is not None and not under_way and not self.run.state.at(Stage.ENDED):",
+        "        if self._refusal is not None:",
+        ("tests/test_submit.py",),
+    ),
+    Defect(
+        "a row that was read ahead is drawn although others drew it",
+        "pipeline/plan.py",
+        "if ours and row >= self._start:",
+        "if ours:",
+        ("tests/test_plan.py",),
+    ),
+    Defect(
+        "a cut that could not be recorded is thrown away",
+        "pipeline/plan.py",
+        "if self._stop is None or self._start != start:",
+        "if True:",
+        ("tests/test_plan.py",),
     ),
     Defect(
         "first page of the listing only",
@@ -113,7 +155,7 @@ DEFECTS = (
         "an unknown state counts as done",
         DEVELOPER,
         "        if how is None:\n            return None\n        answer",
-        '        how = how or "succeeded"\n        answer',
+        '        how = how or "failed"\n        answer',
         ("tests/contracts/test_backend.py",),
     ),
     Defect(
@@ -189,8 +231,8 @@ DEFECTS = (
     Defect(
         "a line that straddles two parts is read by both",
         "pipeline/results.py",
-        '        if skipped != b"\\n":\n            offset = start - 1 + len(skipped)\n',
-        "        offset = start - 1 + len(skipped)\n",
+        "        offset = start - 1 + len(stream.readline())",
+        "        stream.readline()",
         ("tests/test_results.py",),
     ),
     Defect(

@@ -1,0 +1,141 @@
+"""A driver does all that can be done now, waits as long as is sensible, and says when waiting will not help."""
+
+from datetime import timedelta
+
+import pytest
+
+from pipeline.drive import Driver
+from pipeline.errors import BadInput, Unavailable
+from pipeline.events import Drawn, Rows
+from pipeline.index import read_index
+from pipeline.run import Run, open_run
+from pipeline.state import Stage
+from tests.bench import Bench, outcomes
+
+HOUR = 3600
+
+
+def stages(run: Run) -> list[str]:
+    return [batch.stage.value for batch in run.state.batches]
+
+
+def test_a_tick_does_what_can_be_done_and_waits_for_nothing(bench: Bench) -> None:
+    """The first sends everything; one in the meantime does nothing; one in the morning brings all home."""
+    start = bench.service.clock()
+    bench.begin().tick()
+    run = open_run(bench.place(), bench.clock)
+    assert stages(run) == ["submitted"] * 3
+    assert bench.service.clock() == start
+    bench.again().tick()
+    run.catch_up()
+    assert stages(run) == ["submitted"] * 3
+    bench.service.advance(8 * HOUR)
+    bench.again().tick()
+    run.catch_up()
+    assert run.state.finished
+    assert outcomes(read_index(run)) == {"ok": 6}
+
+
+def test_a_tick_of_a_finished_run_does_nothing(bench: Bench) -> None:
+    bench.run()
+    before = len(list(bench.place().list("")))
+    bench.again().tick()
+    assert len(list(bench.place().list(""))) == before
+
+
+def test_the_pieces_done_one_by_one_make_a_whole_run(bench: Bench) -> None:
+    """Each by a process of its own, which knows only what is in the run."""
+    bench.begin()
+    while bench.again().draw():
+        pass
+    assert bench.again().submit()
+    bench.service.advance(HOUR)
+    assert bench.again().poll()
+    assert bench.again().collect()
+    run = open_run(bench.place(), bench.clock)
+    assert run.state.finished
+    assert outcomes(read_index(run)) == {"ok": 6}
+
+
+def test_a_job_that_takes_all_night_is_asked_after_ever_more_seldom(bench: Bench) -> None:
+    """Twenty hours: some three hundred questions, not the fourteen thousand of every five seconds."""
+    bench.make_job(rows=2, max_requests=2)
+    bench.service.fault("job_stalled", seconds=20 * HOUR)
+    bench.run()
+    asked = [event for event in bench.service.events() if event["what"] == "get"]
+    assert 20 < len(asked) < 400
+
+
+def test_every_step_of_a_waiting_driver_waits(bench: Bench) -> None:
+    """Where nothing moved, time passes: nobody asks again and again in the same moment."""
+    driver = bench.begin()
+    idle = 0
+    while not driver.run.state.finished:
+        now = bench.service.clock()
+        if not driver.step():
+            idle += 1
+            driver.run.clock.sleep(driver._until_next())
+            assert bench.service.clock() - now >= timedelta(seconds=0.1)
+    assert 0 < idle < 100
+
+
+def test_a_run_without_its_manifest_says_that_it_is_needed(bench: Bench) -> None:
+    """All that is planned comes home first, and nothing is lost when the manifest is there again."""
+    driver = bench.begin()
+    assert driver.draw()
+    without = Driver(open_run(bench.place(), bench.clock), bench.backend())
+    with pytest.raises(BadInput, match="the manifest is needed"):
+        without.to_the_end()
+    assert stages(without.run) == ["collected"]
+    driver.to_the_end()
+    assert outcomes(read_index(driver.run)) == {"ok": 6}
+
+
+def test_a_planned_run_needs_neither_manifest_nor_photos(bench: Bench) -> None:
+    """Any machine can go on with it: all that is sent is in the run."""
+    driver = bench.begin()
+    while driver.draw():
+        pass
+    (bench.folder / "shoes.csv").unlink()
+    elsewhere = Driver(open_run(bench.place(), bench.clock), bench.backend())
+    elsewhere.to_the_end()
+    assert outcomes(read_index(elsewhere.run)) == {"ok": 6}
+
+
+def test_a_driver_takes_up_what_another_drew_and_did_not_plan(bench: Bench) -> None:
+    """The other died between its record and the first file; nobody's rows are left behind."""
+    dead = bench.begin()
+    dead.run.record(Drawn(batch=0, source=Rows(0, 2, dead.run.created.job["defaults"]["model"])))
+    driver = bench.again()
+    driver.to_the_end()
+    assert stages(driver.run) == ["collected"] * 3
+    assert outcomes(read_index(driver.run)) == {"ok": 6}
+
+
+def test_a_driver_tells_its_listener_of_every_step(bench: Bench) -> None:
+    """What people see moves with it, up to the last batch."""
+    seen: list[int] = []
+    driver = bench.begin()
+    driver.listener = lambda run: seen.append(len(run.state.at(Stage.COLLECTED)))
+    driver.to_the_end()
+    assert seen[0] == 0
+    assert set(seen) == {0, 1, 2, 3}
+    assert seen == sorted(seen)
+
+
+def test_a_result_that_cannot_be_read_for_a_while_is_read_later(bench: Bench) -> None:
+    """Twelve downloads are refused in a row, over minutes: the run waits, and all of it comes home."""
+    bench.service.fault("refused", method="download", code=503, times=12)
+    assert outcomes(bench.run()) == {"ok": 6}
+
+
+def test_a_provider_that_stays_silent_ends_the_run_with_nothing_lost(bench: Bench) -> None:
+    bench.service.fault("refused", method="get", code=503, times=10_000)
+    with pytest.raises(Unavailable) as error:
+        bench.run()
+    assert error.value.hint is not None
+    bench.service.clear_faults()
+    driver = bench.again()
+    driver.to_the_end()
+    assert outcomes(read_index(driver.run)) == {"ok": 6}
+    assert set(bench.paid().values()) == {1}

@@ -1,0 +1,62 @@
+"""What a run has come to, from its records alone."""
+
+from pipeline.events import Event
+from pipeline.run import Run, create_run
+from pipeline.tally import tally
+from tests import events as e
+from tests.fakes import FakeClock, MemoryStorage
+
+
+def run_of(*happened: Event, rows: int = 20, refused: int = 0) -> Run:
+    run = create_run(MemoryStorage(), FakeClock(), e.created(rows=rows, refused=refused))
+    for event in happened:
+        run.record(event)
+    return run
+
+
+SENT = (e.drawn(0, 0, 10), e.planned(0), e.submitting(0), e.submitted(0, 3))
+
+
+def test_what_is_planned_is_not_yet_sent() -> None:
+    assert tally(run_of(*SENT[:2])).sent == 0
+    assert tally(run_of(*SENT[:3])).sent == 0, "nobody knows yet whether Google has it"
+    assert tally(run_of(*SENT)).sent == 10
+
+
+def test_what_comes_back_is_counted_by_outcome() -> None:
+    now = tally(run_of(*SENT, e.ended(0), e.collected(0, indexed=8, retry=2)))
+    assert (now.answered, now.pictures, now.again, now.sent) == (8, 8, 2, 10)
+    assert not now.finished
+
+
+def test_a_request_is_counted_once_however_often_it_is_sent() -> None:
+    """Two came back for another attempt: ten requests, ten pictures; the price said is that of the first order."""
+    now = tally(
+        run_of(
+            *SENT,
+            e.ended(0),
+            e.collected(0, indexed=8, retry=2, spent=80),
+            e.retries(1, 0),
+            e.planned(1, requests=2, high=20),
+            e.submitting(1, staged="files/2"),
+            e.submitted(1, 9),
+            e.ended(1),
+            e.collected(1, indexed=2, spent=15),
+            rows=10,
+        )
+    )
+    assert (now.requests, now.sent, now.answered, now.pictures, now.again) == (10, 10, 10, 10, 0)
+    assert (now.likely, now.spent) == (80, 95)
+    assert now.finished
+
+
+def test_rows_left_out_by_the_plan_are_no_requests_but_are_answered() -> None:
+    left_out = (e.drawn(0, 0, 20, lane="final"), e.planned(0, requests=3, sends=False, high=0))
+    settled = e.collected(0, indexed=3, spent=0)
+    settled = type(settled)(
+        **{name: getattr(settled, name) for name in settled.__struct_fields__}
+        | {"outcomes": {"refused_by_plan": 3}}
+    )
+    now = tally(run_of(*left_out, settled, refused=3))
+    assert (now.refused, now.answered, now.pictures, now.without) == (3, 3, 0, 3)
+    assert now.total == 23
