@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
-    "Shoot": ("init", "plan", "run", "demo"),
+    "Shoot": ("init", "plan", "expand", "run", "demo"),
     "Choose": (),
     "Every night": ("tick",),
     "Look inside": ("status", "index"),
@@ -187,9 +187,16 @@ def _console(as_json: bool, verbose: int) -> "Console":
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--from", "source", type=click.Path(path_type=Path), help="The manifest; the same as FILE.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Instead of jobs/NAME.toml.")
+@click.option("--tier", type=click.IntRange(1, 3), help="Of your Google account; asked for on a terminal.")
 @_common
 def init(
-    file: Path | None, source: Path | None, output: Path | None, as_json: bool, verbose: int, runs: str | None
+    file: Path | None,
+    source: Path | None,
+    output: Path | None,
+    tier: int | None,
+    as_json: bool,
+    verbose: int,
+    runs: str | None,
 ) -> None:
     """Write a first job for a manifest.
 
@@ -204,12 +211,15 @@ def init(
         raise BadInput("no manifest given", hint="nightshoot init products.csv")
     path = output or Path("jobs") / f"{chosen.name.split('.')[0]}.toml"
     manifest = open_manifest(chosen)
-    text = write_job(path, manifest)
     if path.exists():
         raise BadInput(f"{path}: is there already", hint="edit it, or write another: -o FILE")
+    console = _console(as_json, verbose)
+    if tier is None and console.can_ask():
+        said = console.answer("Your Google tier (1, 2, 3; see aistudio.google.com)?", default="1")
+        tier = int(said) if said in ("1", "2", "3") else 1
+    text = write_job(path, manifest, tier=tier)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    console = _console(as_json, verbose)
     console.note(*([str(manifest.feed)] if manifest.feed else []))
     console.note(*(f"warning: {warning}" for warning in manifest.warnings))
     lines = [f"wrote {path}", f"Next: edit the prompt, then  nightshoot plan {path}"]
@@ -240,6 +250,27 @@ def plan(
         refuse_bad_rows(found, go_on=_go_on())
     if detailed_exitcode and found.requests:
         sys.exit(TO_SEND)
+
+
+@cli.command()
+@_job
+def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
+    """Print every request as a line of JSON, itself a manifest: what you see is what is sent.
+
+    \b
+      nightshoot expand jobs/shoes.toml --limit 5
+    """
+    from pipeline.overview import expanded, notes
+    from pipeline.session import refuse_bad_rows, surveyed
+    from pipeline.survey import requests_of
+
+    del as_json, runs
+    console = _console(False, verbose)
+    found = surveyed(job, **chosen)
+    console.note(*notes(found))
+    console.stream(expanded(request) for request in requests_of(found))
+    if found.problems:
+        refuse_bad_rows(found, go_on=_go_on())
 
 
 @cli.command()
@@ -446,7 +477,9 @@ def emulator(arguments: tuple[str, ...]) -> None:
 
 def _go_on() -> str:
     """The command that shoots the good rows."""
-    arguments = ["run" if argument == "plan" else argument for argument in sys.argv[1:2]] + sys.argv[2:]
+    arguments = [
+        "run" if argument in ("plan", "expand") else argument for argument in sys.argv[1:2]
+    ] + sys.argv[2:]
     return shlex.join(["nightshoot", *arguments, "--skip-bad"])
 
 

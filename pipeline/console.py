@@ -6,7 +6,7 @@ Results go to stdout, everything else to stderr. People read job, run, row, shot
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,6 +56,20 @@ class Console:
             print(text, flush=True)
         except BrokenPipeError:  # `| head`: nobody reads on, which is no error; what is left goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def stream(self, documents: Iterable[Mapping[str, Any]]) -> None:
+        """A result of any length: a JSON object a line."""
+        try:
+            for document in documents:
+                print(json.dumps(document, ensure_ascii=False))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def answer(self, question: str, *, default: str) -> str:
+        """What the person says to a question, or the default where they say nothing."""
+        print(f"{question} [{default}] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip() or default
 
     def note(self, *lines: str) -> None:
         """Something beside the result."""

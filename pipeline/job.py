@@ -44,7 +44,13 @@ REFERENCE_COLUMNS = (
 PROMPT_COLUMNS = ("prompt", "text", "caption")
 _BACKENDS = ("developer",)
 _SHOT_NAME = re.compile(r"[\w-]{1,40}")
+_SHARE = r"(\d{1,3}(?:\.\d+)?)\s*%"
 _NO_JOB_NAME = re.compile(r"^\.|^\s*$|[/\\\x00-\x1f]")
+
+Harm = Literal["harassment", "hate_speech", "sexually_explicit", "dangerous_content", "civic_integrity"]
+Threshold = Literal[
+    "low", "medium", "high", "none", "off"
+]  # blocked from this probability on; never; not looked at
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -62,6 +68,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     search: tuple[str, ...] | None = None
     seed: int | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    safety: Mapping[Harm, Threshold] | None = (
+        None  # what is blocked, by kind of harm; unsaid: Google's default
+    )
+    store: bool | None = None  # whether Google may keep requests and answers; unsaid: as the project is set
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
 
@@ -70,6 +82,31 @@ class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):
     """A prompt template with settings of its own, poured over every row."""
 
     name: str
+
+
+class Exclude(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Shots x rows that are not shot: of these shots (none named: all), the rows that are meant."""
+
+    shots: tuple[str, ...] = ()
+    where: str | None = None  # an expression over a row
+    keys: tuple[str, ...] = ()
+
+    def means(self, shot: str, row: Row) -> bool:
+        """Raises BadTemplate where the row's values allow no answer."""
+        if (self.shots and shot not in self.shots) or (self.keys and row.key not in self.keys):
+            return False
+        return self.where is None or bool(expression(self.where)(context_of(row.fields)))
+
+
+class Include(Settings, frozen=True, kw_only=True, omit_defaults=True):
+    """Shots x rows that are shot whatever is excluded, with settings of their own."""
+
+    shots: tuple[str, ...] = ()
+    where: str | None = None
+    keys: tuple[str, ...] = ()
+
+    def means(self, shot: str, row: Row) -> bool:
+        return Exclude(shots=self.shots, where=self.where, keys=self.keys).means(shot, row)
 
 
 class Batches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,11 +139,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backend: str = "developer"
     runs: str = "runs"  # a folder or a gs:// URL
     max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    max_bad: str | int | None = None  # rows with problems that are left out unasked: 20, or '2 %'
+    tier: Annotated[int, msgspec.Meta(ge=1, le=3)] | None = None  # of the Google account; unsaid: 1
     attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
     batches: Batches = Batches()
     references: References = References()
     defaults: Settings = Settings()
     shots: tuple[Shot, ...]
+    include: tuple[Include, ...] = ()
+    exclude: tuple[Exclude, ...] = ()
     settings: Settings = Settings()  # --set: above all else, the rows' own cells included
 
     def manifest_path(self, folder: Path) -> Path:
@@ -125,6 +166,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             path = ["settings", setting] if setting in Settings.__struct_fields__ else name.split(".")
             _put(document, path, value)
         return _job_of(document, where=SET)
+
+    def bears(self, bad: int, of: int) -> bool:
+        """Whether this many bad rows are few enough to go on without them."""
+        if self.max_bad is None:
+            return False
+        share = re.fullmatch(_SHARE, str(self.max_bad))
+        return bad <= (int(self.max_bad) if share is None else of * float(share[1]) / 100)
 
     def chooses(self, row: Row) -> bool:
         """Whether `keys` and `where` take this row. Raises BadTemplate where the row's values allow no answer."""
@@ -170,7 +218,7 @@ def job_for(
     return _job_of(document, where=str(manifest))
 
 
-def write_job(path: Path, manifest: Manifest) -> str:
+def write_job(path: Path, manifest: Manifest, *, tier: int | None = None) -> str:
     """The text of a first job for this manifest, commented, for a file at this path. Writes nothing."""
     sample = list(islice(manifest.rows(), 100))
     names = {column: name for name, column in names_of(manifest.columns).items()}
@@ -194,6 +242,10 @@ def write_job(path: Path, manifest: Manifest) -> str:
         f"# where = {_quoted(_first_where(names.values()))}  # shoot these rows only",
         f"data = {own}  # your own columns, not settings of ours" if own else "",
         "# max_usd = 20  # never order more than this",
+        f"tier = {tier}  # of your Google account: how much may wait in its queue"
+        if tier
+        else "# tier = 2  # of your Google account; unsaid: 1, which lets the least wait in Google's queue",
+        '# max_bad = "2 %"  # go on without asking if no more rows than this have problems',
         "",
         "[references]  # photos are scaled down to this before they are sent; the files stay as they are"
         if pictured
@@ -313,10 +365,18 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     values["references"] = References(
         **_checked(References, document.get("references", {}), f"{where} [references]", problems)
     )
+    for name, kind in (("include", Include), ("exclude", Exclude)):
+        values[name] = _picks_of(kind, name, document, where, problems)
     values["shots"] = _shots_of(document.get("shots", {}), where, problems)
     if _NO_JOB_NAME.search(name := values.get("name", "job")):
         hint = "its runs are folders called after it: no slash, and no dot in front"
         problems.append(Problem("not a name for a job", where, column="name", value=name, hint=hint))
+    bad = values.get("max_bad")
+    if isinstance(bad, str) and not (re.fullmatch(_SHARE, bad) or bad.isdecimal()):
+        hint = 'a number of rows, max_bad = 20, or a share, max_bad = "2 %"'
+        problems.append(
+            Problem("neither a number nor a share", where, column="max_bad", value=bad, hint=hint)
+        )
     if "manifest" not in document:
         problems.append(Problem("no manifest", where, hint='add manifest = "products.csv"'))
     if values.get("backend", "developer") not in _BACKENDS:
@@ -328,6 +388,26 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     if problems:
         raise refusal(problems)
     return Job(**values)
+
+
+def _picks_of(
+    kind: Any, name: str, document: Mapping[str, Any], where: str, problems: list[Problem]
+) -> tuple[Any, ...]:
+    entries = document.get(name, [])
+    if not isinstance(entries, list | tuple):
+        problems.append(Problem(f"written as [[{name}]], once for each", where, column=name))
+        return ()
+    known = list(document["shots"]) if isinstance(document.get("shots"), dict) else []
+    picks = []
+    for number, entry in enumerate(entries, start=1):
+        place = f"{where} [[{name}]] {number}"
+        pick = kind(**_checked(kind, entry, place, problems))
+        for shot in pick.shots:
+            if shot not in (known or ["main"]):
+                problems.append(Problem("unknown shot", place, value=shot, hint=did_you_mean(shot, known)))
+        problems.extend(_unreadable(expression, pick.where, place, "where"))
+        picks.append(pick)
+    return tuple(picks)
 
 
 def _shots_of(tables: Any, where: str, problems: list[Problem]) -> tuple[Shot, ...]:
@@ -344,7 +424,15 @@ def _shots_of(tables: Any, where: str, problems: list[Problem]) -> tuple[Shot, .
     return tuple(shots)
 
 
-_TABLES = {"defaults", "settings", "batches", "references", "shots"}  # checked one by one
+_TABLES = {
+    "defaults",
+    "settings",
+    "batches",
+    "references",
+    "shots",
+    "include",
+    "exclude",
+}  # checked one by one
 
 
 def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict[str, Any]:
@@ -379,6 +467,7 @@ _SPELLED: dict[str, Callable[[str], str]] = {
     "thinking": str.lower,
     "search": str.lower,
     "modalities": str.upper,
+    "convert": str.upper,
 }
 
 
@@ -411,6 +500,7 @@ def _template_problems(values: Mapping[str, Any], where: str) -> Iterator[Proble
         (where, values["settings"]),
     ]
     places += [(f"{where} [shots.{shot.name}]", shot) for shot in values["shots"]]
+    places += [(f"{where} [[include]]", include) for include in values["include"]]
     for place, settings in places:
         texts = {"prompt": settings.prompt, "system": settings.system}
         texts |= {f"references {text}": text for text in settings.references or ()}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.money import dollars
+from pipeline.prompt import Request
 from pipeline.survey import Survey
 
 SHOWN = 12
@@ -148,6 +149,29 @@ def plan_document(found: Survey) -> dict[str, Any]:
         ],
         "warnings": list(found.warnings),
     }
+
+
+def expanded(request: Request) -> dict[str, Any]:
+    """One request as a row of a manifest of its own: what is seen is what is sent."""
+    named = f"{request.key}-{request.shot}" + (f"-{request.variant}" if request.variant else "")
+    which = {"id": named, "key": request.key, "shot": request.shot, "variant": request.variant}
+    if request.prompt is None:
+        return which | {"refusal": request.refusal}
+    prompt = request.prompt
+    asked = {
+        name: getattr(prompt, name)
+        for name in prompt.__dataclass_fields__
+        if name not in ("text", "references")
+    }
+    asked |= {
+        "modalities": list(prompt.modalities),
+        "search": list(prompt.search),
+        "safety": dict(prompt.safety),
+    }
+    said = {name: value for name, value in asked.items() if value not in (None, [], {})}
+    shown = [reference.source for reference in prompt.references]
+    references = {"references": shown} if shown else {}
+    return which | {"prompt": prompt.text} | references | said | {"fingerprint": request.fingerprint}
 
 
 def size(count: int) -> str:

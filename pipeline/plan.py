@@ -5,15 +5,15 @@ the rest follows from that record, so drivers that do it at once write the same 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby, takewhile
 from typing import Any
 
 import msgspec
 
 from pipeline import tables
-from pipeline.backends import wire
+from pipeline.backends import schema, wire
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import FINAL, Drawn, File, Limits, Planned, Retries, Rows
 from pipeline.manifest import Manifest, Row
@@ -185,10 +185,8 @@ class _Stream:
             ahead, self._ahead = self._ahead, None
             yield ahead
         for row, requests in self._rows:
-            if row < self._start:  # read ahead before another driver drew it
-                continue
             ours = [request for request in requests if request.lane == self._lane]
-            # One row is read ahead, so it may have been before others drew batches from here on.
+            # Some rows are read ahead, so they may have been before others drew batches from here on.
             if ours and row >= self._start:
                 yield row, ours
 
@@ -285,12 +283,16 @@ def _write_retries(run: Run, batch: Batch) -> None:
 def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Model | None) -> None:
     """The batch's files, then the record that names them. Without a model nothing is to be sent."""
     size, lines = Size(), []
+    shapes: set[Hashable] = set()
     for row in rows:
         prompt = prompt_of(row)
         if model is None or prompt is None:
             size.add(Size(1))
             continue
         line = wire.encode(wire_id(number, row["place"]), prompt)
+        if (shape := _shape(prompt)) not in shapes:  # a batch asks for a handful of different things
+            shapes.add(shape)
+            schema.check(line)
         one = size_of(line, prompt, model)
         row["likely"], row["high"] = one.price.likely, one.price.high
         lines.append(line + b"\n")
@@ -317,6 +319,12 @@ def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Mod
         run.record(event)
     except Illegal:
         return  # another driver finished the same plan first
+
+
+def _shape(prompt: Prompt) -> Hashable:
+    """What two requests share that only texts and pictures tell apart."""
+    plain = replace(prompt, text="", system=None, references=(), seed=None)
+    return plain, prompt.system is None, prompt.seed is None, bool(prompt.references)
 
 
 def _plan_row(place: int, request: Request) -> dict[str, Any]:
@@ -351,6 +359,9 @@ _SETTINGS = (
     "search",
     "seed",
     "temperature",
+    "top_p",
+    "top_k",
+    "store",
 )
 
 
@@ -358,7 +369,8 @@ def _asked(prompt: Prompt) -> dict[str, Any]:
     asked: dict[str, Any] = {name: getattr(prompt, name) for name in _SETTINGS}
     names = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule")
     shown = [{name: getattr(reference, name) for name in names} for reference in prompt.references]
-    return asked | {"prompt": prompt.text, "references": shown}
+    safety = [f"{harm}={threshold}" for harm, threshold in prompt.safety]
+    return asked | {"prompt": prompt.text, "references": shown, "safety": safety}
 
 
 def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
@@ -368,4 +380,6 @@ def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
     settings = {name: row[name] for name in _SETTINGS}
     settings |= {name: tuple(settings[name] or ()) for name in ("modalities", "search")}
     shown = tuple(Reference(**reference) for reference in row["references"] or ())
-    return Prompt(text=row["prompt"], references=shown, **settings)
+    pairs = (said.partition("=") for said in row["safety"] or ())
+    safety = tuple((harm, threshold) for harm, _, threshold in pairs)
+    return Prompt(text=row["prompt"], references=shown, safety=safety, **settings)

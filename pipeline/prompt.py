@@ -38,6 +38,10 @@ class Prompt:
     search: tuple[str, ...] = ()  # 'web', 'image'
     seed: int | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    safety: tuple[tuple[str, str], ...] = ()  # kind of harm, threshold; sorted
+    store: bool | None = None  # None: as the project is set
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def requests(
         except BadTemplate as error:
             problems = [Problem(f"where: {error}")]
         for mould in moulds:
-            yield from _requests_of(gate, mould, row, context, problems)
+            yield from _shot_of(gate, mould, row, context, problems)
 
 
 def pins_for(job: Job, base: Path) -> Pins:
@@ -124,6 +128,10 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
         "search": prompt.search,
         "seed": prompt.seed,
         "temperature": prompt.temperature,
+        "top_p": prompt.top_p,
+        "top_k": prompt.top_k,
+        "safety": prompt.safety,
+        # Whether Google keeps it changes no picture.
     }
     if variant and prompt.seed is None:
         seen["variant"] = variant
@@ -147,6 +155,19 @@ def problems_of_templates(job: Job, columns: Iterable[str]) -> list[Problem]:
     for problem in problems:
         told.setdefault(replace(problem, where=f"{job.name} {problem.where}".strip()))
     return list(told)
+
+
+def _shot_of(
+    gate: "_Gate", mould: Mould, row: Row, context: Mapping[str, Any], problems: Sequence[Problem]
+) -> Iterator[Request]:
+    """One row in one shot, unless that is excluded."""
+    chosen: Mould | None = mould
+    try:
+        chosen = mould.chosen(row) if not problems else mould
+    except BadTemplate as error:
+        problems = [Problem(f"include or exclude: {error}")]
+    if chosen is not None:
+        yield from _requests_of(gate, chosen, row, context, problems)
 
 
 def _fetched_ahead(gate: "_Gate", job: Job, rows: Iterable[Row], moulds: Sequence[Mould]) -> Iterator[Row]:
@@ -216,6 +237,10 @@ def _poured(
         search=values["search"] or (),
         seed=values["seed"],
         temperature=values["temperature"],
+        top_p=values["top_p"],
+        top_k=values["top_k"],
+        safety=tuple(sorted((values["safety"] or {}).items())),
+        store=values["store"],
     )
 
 

@@ -136,6 +136,7 @@ def begin_or_continue(
 def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool, skip_bad: bool, go_on: str) -> None:
     """One table and one question, before anything is sent."""
     console.note(*notes(found))
+    skip_bad = skip_bad or found.job.bears(found.bad_rows, found.chosen_rows)
     if not found.requests or (found.problems and not skip_bad and (yes or not console.can_ask())):
         refuse_bad_rows(found, go_on=go_on)
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,12 @@ def _problems(found: Survey, limit: int | None) -> Iterator[Problem]:
             told.update(dict.fromkeys(request.problems))
         found.bad_rows += bool(told)
         yield from told
+
+
+def requests_of(found: Survey) -> Iterator[Request]:
+    """Everything that was looked over, once more, one row at a time."""
+    rows = takewhile(lambda row: row.ordinal < found.rows, found.manifest.rows())
+    return requests(found.job, rows, models=found.table, base=found.folder, pins=found.pins)
 
 
 def _count(found: Survey, request: Request, seen: set[bytes]) -> None:

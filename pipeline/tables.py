@@ -111,6 +111,10 @@ _PLAN = [
     ("search", pa.list_(pa.string())),
     ("seed", pa.int64()),
     ("temperature", pa.float64()),
+    ("top_p", pa.float64()),
+    ("top_k", pa.int32()),
+    ("safety", pa.list_(pa.string())),  # harassment=high
+    ("store", pa.bool_()),
     ("references", pa.list_(_PINNED)),
     ("fingerprint", pa.string()),
     ("refusal", pa.string()),

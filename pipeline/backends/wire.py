@@ -36,6 +36,15 @@ BLOCKED = frozenset(
 OURS = frozenset({"MISSING_THOUGHT_SIGNATURE", "LANGUAGE", "MALFORMED_FUNCTION_CALL"})
 """Reasons that mean the request was wrong: sending it again unchanged ends the same."""
 
+THRESHOLDS = {
+    "low": "BLOCK_LOW_AND_ABOVE",
+    "medium": "BLOCK_MEDIUM_AND_ABOVE",
+    "high": "BLOCK_ONLY_HIGH",
+    "none": "BLOCK_NONE",
+    "off": "OFF",
+}
+"""Google's words for from which probability of harm on something is blocked."""
+
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -52,6 +61,13 @@ def encode(wire_id: str, prompt: Prompt) -> bytes:
     }
     if prompt.system:
         request["systemInstruction"] = {"parts": [{"text": prompt.system}]}
+    if prompt.safety:
+        request["safetySettings"] = [
+            {"category": f"HARM_CATEGORY_{harm.upper()}", "threshold": THRESHOLDS[threshold]}
+            for harm, threshold in prompt.safety
+        ]
+    if prompt.store is not None:
+        request["store"] = prompt.store
     if prompt.search:
         request["tools"] = [
             {"googleSearch": {"searchTypes": {f"{kind}Search": {} for kind in prompt.search}}}
@@ -67,6 +83,8 @@ def _config(prompt: Prompt) -> dict[str, Any]:
         "thinkingConfig": {"thinkingLevel": prompt.thinking.upper()} if prompt.thinking else None,
         "seed": prompt.seed,
         "temperature": prompt.temperature,
+        "topP": prompt.top_p,
+        "topK": prompt.top_k,
     }
     return {name: value for name, value in config.items() if value not in (None, {})}
 
