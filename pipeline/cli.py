@@ -20,7 +20,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
-    "Choose": (),
+    "Choose": ("rehearse",),
     "Every night": ("tick",),
     "Look inside": ("status", "index"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
@@ -241,9 +241,8 @@ def plan(
     from pipeline.overview import notes, plan_document, plan_lines
     from pipeline.session import refuse_bad_rows, surveyed
 
-    del runs
     console = _console(as_json, verbose)
-    found = surveyed(job, **chosen)
+    found = surveyed(job, runs=runs, **chosen)
     console.note(*notes(found))
     console.result(plan_lines(found, verbose=verbose), plan_document(found))
     if found.problems:
@@ -264,9 +263,9 @@ def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
     from pipeline.session import refuse_bad_rows, surveyed
     from pipeline.survey import requests_of
 
-    del as_json, runs
+    del as_json
     console = _console(False, verbose)
-    found = surveyed(job, **chosen)
+    found = surveyed(job, runs=runs, **chosen)
     console.note(*notes(found))
     console.stream(expanded(request) for request in requests_of(found))
     if found.problems:
@@ -314,6 +313,28 @@ def demo(folder: Path, as_json: bool, verbose: int) -> None:
     from pipeline.demonstration import demonstrate
 
     demonstrate(_console(as_json, verbose), folder)
+
+
+# --- Choose ------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_job
+@click.option(
+    "--scenario", metavar="FILE", help="How the night goes: quiet-night, bad-night, or a TOML file."
+)
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The cap of the real run.")
+@click.option("--skip-bad", is_flag=True, help="Rehearse the good rows.")
+def rehearse(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
+    """Shoot a job on an emulator of its own: a night in seconds.
+
+    \b
+      nightshoot rehearse jobs/shoes.toml --scenario bad-night
+    """
+    from pipeline.rehearsal import rehearse as live_through
+
+    del runs
+    live_through(_console(as_json, verbose), job, go_on=_go_on(), **chosen)
 
 
 # --- Every night, Look inside ------------------------------------------------------------------------------------
@@ -502,5 +523,5 @@ def _finish(console: "Console", run: "Run", fail_under: float) -> None:
     now = tally(run)
     console.result(summary_lines(now), document_of(now))
     console.note("Next: nightshoot index" + (" --where \"outcome != 'ok'\"" if now.without else ""))
-    if now.pictures < fail_under * now.total:
+    if now.pictures + now.before < fail_under * now.total:
         sys.exit(1)

@@ -152,7 +152,7 @@ def progress_line(now: Tally) -> str:
 
 def reasons(now: Tally) -> str:
     """Why some have no picture, most frequent first."""
-    counts = sorted(((n, o) for o, n in now.outcomes.items() if o != "ok"), reverse=True)
+    counts = sorted(((n, o) for o, n in now.outcomes.items() if o not in ("ok", "reused")), reverse=True)
     return ", ".join(f"{count:,} {REASONS.get(outcome, outcome)}" for count, outcome in counts)
 
 
@@ -198,6 +198,8 @@ def money_line(now: Tally) -> str:
 def summary_lines(now: Tally) -> list[str]:
     """What there is to say when a run is through."""
     lines = [f"  {now.pictures:,} of {now.requests:,} pictures on disk       {money_line(now)}"]
+    if now.reused:
+        lines.append(f"  {now.reused:,} as before, {now.before:,} of them with their picture")
     if without := reasons(now):
         lines.append(f"  {without}")
     # pandas reads a bucket only with another package; the index command always does.
@@ -247,6 +249,7 @@ def document_of(now: Tally) -> dict[str, Any]:
         "finished": now.finished,
         "requests": now.requests,
         "left_out": now.refused,
+        "as_before": now.reused,
         "sent": now.sent,
         "answered": now.answered,
         "again": now.again,

@@ -1,11 +1,6 @@
 """A whole run on the built-in emulator, for who wants to see one before anything else."""
 
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.backends.developer import Developer
@@ -17,6 +12,7 @@ from pipeline.index import read_index, show
 from pipeline.job import read_job
 from pipeline.money import nanos
 from pipeline.overview import plan_lines
+from pipeline.rehearsal import started
 from pipeline.runs import next_name, place
 from pipeline.storage import open_storage
 from pipeline.survey import begin, planner, survey
@@ -29,9 +25,9 @@ SAMPLES = ("jobs", "sample_manifests")
 def demonstrate(console: Console, folder: Path) -> None:
     """Shoot the sample job into a folder of its own. Said again, it shoots again."""
     job = _samples(folder) / "jobs" / "shoes.toml"
-    with _emulator() as (url, key):
-        clock = EmulatorClock(url)
-        backend = Developer(key=key, service=url, clock=clock)
+    with started(None) as service:
+        url, clock = service.url, EmulatorClock(service.url)
+        backend = Developer(key="emulator", service=url, clock=clock)
         found = survey(read_job(job), base=job.parent)
         runs = str(folder / "runs")
         name = next_name(open_storage(runs), found.job.name, clock.now().date())
@@ -78,32 +74,3 @@ def _samples(folder: Path) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
     return folder
-
-
-@contextmanager
-def _emulator() -> Iterator[tuple[str, str]]:
-    """An emulator in a process of its own, gone with this one: its address and the key it likes."""
-    command = [sys.executable, "-m", "pipeline.emulator", "--speed", "1", "--with-parent"]
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
-    )
-    assert process.stdout is not None
-    try:
-        said = dict(_exports(process.stdout))
-        if "GOOGLE_GEMINI_BASE_URL" not in said:
-            raise Unavailable("the emulator did not start", hint="python -m pipeline.emulator says why")
-        yield said["GOOGLE_GEMINI_BASE_URL"], said["GEMINI_API_KEY"]
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
-
-
-def _exports(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """What it says to export, up to the last of them."""
-    for line in lines:
-        name, _, value = line.removeprefix("export ").strip().partition("=")
-        yield name, value
-        if name == "NIGHTSHOOT_CLOCK":
-            return

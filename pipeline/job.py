@@ -52,6 +52,10 @@ Threshold = Literal[
     "low", "medium", "high", "none", "off"
 ]  # blocked from this probability on; never; not looked at
 
+Crossed = Literal[
+    "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system"
+]
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -144,6 +148,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
     batches: Batches = Batches()
     references: References = References()
+    reuse: tuple[str, ...] = ()  # earlier runs whose answers count: names, globs, 'latest 3', places
+    reuse_across: tuple[Crossed, ...] = ()  # settings that may differ from what was asked then
     defaults: Settings = Settings()
     shots: tuple[Shot, ...]
     include: tuple[Include, ...] = ()

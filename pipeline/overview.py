@@ -24,12 +24,25 @@ def plan_lines(found: Survey, *, cap: int | None = None, verbose: int = 0) -> li
 def notes(found: Survey) -> list[str]:
     """What to know before the table: which store's feed this is, and every warning."""
     feed = [str(found.manifest.feed)] if found.manifest.feed else []
-    return [*feed, *(f"warning: {warning}" for warning in found.warnings)]
+    gone = [f"{picture} is gone, so it is shot again" for picture in found.gone]
+    return [*feed, *(f"warning: {warning}" for warning in (*found.warnings, *gone))]
 
 
 def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, str, str]]:
     price = found.price
     yield "pictures", f"{found.requests:,}", _pictures(found)
+    if found.carried:
+        total = sum(found.carried.values())
+        others = ", ".join(
+            f"{count:,} {outcome}" for outcome, count in found.carried.items() if outcome != "ok"
+        )
+        yield (
+            "as before",
+            f"{total:,}",
+            "answered by earlier runs" + (f"; of these {others}" if others else ""),
+        )
+    for why, (count, example) in sorted(found.again.items(), key=lambda each: -each[1][0]):
+        yield f"  {why}"[:13], f"{count:,}", f"e.g. {example}"
     if found.bad_rows:
         yield (
             "left out",
@@ -125,6 +138,11 @@ def plan_document(found: Survey) -> dict[str, Any]:
         "requests": found.requests,
         "lanes": found.lanes,
         "shots": found.shots,
+        "as_before": found.carried,
+        "why_again": {
+            why: {"requests": count, "example": example} for why, (count, example) in found.again.items()
+        },
+        "pictures_gone": found.gone,
         "usd": {
             "low": price.low / 1e9,
             "likely": price.likely / 1e9,

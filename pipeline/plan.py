@@ -5,7 +5,7 @@ the rest follows from that record, so drivers that do it at once write the same 
 """
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby, takewhile
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pipeline import tables
+from pipeline.asked import columns_of, prompt_of
 from pipeline.backends import schema, wire
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import FINAL, Drawn, File, Limits, Planned, Retries, Rows
@@ -107,7 +108,7 @@ class Planner:
 
     def write(self, number: int, lane: str, requests: list[Request]) -> None:
         for request in requests:
-            for reference in request.prompt.references if request.prompt else ():
+            for reference in request.prompt.references if request.prompt and not request.carried else ():
                 self._keep(reference)
         rows = [_plan_row(place, request) for place, request in enumerate(requests)]
         model = self._models.get(lane)
@@ -194,7 +195,7 @@ class _Stream:
         size = Size()
         model = self._planner.model(self._lane)
         for request in requests:
-            if request.prompt is None or model is None:
+            if request.prompt is None or request.carried or model is None:
                 size.add(Size(1))
             else:
                 size.add(size_of(wire.encode("", request.prompt), request.prompt, model))
@@ -340,46 +341,11 @@ def _plan_row(place: int, request: Request) -> dict[str, Any]:
         "attempt": 1,
         "fingerprint": request.fingerprint or None,
         "refusal": request.refusal,
+        "carried": request.carried,
         "likely": 0,
         "high": 0,
         "spent": 0,
     }
     if prompt is not None:
-        row |= _asked(prompt)
+        row |= columns_of(prompt)
     return row | {tables.USER + name: value for name, value in request.fields.items()}
-
-
-_SETTINGS = (
-    "system",
-    "model",
-    "aspect_ratio",
-    "image_size",
-    "modalities",
-    "thinking",
-    "search",
-    "seed",
-    "temperature",
-    "top_p",
-    "top_k",
-    "store",
-)
-
-
-def _asked(prompt: Prompt) -> dict[str, Any]:
-    asked: dict[str, Any] = {name: getattr(prompt, name) for name in _SETTINGS}
-    names = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule")
-    shown = [{name: getattr(reference, name) for name in names} for reference in prompt.references]
-    safety = [f"{harm}={threshold}" for harm, threshold in prompt.safety]
-    return asked | {"prompt": prompt.text, "references": shown, "safety": safety}
-
-
-def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
-    """The prompt a row of plan/ or retry/ was made from, or None where the plan refused it."""
-    if row.get("refusal") is not None:
-        return None
-    settings = {name: row[name] for name in _SETTINGS}
-    settings |= {name: tuple(settings[name] or ()) for name in ("modalities", "search")}
-    shown = tuple(Reference(**reference) for reference in row["references"] or ())
-    pairs = (said.partition("=") for said in row["safety"] or ())
-    safety = tuple((harm, threshold) for harm, _, threshold in pairs)
-    return Prompt(text=row["prompt"], references=shown, safety=safety, **settings)

@@ -57,11 +57,12 @@ class Request:
     fingerprint: str  # sha256 hex over all that the model would see; '' where refused
     refusal: str | None = None  # why the plan refuses it, in a person's words
     problems: tuple[Problem, ...] = ()  # the same, to be grouped
+    carried: Mapping[str, Any] | None = None  # what an earlier run answered: nothing is sent
 
     @property
     def lane(self) -> str:
         """Which batches it goes into: those of its model, or those of which nothing is sent."""
-        return FINAL if self.prompt is None else self.prompt.model
+        return FINAL if self.prompt is None or self.carried is not None else self.prompt.model
 
 
 def requests(

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
+from fnmatch import fnmatchcase
 
 from pipeline.clock import Clock
+from pipeline.earlier import Night, night
 from pipeline.errors import BadInput
+from pipeline.job import Job
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
 from pipeline.storage import Storage, open_storage
@@ -91,6 +94,26 @@ def choose(run: Run | None, *, survey: Survey, service: str) -> Choice:
 def has_sent(run: Run) -> bool:
     """Whether money may have been spent on it."""
     return any(batch.intent is not None or batch.put_back is not None for batch in run.state.batches)
+
+
+def nights(job: Job, *, folder: str, service: str, clock: Clock) -> list[Night]:
+    """The earlier runs that the job's `reuse` names, newest first: names, globs, 'latest N' of this job, places.
+
+    What another service answered, a rehearsal's above all, is none of this one's.
+    """
+    there = names(open_storage(folder)) if job.reuse else []
+    places: dict[str, None] = {}
+    for entry in job.reuse:
+        if count := re.fullmatch(r"latest(?: +(\d+))?", entry):
+            mine = [name for name in there if name.job == job.name]
+            meant = [place(folder, name) for name in reversed(mine)][: int(count[1] or 1)]
+        elif "/" in entry:
+            meant = [entry.rstrip("/")]
+        else:
+            meant = [place(folder, name) for name in reversed(there) if fnmatchcase(str(name), entry)]
+        places.update(dict.fromkeys(meant))
+    found = [night(open_storage(url), home=folder, clock=clock) for url in places]
+    return [one for one in found if one.state.created and one.state.created.service == service]
 
 
 def latest(folder: str, job: str, clock: Clock) -> Run | None:

@@ -9,6 +9,7 @@ from pipeline.backends.base import Backend
 from pipeline.clock import MachineClock, clock_for
 from pipeline.console import Console, place_line
 from pipeline.drive import Driver
+from pipeline.earlier import Night, nights_of
 from pipeline.errors import BadInput, Refused
 from pipeline.events import Capped
 from pipeline.job import Job, job_for, read_job
@@ -18,7 +19,7 @@ from pipeline.overview import notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
-from pipeline.runs import Choice, choose, find, latest, next_name, place
+from pipeline.runs import Choice, choose, find, latest, next_name, nights, place
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, planner, planner_for, survey
@@ -35,14 +36,32 @@ def surveyed(
     changes: Sequence[str] = (),
     prompt: str | None = None,
     model: str | None = None,
+    runs: str | None = None,
+    like_before: bool = False,
 ) -> Survey:
-    """The job a person means, changed as they say, looked over. Nothing is written or sent."""
+    """The job a person means, changed as they say, looked over. Nothing is written or sent.
+
+    Like before: with the earlier nights that its newest run was begun with, to see whether that one goes on.
+    """
     meant, base = _meant(job, prompt=prompt)
     settings: dict[str, Any] = {"model": model, "where": where, "keys": list(keys) or None}
     if meant.manifest != job:
         settings["prompt"] = prompt
     settings = {name: value for name, value in settings.items() if value is not None} | _changes(changes)
-    return survey(meant.with_settings(settings) if settings else meant, base=base, limit=limit)
+    meant = meant.with_settings(settings) if settings else meant
+    folder = runs or meant.runs
+    return survey(meant, base=base, limit=limit, nights=_nights(meant, folder, like_before), runs=folder)
+
+
+def _nights(job: Job, folder: str, like_before: bool) -> list[Night]:
+    if not job.reuse:
+        return []
+    service = service_in_environment()
+    clock = clock_for(service)
+    there = latest(folder, job.name, clock) if like_before else None
+    if there is not None and there.created.service == service:
+        return nights_of(there)
+    return nights(job, folder=folder, service=service, clock=clock)
 
 
 def _meant(job: str | None, *, prompt: str | None) -> tuple[Job, Path]:
@@ -105,7 +124,7 @@ def begin_or_continue(
     """The run that `run JOB` means, said in the first line, with a driver for it."""
     service = service_in_environment()
     clock = clock_for(service)
-    found = surveyed(job, **chosen)
+    found = surveyed(job, runs=runs, like_before=not new, **chosen)
     folder = runs or found.job.runs
     backend = open_backend(found.job.backend, service=service, clock=clock)
     there = None if new else latest(folder, found.job.name, clock)
@@ -123,6 +142,8 @@ def begin_or_continue(
         console.note(place_line(there.name, choice.value, service, backend.account))
         _change_cap(there, max_usd)
         return Driver(there, backend, planner=planner(found, there))
+    if found.job.reuse and there is not None:
+        found = surveyed(job, runs=runs, **chosen)  # a new night also knows what the last one answered
     usd = found.job.max_usd if max_usd is None else max_usd
     cap = None if usd is None else nanos(usd)
     name = next_name(open_storage(folder), found.job.name, clock.now().date())
@@ -137,11 +158,14 @@ def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool, skip_ba
     """One table and one question, before anything is sent."""
     console.note(*notes(found))
     skip_bad = skip_bad or found.job.bears(found.bad_rows, found.chosen_rows)
-    if not found.requests or (found.problems and not skip_bad and (yes or not console.can_ask())):
+    nothing_to_send = not found.requests and not (found.carried and not found.problems)
+    if nothing_to_send or (found.problems and not skip_bad and (yes or not console.can_ask())):
         refuse_bad_rows(found, go_on=go_on)
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
     if found.problems:
         console.note(*problem_lines(found))
+    if not found.requests:
+        return  # all of it is there already: that costs nothing
     if yes and cap is None:
         raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
     if yes:

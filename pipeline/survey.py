@@ -1,8 +1,8 @@
 """A job looked over before anything is sent: every problem, every dollar, nothing written. And a run begun from it."""
 
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, islice, takewhile
 from pathlib import Path
@@ -13,10 +13,11 @@ import msgspec
 from pipeline import __version__
 from pipeline.backends import wire
 from pipeline.clock import Clock
+from pipeline.earlier import Earlier, Night, nights_of
 from pipeline.errors import BadInput
 from pipeline.events import FINAL, FORMAT, Created, Limits
 from pipeline.job import Job, of_a_store
-from pipeline.manifest import Manifest, duplicate_keys, open_manifest
+from pipeline.manifest import Manifest, Row, duplicate_keys, open_manifest
 from pipeline.models import Model, Models, load_models
 from pipeline.money import Estimate, estimate
 from pipeline.plan import Planner
@@ -46,6 +47,7 @@ class Survey:
     manifest: Manifest
     table: Models
     pins: Pins
+    earlier: Earlier | None = None
     warnings: tuple[str, ...] = ()
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
@@ -54,6 +56,9 @@ class Survey:
     shots: dict[str, int] = field(default_factory=dict)
     problems: list[Group] = field(default_factory=list)
     price: Estimate = field(default_factory=Estimate)
+    carried: dict[str, int] = field(default_factory=dict)  # what earlier runs settled, by outcome
+    again: dict[str, list[Any]] = field(default_factory=dict)  # why others are shot, how many, and an example
+    gone: list[str] = field(default_factory=list)  # pictures that would have answered, a few of them by name
     at_once: int | None = 0  # the likely price outside of batches; None where one is unknown
     input_bytes: int = 0
     references: int = 0
@@ -75,9 +80,18 @@ class Survey:
 
 
 def survey(
-    job: Job, *, base: Path = Path(), limit: int | None = None, manifest: Manifest | None = None
+    job: Job,
+    *,
+    base: Path = Path(),
+    limit: int | None = None,
+    manifest: Manifest | None = None,
+    nights: Sequence[Night] = (),
+    runs: str | None = None,
 ) -> Survey:
-    """Read the whole manifest once and say what follows. Raises BadInput where no row can be right."""
+    """Read the whole manifest once and say what follows. Raises BadInput where no row can be right.
+
+    What the runs of these nights have answered is not asked again; `runs` is the folder this one will lie in.
+    """
     table = load_models(base / job.models if job.models else None)
     manifest = manifest or open_manifest(job.manifest_path(base), key=job.key)
     job = of_a_store(job, manifest)
@@ -86,6 +100,8 @@ def survey(
         raise refusal(problems)
     pins = pins_for(job, manifest.path.parent)
     found = Survey(job, base, manifest, table, pins, warnings=manifest.warnings)
+    if nights:
+        found.earlier = Earlier(nights, home=runs or job.runs, across=job.reuse_across)
     found.problems = group(_problems(found, limit))
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
@@ -97,10 +113,7 @@ def survey(
 def _problems(found: Survey, limit: int | None) -> Iterator[Problem]:
     """Everything that is wrong with the rows, while they are counted."""
     seen: set[bytes] = set()
-    poured = requests(
-        found.job, found.manifest.rows(), models=found.table, base=found.folder, pins=found.pins
-    )
-    rows = groupby(poured, key=lambda request: request.row)
+    rows = groupby(_pour(found, found.manifest.rows()), key=lambda request: request.row)
     for ordinal, asked in islice(rows, limit):
         found.rows = ordinal + 1
         found.chosen_rows += 1
@@ -115,13 +128,29 @@ def _problems(found: Survey, limit: int | None) -> Iterator[Problem]:
 def requests_of(found: Survey) -> Iterator[Request]:
     """Everything that was looked over, once more, one row at a time."""
     rows = takewhile(lambda row: row.ordinal < found.rows, found.manifest.rows())
-    return requests(found.job, rows, models=found.table, base=found.folder, pins=found.pins)
+    return _pour(found, rows)
+
+
+def _pour(found: Survey, rows: Iterable[Row]) -> Iterator[Request]:
+    poured = requests(found.job, rows, models=found.table, base=found.folder, pins=found.pins)
+    return poured if found.earlier is None else map(partial(_answered, found.earlier), poured)
+
+
+def _answered(earlier: Earlier, request: Request) -> Request:
+    """The request with the answer that an earlier run has, if one has."""
+    answer = earlier.answer(request)
+    return request if answer is None else replace(request, carried=answer)
 
 
 def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
     lane = request.lane
     found.lanes[lane] = found.lanes.get(lane, 0) + 1
-    if request.prompt is None:
+    if request.carried is not None:
+        earlier = request.carried["earlier"]
+        found.carried[earlier] = found.carried.get(earlier, 0) + 1
+    elif request.prompt is not None and found.earlier is not None:
+        _say_why(found, request, found.earlier)
+    if request.prompt is None or request.carried is not None:
         return
     found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     model = found.table.find(lane)
@@ -134,6 +163,15 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
             seen.add(digest)
             found.references += 1
             found.reference_bytes += reference.size
+
+
+def _say_why(found: Survey, request: Request, earlier: Earlier) -> None:
+    """Count why this is shot though there were earlier nights, with the first as an example."""
+    gone = earlier.is_gone(request)
+    if gone is not None and len(found.gone) < 5:
+        found.gone.append(gone)
+    why = "picture gone" if gone is not None else earlier.why(request)
+    found.again.setdefault(why, [0, f"{request.key}, {request.shot}"])[0] += 1
 
 
 def _plus(total: int | None, prompt: Prompt, table: Models) -> int | None:
@@ -186,6 +224,8 @@ def begin(
         attempts=job.attempts,
         cap=cap,
         version=__version__,
+        reused=found.earlier.reused if found.earlier else (),
+        carried=sum(found.carried.values()),
     )
     return create_run(storage, clock, created)
 
@@ -204,12 +244,13 @@ def is_of(run: Run, found: Survey) -> bool:
         and created.manifest_sha256 == found.manifest.digest
         and created.rows == found.rows
         and created.lanes == found.lanes
+        and created.carried == sum(found.carried.values())
     )
 
 
 def planner(found: Survey, run: Run) -> Planner:
     """Whoever can plan this run, since the manifest is here."""
-    return _planner(run, found.job, found.manifest, found.table, found.folder, found.pins)
+    return Planner(run, manifest=found.manifest, pour=partial(_pour, found), load=partial(_load, found.pins))
 
 
 def planner_for(run: Run, *, base: Path) -> Planner | None:
@@ -222,19 +263,15 @@ def planner_for(run: Run, *, base: Path) -> Planner | None:
         return None
     if manifest.digest != run.created.manifest_sha256:
         return None
-    return _planner(run, job, manifest, table, manifest.path.parent)
+    home = run.storage.url.rpartition("/")[0]
+    found = Survey(job, base, manifest, table, pins_for(job, manifest.path.parent))
+    if nights := nights_of(run):
+        found.earlier = Earlier(nights, home=home, across=job.reuse_across)
+    return planner(found, run)
 
 
-def _planner(
-    run: Run, job: Job, manifest: Manifest, table: Models, folder: Path, pins: Pins | None = None
-) -> Planner:
-    pins = pins or pins_for(job, folder)
-
-    def load(reference: Reference) -> bytes:
-        data = pins.load(reference)
-        if isinstance(data, Problem):
-            raise refusal([data])
-        return data
-
-    pour: partial[Iterator[Request]] = partial(requests, job, models=table, base=folder, pins=pins)
-    return Planner(run, manifest=manifest, pour=pour, load=load)
+def _load(pins: Pins, reference: Reference) -> bytes:
+    data = pins.load(reference)
+    if isinstance(data, Problem):
+        raise refusal([data])
+    return data

@@ -78,6 +78,11 @@ _TOKENS = [
 
 _ANSWERED: list[tuple[str, pa.DataType]] = [("response_id", pa.string()), ("answered_at", _time)]
 
+_CARRIED = [
+    ("earlier", _word),  # of what is reused: the outcome it had
+    ("made_in", pa.string()),  # and the run whose directory holds its picture: a sibling's name, or a place
+]
+
 _INDEX = [
     *_WHICH,
     *_ANSWER,
@@ -94,7 +99,16 @@ _INDEX = [
     *_TOKENS,
     ("usd", pa.float64()),
     *_ANSWERED,
+    *_CARRIED,
 ]
+
+_ANSWER_OF_ANOTHER = pa.struct(
+    [
+        (name, pa.string() if kind is _word else kind)
+        for name, kind in [*_ANSWER, ("model_version", _word), *_ANSWERED, *_CARRIED]
+        if name != "pictures"
+    ]
+)
 
 _PLAN = [
     ("place", pa.int32()),
@@ -118,6 +132,7 @@ _PLAN = [
     ("references", pa.list_(_PINNED)),
     ("fingerprint", pa.string()),
     ("refusal", pa.string()),
+    ("carried", _ANSWER_OF_ANOTHER),  # what an earlier run answered
     ("likely", pa.int64()),  # billionths of a dollar
     ("high", pa.int64()),
     ("spent", pa.int64()),  # on earlier attempts

@@ -32,11 +32,11 @@ PAID = ("--yes", "--max-usd", "5")
 
 def test_a_manifest_becomes_pictures_and_an_index(shell: Shell) -> None:
     """init, plan, run: three commands from a spreadsheet to a folder of pictures."""
-    assert shell("init", "shoes.csv").code == 0
-    planned = shell("plan")
+    assert shell.process("init", "shoes.csv").code == 0
+    planned = shell.process("plan")
     assert planned.code == 0
     assert re.search(r"pictures\s+6\s+of 6 rows", planned.out)
-    done = shell("run", *PAID)
+    done = shell.process("run", *PAID)
     assert done.code == 0, done.err
     assert "6 of 6 pictures on disk" in done.out
     run = next((shell.folder / "runs").iterdir())
@@ -389,7 +389,7 @@ def test_a_directory_that_belongs_to_another_job_is_not_gone_on_with(shell: Shel
 
 # --- manners -----------------------------------------------------------------------------------------------------
 
-COMMANDS = ("init", "plan", "run", "demo", "tick", "status", "index", "submit", "poll", "collect")
+COMMANDS = ("init", "plan", "run", "demo", "rehearse", "tick", "status", "index", "submit", "poll", "collect")
 
 
 def test_help_fits_one_screen_in_groups(shell: Shell) -> None:
@@ -474,7 +474,7 @@ def test_a_key_never_appears(shell: Shell, service: emulator.Service) -> None:
     """Neither in what is said, nor in any file of the run."""
     secret = "AIzaSecretSecretSecretSecret9a3f"
     shell.environment["GEMINI_API_KEY"] = secret
-    said = shell("run", "shoes.csv", *PROMPT, *PAID, "-vv")
+    said = shell.process("run", "shoes.csv", *PROMPT, *PAID, "-vv")
     assert said.code == 0
     assert "key ...9a3f" in said.err
     assert secret not in said.all
@@ -494,7 +494,7 @@ def test_a_run_of_fifty_rows_has_few_files_beside_the_pictures(shell: Shell) -> 
 def test_the_demo_shows_a_whole_run_and_works_again(tmp_path: Path) -> None:
     shell = Shell(tmp_path, {})
     for name in ("shoes", "shoes"):
-        said = shell("demo")
+        said = shell.process("demo")
         assert said.code == 0, said.err
         assert "24 of 24 pictures on disk" in said.out
         assert name in said.out

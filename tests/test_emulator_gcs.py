@@ -1,6 +1,7 @@
 """Our Cloud Storage behaves as Google's does, asked over HTTP by hand and by Google's own client."""
 
 import base64
+import gzip
 import hashlib
 import json
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from urllib.parse import quote
 import google_crc32c
 import pytest
 import requests
-from google.api_core.exceptions import NotFound, PreconditionFailed
+from google.api_core.exceptions import BadRequest, NotFound, PreconditionFailed
 from google.cloud import storage
+from google.cloud.storage import transfer_manager
 from google.cloud.storage.retry import DEFAULT_RETRY
 from starlette.applications import Starlette
 
@@ -344,7 +346,7 @@ def test_a_delimiter_folds_names_into_prefixes(service: Service) -> None:
 
 
 def test_a_listing_does_not_pretend_to_know_what_it_does_not(service: Service) -> None:
-    assert service.list(matchGlob="**")["error"]["code"] == 400
+    assert service.list(softDeleted="true")["error"]["code"] == 400
     assert service.list(pageToken="zz")["error"]["code"] == 400
 
 
@@ -481,6 +483,110 @@ def test_googles_client_finds_everything_where_it_expects_it(bucket: storage.Buc
     small.delete(if_generation_match=small.generation)
     with pytest.raises(NotFound):
         small.reload()
+
+
+def test_googles_client_makes_objects_from_objects(bucket: storage.Bucket) -> None:
+    for name in ("a", "b"):
+        bucket.blob(name).upload_from_string(name * 3, content_type="text/plain")
+    whole = bucket.blob("ab")
+    whole.compose([bucket.blob("a"), bucket.blob("b")], if_generation_match=0)
+    assert (whole.download_as_bytes(), whole.component_count, whole.md5_hash) == (b"aaabbb", 2, None)
+    with pytest.raises(PreconditionFailed):
+        whole.compose([bucket.blob("a")], if_generation_match=0)
+    with pytest.raises(BadRequest):
+        bucket.blob("many").compose([bucket.blob("a")] * 33)
+    copied = bucket.copy_blob(bucket.blob("a"), bucket, "folder/copy")
+    assert (copied.download_as_bytes(), copied.content_type) == (b"aaa", "text/plain")
+    token, written, size = bucket.blob("rewritten").rewrite(bucket.blob("b"))
+    assert (token, written, size) == (None, 3, 3)
+    moved = bucket.move_blob(bucket.blob("b"), "moved/b")
+    assert moved.download_as_bytes() == b"bbb"
+    assert not bucket.blob("b").exists()
+
+
+def test_googles_client_deletes_many_in_one_call(bucket: storage.Bucket) -> None:
+    for number in range(5):
+        bucket.blob(f"n/{number} ä").upload_from_string(b"x")
+    with bucket.client.batch(raise_exception=False) as batch:
+        for number in (0, 1, 9):
+            bucket.blob(f"n/{number} ä").delete()
+    assert [answer.status_code for answer in batch._responses] == [204, 204, 404]
+    assert [blob.name for blob in bucket.list_blobs(prefix="n/")] == ["n/2 ä", "n/3 ä", "n/4 ä"]
+
+
+def test_a_listing_can_be_chosen_by_pattern_and_cut_to_some_fields(
+    service: Service, bucket: storage.Bucket
+) -> None:
+    for name in ("a/1.jsonl", "a/b/2.jsonl", "a/b/3.txt", "c[1]"):
+        bucket.blob(name).upload_from_string(b"x")
+    found = {
+        pattern: [blob.name for blob in bucket.list_blobs(match_glob=pattern)]
+        for pattern in ("**.jsonl", "a/*.jsonl", "a/**/?.{jsonl,txt}", "c[[]1]", "[!a]*")
+    }
+    assert found == {
+        "**.jsonl": ["a/1.jsonl", "a/b/2.jsonl"],
+        "a/*.jsonl": ["a/1.jsonl"],
+        "a/**/?.{jsonl,txt}": ["a/b/2.jsonl", "a/b/3.txt"],
+        "c[[]1]": ["c[1]"],
+        "[!a]*": ["c[1]"],
+    }
+    assert service.list(prefix="c", fields="items(name,size)") == {"items": [{"name": "c[1]", "size": "1"}]}
+    assert service.list(prefix="c", fields="items/name") == {"items": [{"name": "c[1]"}]}
+
+
+def test_googles_client_uploads_and_downloads_large_files_in_parts(
+    bucket: storage.Bucket, tmp_path: Path
+) -> None:
+    """The uploads in parts are the XML API's."""
+    data = bytes(range(256)) * 48 * 1024
+    (tmp_path / "in").write_bytes(data)
+    blob = bucket.blob("large")
+    options: dict[str, Any] = {"worker_type": transfer_manager.THREAD, "max_workers": 3}
+    transfer_manager.upload_chunks_concurrently(
+        str(tmp_path / "in"), blob, chunk_size=5 * 1024**2, content_type="image/png", **options
+    )
+    blob.reload()
+    assert (blob.size, blob.content_type) == (len(data), "image/png")
+    transfer_manager.download_chunks_concurrently(
+        blob, str(tmp_path / "out"), chunk_size=4 * 1024**2, **options
+    )
+    assert (tmp_path / "out").read_bytes() == data
+
+
+def test_packed_objects_are_unpacked_for_who_does_not_ask_for_them_packed(
+    service: Service, bucket: storage.Bucket
+) -> None:
+    packed = gzip.compress(b"words " * 100, mtime=0)
+    blob = bucket.blob("words.txt")
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(packed, content_type="text/plain")
+    assert blob.download_as_bytes() == b"words " * 100
+    assert blob.download_as_bytes(raw_download=True) == packed
+    plain = service.session.get(
+        service.object("words.txt"), params={"alt": "media"}, headers={"accept-encoding": ""}, timeout=10
+    )
+    assert plain.content == b"words " * 100
+
+
+def test_a_signed_address_can_be_written_to_and_read_from(service: Service, bucket: storage.Bucket) -> None:
+    address = f"{service.url}/shoes/a/b%20c"
+    signed = {"X-Goog-Algorithm": "GOOG4-RSA-SHA256", "X-Goog-Expires": "900", "X-Goog-Signature": "00"}
+    headers = {"content-type": "text/plain", "x-goog-if-generation-match": "0", "x-goog-meta-row": "7"}
+    first = service.session.put(address, params=signed, data=b"bytes", headers=headers, timeout=10)
+    second = service.session.put(address, params=signed, data=b"other", headers=headers, timeout=10)
+    assert (first.status_code, second.status_code) == (200, 412)
+    assert "<Code>PreconditionFailed</Code>" in second.text
+    blob = bucket.get_blob("a/b c")
+    assert blob is not None
+    assert (blob.download_as_bytes(), blob.metadata) == (b"bytes", {"row": "7"})
+    read = service.session.get(address, params=signed, headers={"range": "bytes=1-2"}, timeout=10)
+    assert (read.status_code, read.content) == (206, b"yt")
+    head = service.session.head(address, timeout=10)
+    assert (head.headers["x-goog-stored-content-length"], head.content) == ("5", b"")
+    listed = service.session.get(f"{service.url}/shoes", params={"list-type": "2"}, timeout=10)
+    assert "<Key>a/b c</Key>" in listed.text
+    assert service.session.delete(address, timeout=10).status_code == 204
+    assert service.session.get(address, timeout=10).status_code == 404
 
 
 def test_googles_client_resumes_an_upload_that_broke(service: Service, bucket: storage.Bucket) -> None:

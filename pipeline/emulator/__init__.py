@@ -15,6 +15,9 @@ in their hands.
 
 import http.client
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -73,6 +76,9 @@ class Service:
         return {
             "GEMINI_API_KEY": "emulator",
             "GOOGLE_GEMINI_BASE_URL": self.url,
+            "GOOGLE_VERTEX_BASE_URL": self.url,
+            "GOOGLE_CLOUD_PROJECT": "emulator",
+            "GOOGLE_CLOUD_LOCATION": "global",
             "STORAGE_EMULATOR_HOST": self.url,
             "NIGHTSHOOT_CLOCK": self.url,
         }
@@ -103,30 +109,71 @@ class Service:
         return answer
 
 
+def launch(*arguments: str) -> Service:
+    """Serve an emulator in a process of its own, with these options of the command, until it is stopped.
+
+    OSError when it ends before it has said where it is.
+    """
+    house = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [house, os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.emulator", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert process.stdout is not None
+    said: dict[str, str] = {}
+    for line in process.stdout:
+        name, _, value = line.removeprefix("export ").strip().partition("=")
+        said[name] = value
+        if name == "NIGHTSHOOT_CLOCK":
+            break
+
+    def stop() -> None:
+        process.terminate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    if "NIGHTSHOOT_CLOCK" not in said:
+        stop()
+        raise OSError(f"its process ended with {process.returncode}")
+    return Service(said["NIGHTSHOOT_CLOCK"], stop)
+
+
 def start(
     *,
     port: int = 0,
-    start: str = START,
-    speed: float = 0.0,
+    start: str | None = None,
+    speed: float | None = None,
     data: str | Path | None = None,
+    scenario: str | Path | None = None,
     **settings: Any,
 ) -> Service:
     """Serve an emulator in a thread of this process until it is stopped.
 
-    `settings` are those of `settings.Settings`: seed, queue, run, picture_bytes and the rest. Uploads are
-    spooled to `data`, or to a temporary folder that goes when the emulator does. Several may run at once.
+    `settings` are those of `settings.Settings`: seed, queue, run, picture_bytes and the rest. They go before
+    those of the scenario. All state is kept in `data`, and taken up from there; without it, uploads are
+    spooled to a temporary folder that goes when the emulator does. Several may run at once.
     """
     # Imported here: whoever only talks to an emulator in another process needs no server.
     from pipeline.emulator.app import build
     from pipeline.emulator.clock import VirtualClock, parse
+    from pipeline.emulator.scenario import read
     from pipeline.emulator.server import bind, server
     from pipeline.emulator.settings import Settings
 
     folder = tempfile.TemporaryDirectory(prefix="emulator-") if data is None else None
     place = Path(folder.name if folder is not None else str(data))
     place.mkdir(parents=True, exist_ok=True)
-    clock = VirtualClock(parse(start), speed=speed)
-    running = server(build(Settings(data=place, **settings), clock))
+    night = read(scenario) if scenario is not None else None
+    told = dict(night.settings) if night else {}
+    begins = start or (night.start if night else None) or START
+    rate = speed if speed is not None else (night.speed if night else None) or 0.0
+    clock = VirtualClock(parse(begins), speed=rate)
+    chosen = Settings(data=place, keep=data is not None, **{**told, **settings})
+    running = server(build(chosen, clock, night))
     listener = bind(port)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(

@@ -8,13 +8,14 @@ import base64
 import hashlib
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pybase64
 
+from pipeline.emulator.grounding import Grounding, grounding
 from pipeline.emulator.lines import Asked
-from pipeline.emulator.models import Model
+from pipeline.emulator.models import QUERY, Model
 from pipeline.emulator.pictures import Picture, render, salted
 
 GARBAGE = b'{"response":{"candidates":[{"content":{"parts":[{"text":"an answer that was cut \xff\n'
@@ -86,7 +87,7 @@ class Usage:
     thoughts: int
     nanodollars: int
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, tier: dict[str, str]) -> dict[str, Any]:
         candidates = self.image + self.words
         counts = {
             "promptTokenCount": self.prompt,
@@ -100,7 +101,7 @@ class Usage:
         for name, parts in details.items():
             if any(count for _, count in parts):
                 usage[name] = [{"modality": kind, "tokenCount": count} for kind, count in parts if count]
-        return usage | {"serviceTier": "SERVICE_TIER_STANDARD"}
+        return usage | tier
 
 
 NOTHING = Usage(0, 0, 0, 0, 0, 0)
@@ -112,6 +113,16 @@ class Maker:
 
     model: Model
     picture_bytes: int
+    platform: Literal["developer", "vertex"] = "developer"
+    online: bool = False  # answered at once, at twice the price of a batch
+    marked: bool = False  # whether every picture carries a C2PA mark
+
+    @property
+    def tier(self) -> dict[str, str]:
+        """How the service says in which class it has answered."""
+        if self.platform == "vertex":
+            return {"trafficType": "ON_DEMAND"}
+        return {"serviceTier": "standard" if self.online else "SERVICE_TIER_STANDARD"}
 
     def usage(self, answer: Answer) -> Usage:
         asked = answer.asked
@@ -120,14 +131,16 @@ class Maker:
         shown = len(asked.references) * self.model.reference_tokens
         prompt = asked.prompt_tokens + shown
         price = self.model.price
+        times = 2 if self.online else 1
         if answer.blocked:
-            return Usage(prompt, shown, 0, 0, 0, prompt * price.text_in)
+            return Usage(prompt, shown, 0, 0, 0, times * prompt * price.text_in)
         image = answer.pictures * self.model.tokens[asked.size]
         said = math.ceil(len(self.said(answer)) / 4)
         words = said + (5 + asked.seed[5] % 40 if image or said else 0)
         thoughts = self.thought_tokens(asked)
         cost = prompt * price.text_in + image * price.image_out + (words + thoughts) * price.text_out
-        return Usage(prompt, shown, image, words, thoughts, cost)
+        found = grounding(asked, said="")
+        return Usage(prompt, shown, image, words, thoughts, times * cost + found.queries * QUERY)
 
     def thought_tokens(self, asked: Asked) -> int:
         spread = int.from_bytes(asked.seed[6:8], "big")
@@ -158,7 +171,14 @@ class Maker:
         )
 
     def line(self, answer: Answer, key: str | None, take: int) -> bytes:
-        texts, pictures = self.pieces(answer, key, take)
+        return self.joined(answer, *self.pieces(answer, key, take))
+
+    def filled(self, answer: Answer, value: dict[str, Any], pictures: list[Picture]) -> bytes:
+        """Any JSON around what `value` made, with the pictures in it; a line of its own."""
+        seed = answer.asked.seed if answer.asked else b""
+        return self.joined(answer, split(value, seed, len(pictures)), pictures)
+
+    def joined(self, answer: Answer, texts: list[bytes], pictures: list[Picture]) -> bytes:
         line = [texts[0]]
         for picture, text in zip(pictures, texts[1:], strict=True):
             data = render(picture)[: self.bytes_of(answer, picture)]
@@ -193,11 +213,17 @@ class Maker:
             candidate |= {"finishReason": answer.reason, "index": 0}
             if answer.message:
                 candidate["finishMessage"] = answer.message
+            if answer.asked.searches and parts:
+                found = self.found(answer, answer.asked)
+                candidate["groundingMetadata"] = found.as_json()
             response["candidates"] = [candidate]
-        response["usageMetadata"] = self.usage(answer).as_json()
-        response["modelVersion"] = self.model.name
+        response["usageMetadata"] = self.usage(answer).as_json(self.tier)
+        response["modelVersion"] = self.model.name + ("@default" if self.platform == "vertex" else "")
         response["responseId"] = base64.urlsafe_b64encode(salted(seed, "response")[:15]).decode()
         return {"response": response}, pictures
+
+    def found(self, answer: Answer, asked: Asked) -> Grounding:
+        return grounding(asked, said=self.said(answer))
 
     def parts(
         self, answer: Answer, asked: Asked, seed: bytes, pictures: list[Picture]
@@ -222,8 +248,8 @@ class Maker:
         if said:
             parts.append({"text": said} | self.signed(seed, "text"))
         for number in range(answer.pictures):
-            if number:
-                parts.append({"text": "And another one, from the other side:"})
+            if number and asked.text:
+                parts.append({"text": f"And another one, number {number + 1}:"})
             picture(f"picture {number}" if number else "", **self.signed(seed, f"picture {number}"))
         return parts
 
@@ -241,7 +267,9 @@ class Maker:
             width, height = self.model.size(other, "1K")
         colours = tuple(reference.look.colour for reference in asked.references)
         weight = DRAFT_BYTES if draft else self.picture_bytes
-        return Picture(seed, width, height, self.model.mime, asked.words, colours, weight)
+        marked = self.marked or "c2pa" in answer.flags
+        mime = asked.mime or self.model.mime
+        return Picture(seed, width, height, mime, asked.words, colours, weight, marked=marked)
 
 
 def placeholder(seed: bytes, number: int) -> str:

@@ -16,19 +16,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.emulator.batch_calls import BatchCalls
 from pipeline.emulator.batches import Batches
-from pipeline.emulator.calls import Handler, endpoint, nothing, refused
+from pipeline.emulator.calls import Call, Handler, endpoint, nothing, refused
 from pipeline.emulator.clock import VirtualClock, http_date, moment, parse, rfc3339
+from pipeline.emulator.disk import Disk, Kept
 from pipeline.emulator.downloads import Downloads
 from pipeline.emulator.events import Events
 from pipeline.emulator.faults import Faults, ordered
 from pipeline.emulator.files import Files
 from pipeline.emulator.gcs import CloudStorage
 from pipeline.emulator.ledger import ledger
+from pipeline.emulator.online import Online
 from pipeline.emulator.problems import Problem
+from pipeline.emulator.quota import Quota
+from pipeline.emulator.scenario import Scenario
 from pipeline.emulator.settings import Settings
 from pipeline.emulator.upload_calls import FileCalls
+from pipeline.emulator.vertex import Predictions
+from pipeline.emulator.vertex_calls import PredictionCalls, bearer
 
 VERSIONS = ("v1", "v1beta")
+VERTEX_VERSIONS = ("v1", "v1beta1")
 WORKERS = 3  # one more than the usual test machine's cores: some of the work waits for the others' lock
 
 
@@ -44,25 +51,89 @@ class Emulator:
         self.files = Files(settings, clock)
         self.batches = Batches(settings, clock, self.files, self.faults)
         self.workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="pictures")
-        self.storage = CloudStorage(lambda: moment(clock.now()), buckets=settings.buckets)
-        self._batch_calls = BatchCalls(settings, clock, self.batches, self.files)
+        self.storage = CloudStorage(
+            lambda: moment(clock.now()),
+            buckets=settings.buckets,
+            folder=settings.data / "objects" if settings.keep else None,
+        )
+        self.predictions = Predictions(settings, clock, self.storage.objects, self.faults)
+        self.online = Online(settings, clock, self.faults, self.workers)
+        quota = Quota(settings, clock, self.faults, batches=self.batches, predictions=self.predictions)
+        self._batch_calls = BatchCalls(settings, clock, self.batches, self.files, quota=quota)
+        self._prediction_calls = PredictionCalls(clock, self.predictions, self.storage.objects, quota=quota)
         self._file_calls = FileCalls(self.files)
         self._downloads = Downloads(settings, clock, self.batches, self.workers)
         self._catching_up = asyncio.Lock()
+        self._said, self._happened = 0, False
+        self.resumed = False
+        self.disk = Disk(settings.data, self) if settings.keep else None
+        if self.disk is not None:
+            self.disk.load()
+
+    @property
+    def changed(self) -> bool:
+        """Whether something happened, beside what was asked for, that is to be kept."""
+        return self._happened or self.events.faults != self._said
+
+    @changed.setter
+    def changed(self, value: bool) -> None:
+        self._happened, self._said = value, self.events.faults
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """For as long as it takes nothing begins or ends by the clock."""
+        async with self._catching_up:
+            yield
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a restart must not lose, as it is at this moment."""
+        return {
+            "clock": (self.clock.now(), self.clock.speed),
+            "faults": self.faults.all(),
+            "files": self.files.state(),
+            "batches": self.batches.state(),
+            "predictions": self.predictions.jobs,
+            "objects": self.storage.objects.state(),
+            "storage faults": (self.storage.faults.waiting, self.storage.faults.happened),
+            "online": (self.online.billed, self.online.calls),
+        }
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Go on from what another process has left."""
+        self.resumed = True
+        self.clock.take_up(state["clock"])
+        for fault in state["faults"]:
+            self.faults.add(fault)
+        self.files.take_up(state["files"])
+        self.batches.take_up(state["batches"])
+        self.predictions.jobs.update(state["predictions"])
+        self.storage.objects.take_up(state["objects"])
+        self.storage.faults.waiting, self.storage.faults.happened = state["storage faults"]
+        self.online.billed, self.online.calls = state["online"]
 
     async def catch_up(self) -> None:
         """Before anything is answered, whatever the clock says has happened happens."""
         async with self._catching_up:
+            loop = asyncio.get_running_loop()
             if self.batches.due():
-                await asyncio.get_running_loop().run_in_executor(self.workers, self.batches.begin_due)
+                self._happened = True
+                await loop.run_in_executor(self.workers, self.batches.begin_due)
+            if self.predictions.due():
+                self._happened = True
+                files = await loop.run_in_executor(self.workers, self.predictions.begin_due)
+                self.predictions.publish(files)
             self.files.sweep()
 
     def routes(self) -> list[Route]:
         developer = (route for version in VERSIONS for route in self._developer(version))
-        return [*self._controls(), *developer, *self.storage.routes]
+        vertex = (route for version in VERTEX_VERSIONS for route in self._vertex(version))
+        return [*self._controls(), *developer, *vertex, *self.storage.routes]
 
     def close(self) -> None:
         self.workers.shutdown(wait=False, cancel_futures=True)
+        if self.disk is not None:
+            self.disk.save_now()
+        self.events.close()
         self.storage.objects.close()
 
     def _developer(self, version: str) -> list[Route]:
@@ -70,6 +141,8 @@ class Emulator:
         base = f"/{version}"
         return [
             self._route(f"{base}/models/{{model}}:batchGenerateContent", "POST", "create", batches.create),
+            self._route(f"{base}/models/{{model}}:generateContent", "POST", "generate", self._generate),
+            self._route(f"{base}/models/{{model}}:predict", "POST", "predict", self._predict),
             self._route(f"{base}/batches", "GET", "list", batches.list),
             self._route(f"{base}/batches/{{batch}}:cancel", "POST", "cancel", batches.cancel),
             self._route(f"{base}/batches/{{batch}}", "GET", "get", batches.get),
@@ -81,6 +154,41 @@ class Emulator:
             self._route(f"{base}/files/{{file}}", "GET", "files.get", files.get),
             self._route(f"{base}/files/{{file}}", "DELETE", "files.delete", files.delete),
         ]
+
+    def _vertex(self, version: str) -> list[Route]:
+        jobs = self._prediction_calls
+        place = f"/{version}/projects/{{project}}/locations/{{location}}"
+        base, model = f"{place}/batchPredictionJobs", f"{place}/publishers/google/models/{{model}}"
+        return [
+            self._route(base, "POST", "create", jobs.create),
+            self._route(base, "GET", "list", jobs.list),
+            self._route(f"{base}/{{job}}:cancel", "POST", "cancel", jobs.cancel),
+            self._route(f"{base}/{{job}}", "GET", "get", jobs.get),
+            self._route(f"{base}/{{job}}", "DELETE", "delete", jobs.delete),
+            self._route(f"{model}:generateContent", "POST", "generate", self._generate_on_vertex),
+            self._route(f"{model}:predict", "POST", "predict", self._predict_on_vertex),
+        ]
+
+    async def _generate(self, call: Call) -> Response:
+        account = call.account
+        at = self.clock.now()
+        return await self.online.generate(
+            call,
+            platform="developer",
+            account=account,
+            resolve=lambda uri: self.files.reference(account, uri, at=at),
+        )
+
+    async def _generate_on_vertex(self, call: Call) -> Response:
+        return await self.online.generate(
+            call, platform="vertex", account=bearer(call), resolve=self.predictions.reference
+        )
+
+    async def _predict(self, call: Call) -> Response:
+        return await self.online.predict(call, platform="developer", account=call.account)
+
+    async def _predict_on_vertex(self, call: Call) -> Response:
+        return await self.online.predict(call, platform="vertex", account=bearer(call))
 
     def _endpoint(self, method: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         return endpoint(method, handler, before=self.catch_up, faults=self.faults, events=self.events)
@@ -133,7 +241,8 @@ class Emulator:
     async def _ledger(self, request: Request) -> Response:
         await self.catch_up()
         rows = request.query_params.get("rows") != "0"
-        return JSONResponse(ledger(self.batches.all(), now=self.clock.now(), rows=rows))
+        jobs, predictions = self.batches.all(), self.predictions.jobs.values()
+        return JSONResponse(ledger(jobs, predictions, self.online.billed, now=self.clock.now(), rows=rows))
 
     async def _events(self, request: Request) -> Response:
         after = int(request.query_params.get("after") or 0)
@@ -177,9 +286,16 @@ async def unknown_path(_request: Request, error: Exception) -> Response:
     ).response()
 
 
-def build(settings: Settings, clock: VirtualClock) -> ASGIApp:
-    """The whole emulator as an ASGI application with a state of its own."""
+def build(settings: Settings, clock: VirtualClock, scenario: Scenario | None = None) -> ASGIApp:
+    """The whole emulator as an ASGI application with a state of its own.
+
+    Where it goes on from an earlier one's, the scenario's faults are in force already.
+    """
     emulator = Emulator(settings, clock)
+    if scenario is not None and not emulator.resumed:
+        for fault in scenario.faults:
+            emulator.faults.add(fault)
+        emulator.storage.faults.waiting.extend(scenario.storage_faults)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -191,4 +307,5 @@ def build(settings: Settings, clock: VirtualClock) -> ASGIApp:
         exception_handlers={HTTPException: unknown_path, 404: unknown_path, 405: unknown_path},
         lifespan=lifespan,
     )
-    return Dated(app, clock)
+    kept = app if emulator.disk is None else Kept(app, emulator, emulator.disk)
+    return Dated(kept, clock)

@@ -5,13 +5,14 @@ from typing import Any
 import msgspec
 from starlette.responses import JSONResponse, Response
 
-from pipeline.emulator.batches import Batches, operation
+from pipeline.emulator.batches import Batches, lines_of, operation
 from pipeline.emulator.calls import Call, nothing, page_token
 from pipeline.emulator.clock import SECOND, VirtualClock
 from pipeline.emulator.fields import ANY, NUMBER, TEXT
 from pipeline.emulator.files import File, Files
 from pipeline.emulator.models import find
 from pipeline.emulator.problems import Problem
+from pipeline.emulator.quota import Quota
 from pipeline.emulator.settings import Settings
 
 CREATE = {
@@ -28,7 +29,10 @@ PAGE, LARGEST_PAGE = 50, 100
 
 
 class BatchCalls:
-    def __init__(self, settings: Settings, clock: VirtualClock, batches: Batches, files: Files) -> None:
+    def __init__(
+        self, settings: Settings, clock: VirtualClock, batches: Batches, files: Files, *, quota: Quota
+    ) -> None:
+        self._quota = quota
         self._settings = settings
         self._clock = clock
         self._batches = batches
@@ -41,17 +45,20 @@ class BatchCalls:
         name = call.request.path_params["model"]
         call.meet(display_name=batch.get("displayName"), model=name)
         model = find(name, now=self._clock.now())
-        if model is None:
+        if model is None or call.faults.retired(name, at=self._clock.now()):
             raise Problem(404, f"models/{name} is not found, or is not supported for batchGenerateContent.")
+        size = int(call.request.headers["content-length"])
+        source = self._source(account, batch.get("inputConfig") or {}, size)
+        weight = await self._quota.weigh(call.facts, model, lambda: lines_of(source))
+        self._quota.admit(call.facts, account, model, weight=weight)
         job = self._batches.create(
             account,
             model=model,
-            source=self._source(
-                account, batch.get("inputConfig") or {}, int(call.request.headers["content-length"])
-            ),
+            source=source,
             display_name=batch.get("displayName"),
             priority=int(batch.get("priority") or 0),
         )
+        job.weight = weight
         call.facts["job"] = job.name
         return JSONResponse(operation(job, job.created - 1))  # even a job without a queue is pending at first
 

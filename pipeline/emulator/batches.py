@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 
-from pipeline.emulator.answers import Answer, Maker, afflict
+from pipeline.emulator.answers import Answer, Maker
 from pipeline.emulator.clock import SECOND, VirtualClock, rfc3339
-from pipeline.emulator.faults import KINDS, Faults
+from pipeline.emulator.faults import JOB_FAULTS, Faults
 from pipeline.emulator.files import File, Files
-from pipeline.emulator.lines import load, read
+from pipeline.emulator.lines import load
 from pipeline.emulator.models import Model
-from pipeline.emulator.problems import CANCELLED, DEADLINE_EXCEEDED, INVALID_ARGUMENT, Problem, RowProblem
-from pipeline.emulator.results import Result, lay_out
+from pipeline.emulator.problems import CANCELLED, DEADLINE_EXCEEDED, NOT_FOUND, Problem, RowProblem
+from pipeline.emulator.reading import Reader
+from pipeline.emulator.results import Result, lay_out, shuffle_of
 from pipeline.emulator.settings import Settings
 
 TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main."
-JOB_FAULTS = tuple(name for name, kind in KINDS.items() if kind.scope == "job")
 
 State = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"]
 
@@ -47,6 +47,7 @@ class Job:
     answers: list[Answer] = field(default_factory=list)
     result: Result | None = None  # known once the job has begun
     error: tuple[int, str] | None = None  # of the whole job
+    weight: int | None = None  # tokens it holds while it waits and runs, once somebody has counted
 
     @property
     def name(self) -> str:
@@ -102,6 +103,16 @@ class Batches:
         self._faults = faults
         self._jobs: dict[str, Job] = {}
         self._waiting: list[Job] = []
+
+    def state(self) -> tuple[Any, ...]:
+        return self._jobs, self._waiting
+
+    def take_up(self, state: tuple[Any, ...]) -> None:
+        """Go on with these jobs; results are laid out again from their answers."""
+        self._jobs, self._waiting = state
+        for job in self._jobs.values():
+            if job.answers and job.error is None:
+                self._finish(job)
 
     def create(
         self,
@@ -208,66 +219,42 @@ class Batches:
         return starts, starts + round(run * SECOND)
 
     def _begin(self, job: Job) -> None:
+        if self._faults.retired(job.model.name, at=job.starts):
+            job.error = (NOT_FOUND, f"models/{job.model.name} is no longer available.")
+            return
+        reader = Reader(
+            self._settings,
+            self._faults,
+            model=job.model,
+            display_name=job.display_name,
+            resolve=lambda uri: self._files.reference(job.account, uri, at=job.starts),
+            lenient="lenient" in job.faults,
+        )
         try:
-            job.answers = self._answers(job)
+            job.answers = reader.keyed(self.lines(job))
         except RowProblem as problem:
             job.error = (problem.code, problem.message)
             return
-        # Equal rows come in equal order, whatever the job is called.
-        seeds = b"".join(answer.asked.seed for answer in job.answers if answer.asked)
-        shuffle = f"{self._settings.seed} {hashlib.sha256(seeds).hexdigest()}"
-        lines = lay_out(job.answers, shuffle=None if "in_order" in job.faults else shuffle)
-        maker = Maker(job.model, self._settings.picture_bytes)
+        self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        """Lay out the answers of a job as its result."""
+        lines = lay_out(job.answers, shuffle=shuffle_of(job.answers, job.faults, self._settings))
+        maker = Maker(job.model, self._settings.picture_bytes, marked=self._settings.c2pa)
         job.result = Result(maker, lines, cut="cut_last_line" in job.faults)
 
-    def _answers(self, job: Job) -> list[Answer]:
-        answers = []
-        places: dict[str, int] = {}
-        for number, line in enumerate(self._lines(job), 1):
-            value = load(line, where=f"line {number}")
-            key = value.get("key")
-            if key is not None and not isinstance(key, str):
-                raise RowProblem(INVALID_ARGUMENT, f"line {number}: key {key!r} is not a string")
-            if key is not None and (first := places.setdefault(key, number)) != number:
-                raise RowProblem(
-                    INVALID_ARGUMENT, f"line {number}: duplicate key {key!r}, first seen in line {first}"
-                )
-            answers.append(self._answer(job, value, number, key))
-        if not answers:
-            raise RowProblem(INVALID_ARGUMENT, "the input has no lines")
-        return answers
+    def lines(self, job: Job) -> Iterator[bytes]:
+        """What it is to read, until it has begun."""
+        return lines_of(job.source)
 
-    def _lines(self, job: Job) -> Iterator[bytes]:
-        """Lines end at \\n and nowhere else; empty ones are none."""
-        if isinstance(job.source, list):
-            yield from job.source
-            return
-        with job.source.path.open("rb") as file:
-            yield from (line for line in file if line.strip())
 
-    def _answer(self, job: Job, value: dict[str, Any], number: int, key: str | None) -> Answer:
-        try:
-            asked, prompt = read(
-                value,
-                where=f"line {number}",
-                model=job.model,
-                resolve=lambda uri: self._files.reference(job.account, uri, at=job.starts),
-                salt=str(self._settings.seed).encode(),
-                lenient=self._settings.lenient or "lenient" in job.faults,
-            )
-        except RowProblem as problem:
-            return Answer(key, error=(problem.code, problem.message))
-        answer = Answer(key, asked)
-        for kind, arguments in self._faults.of_row(
-            asked.seed,
-            key=key,
-            prompt=prompt,
-            number=number,
-            display_name=job.display_name,
-            model=job.model.name,
-        ):
-            afflict(answer, kind, arguments)
-        return answer
+def lines_of(source: File | list[bytes]) -> Iterator[bytes]:
+    """Lines end at \n and nowhere else; empty ones are none."""
+    if isinstance(source, list):
+        yield from source
+        return
+    with source.path.open("rb") as file:
+        yield from (line for line in file if line.strip())
 
 
 def operation(job: Job, now: int, *, outputs: bool = True, state: str | None = None) -> dict[str, Any]:

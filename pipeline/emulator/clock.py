@@ -29,6 +29,12 @@ class VirtualClock:
     def speed(self) -> float:
         return self._speed
 
+    def take_up(self, state: tuple[int, float]) -> None:
+        """Go on from a moment at a speed."""
+        with self._lock:
+            self._restart(state[0])
+            self._speed = checked(state[1])
+
     def set(self, moment: int) -> None:
         """Make it this time now; backwards is allowed, for those who ask for it."""
         with self._lock:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Executor
 
 from starlette.responses import Response
@@ -52,6 +53,8 @@ class Downloads:
             body.stop_after, body.then = start + cut["bytes"], "cut"
         elif (stall := call.faults.take("stalled", **call.facts)) is not None:
             body.stop_after, body.then = start + stall["bytes"], "stall"
+        if (slow := call.faults.take("slow", **call.facts)) is not None:
+            body.rate = slow["rate"]
         return body
 
 
@@ -91,6 +94,7 @@ class Streamed(Response):
         self._stop = stop
         self.stop_after = stop
         self.then = "end"
+        self.rate: int | None = None  # bytes a second of real time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -105,6 +109,13 @@ class Streamed(Response):
             leaving.cancel()
         await send({"type": "http.response.body", "body": b""})
 
+    def _pieces(self, block: bytes) -> Iterator[bytes]:
+        """The block, or the tenths of a second that a slow download makes of it."""
+        if self.rate is None:
+            return iter((block,))
+        step = max(1, self.rate // 10)
+        return (block[start : start + step] for start in range(0, len(block), step))
+
     async def _stream(self, send: Send, leaving: "asyncio.Future[None]") -> None:
         """Make blocks on every core, send them in order, stop when nobody listens."""
         loop = asyncio.get_running_loop()
@@ -116,7 +127,10 @@ class Streamed(Response):
                     making.append(loop.run_in_executor(self._workers, self._result.read, *block))
                 if not making:
                     return
-                await send({"type": "http.response.body", "body": await making.popleft(), "more_body": True})
+                for piece in self._pieces(await making.popleft()):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    if self.rate is not None:
+                        await asyncio.wait([leaving], timeout=len(piece) / self.rate)
         finally:
             for future in making:
                 future.cancel()

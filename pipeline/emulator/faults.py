@@ -1,11 +1,14 @@
 """Misfortune on order: which kinds there are, whom they hit, and how often."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.emulator.clock import parse
 from pipeline.emulator.events import Events
+
+EPOCH = "1970-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +22,8 @@ class Kind:
 
 
 MATCHES = {
-    "call": ("method", "display_name", "model", "name"),
-    "job": ("display_name", "model"),
+    "call": ("method", "display_name", "model", "name", "every"),
+    "job": ("display_name", "model", "every"),
     "row": ("display_name", "model", "key", "prompt", "every"),
 }
 
@@ -44,6 +47,16 @@ KINDS: Mapping[str, Kind] = {
         {"method": "create", "code": 503, "message": ""},
         times=1,
     ),
+    "quota": Kind(
+        "no job is taken while the account's jobs of a model would wait for more tokens than this",
+        "call",
+        {"tokens": 2_000_000},
+    ),
+    "model_retired": Kind(
+        "a model is no longer there: 404 for whoever asks, failure for a job that was to begin",
+        "call",
+        {"at": None},
+    ),
     "list_lags": Kind("the listing does not show jobs younger than this", "call", {"seconds": 60.0}),
     "list_truncated": Kind("the listing ends after its first page", "call", {"size": None}),
     "list_empty": Kind("the listing shows nothing, and no error", "call"),
@@ -58,6 +71,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "cut": Kind("a download's connection is cut after so many bytes", "call", {"bytes": 1000}, times=1),
     "stalled": Kind("a download stops after so many bytes and stays open", "call", {"bytes": 1000}, times=1),
+    "slow": Kind("a download brings so many bytes a second of real time", "call", {"rate": 1_000_000}),
+    "upload_no_file": Kind("the last reply of an upload names no file, which is there", "call", times=1),
+    "upload_no_status": Kind("the reply to a chunk does not say what became of it", "call", times=1),
     "no_range": Kind("a download ignores Range and begins at the start", "call"),
     "late_output": Kind("a job has succeeded before its result file is there", "job", {"seconds": 600.0}),
     "job_stalled": Kind(
@@ -70,6 +86,9 @@ KINDS: Mapping[str, Kind] = {
     "job_cancelled": Kind("a job ends cancelled, and nobody here did it", "job"),
     "finishes_after_cancel": Kind(
         "a job is shown as cancelled, then finishes and is billed all the same", "job"
+    ),
+    "ghost_quota": Kind(
+        "a job that was cancelled or deleted goes on to hold its tokens", "job", {"seconds": 48 * 3600.0}
     ),
     "lenient": Kind("unknown and misplaced fields are ignored, and what they asked for too", "job"),
     "stats_odd": Kind("the counters of a finished job are absent, or all zero", "job", {"shape": "absent"}),
@@ -104,8 +123,12 @@ KINDS: Mapping[str, Kind] = {
     "two_pictures": Kind("two pictures and words between them", "row"),
     "garbage_line": Kind("a line that is no JSON", "row"),
     "line_separator": Kind("U+2028 and U+0085 in the words", "row"),
+    "c2pa": Kind("the picture carries a C2PA mark", "row"),
     "key_first": Kind("the key comes before the response", "row"),
 }
+
+
+JOB_FAULTS = tuple(name for name, kind in KINDS.items() if kind.scope == "job")
 
 
 @dataclass(slots=True)
@@ -117,6 +140,7 @@ class Fault:
     arguments: dict[str, Any]
     times: int | None
     fired: int = 0
+    met: int = 0  # calls or jobs it would have hit, were it not for `every`
     contents: Counter[bytes] = field(default_factory=Counter)
 
     def hits(self, facts: Mapping[str, Any]) -> bool:
@@ -125,7 +149,7 @@ class Fault:
             if name == "method":
                 hit = actual == wanted or str(actual).startswith(f"{wanted}.")
             elif name == "every":
-                hit = facts["number"] % wanted == 0
+                hit = "number" not in facts or facts["number"] % wanted == 0
             elif name == "key":
                 hit = actual == wanted
             else:
@@ -133,6 +157,12 @@ class Fault:
             if not hit:
                 return False
         return True
+
+    def its_turn(self) -> bool:
+        """Each n-th call or job, where it is to be every n-th."""
+        self.met += 1
+        every: int = self.match.get("every", 1)
+        return self.met % every == 0
 
     def as_json(self) -> dict[str, Any]:
         return {"kind": self.kind, **self.match, **self.arguments, "times": self.times, "fired": self.fired}
@@ -170,16 +200,45 @@ class Faults:
     def clear(self) -> None:
         self._faults.clear()
 
+    def all(self) -> list[Fault]:
+        return list(self._faults)
+
     def as_json(self) -> list[dict[str, Any]]:
         return [fault.as_json() for fault in self._faults]
 
-    def take(self, kind: str, **facts: Any) -> dict[str, Any] | None:
-        """The arguments of the first order of this kind that hits, now used once; None when there is none."""
+    def retired(self, model: str, *, at: int) -> bool:
+        """Whether this model was taken away before this moment, by an order."""
+        return (
+            self.take("model_retired", lambda told: at >= parse(told["at"] or EPOCH), model=model) is not None
+        )
+
+    def in_force(self, kind: str, **facts: Any) -> dict[str, Any] | None:
+        """What the first order of this kind that would hit was told. It is not used."""
+        return next(
+            (
+                fault.arguments
+                for fault in self._faults
+                if fault.kind == kind
+                and fault.hits(facts)
+                and (fault.times is None or fault.fired < fault.times)
+            ),
+            None,
+        )
+
+    def take(
+        self, kind: str, applies: Callable[[dict[str, Any]], bool] | None = None, /, **facts: Any
+    ) -> dict[str, Any] | None:
+        """The arguments of the first order of this kind that hits, now used once; None when there is none.
+
+        `applies` sees what the order was told.
+        """
         for fault in self._faults:
             if (
                 fault.kind == kind
                 and fault.hits(facts)
                 and (fault.times is None or fault.fired < fault.times)
+                and (applies is None or applies(fault.arguments))
+                and fault.its_turn()
             ):
                 fault.fired += 1
                 self._events.record("fault", kind=kind, **named(facts))

@@ -80,6 +80,26 @@ REQUEST = {
 }
 LINE = {"key": TEXT, "request": REQUEST, "metadata": ANY}
 
+# Vertex AI knows some fields more. What stands beside `request` in its lines it neither reads nor returns.
+VERTEX_IMAGE = IMAGE | {
+    "personGeneration": TEXT,
+    "prominentPeople": TEXT,
+    "imageOutputOptions": {"mimeType": TEXT, "compressionQuality": NUMBER},
+}
+VERTEX_TOOL = TOOL | {
+    "googleSearch": SEARCH | {"excludeDomains": [TEXT], "blockingConfidence": TEXT},
+    "retrieval": ANY,
+    "enterpriseWebSearch": ANY,
+}
+VERTEX_REQUEST = REQUEST | {
+    "safetySettings": [{"category": TEXT, "threshold": TEXT, "method": TEXT}],
+    "tools": [VERTEX_TOOL],
+    "generationConfig": GENERATION
+    | {"imageConfig": VERTEX_IMAGE, "audioTimestamp": FLAG, "modelConfig": ANY, "routingConfig": ANY},
+    "modelArmorConfig": ANY,
+}
+VERTEX_LINE = {"request": VERTEX_REQUEST}
+
 
 @lru_cache(maxsize=4096)
 def camel(name: str) -> str:

@@ -71,6 +71,18 @@ class Upload:
     hash: Any = field(default_factory=hashlib.sha256)
     final: bool = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__ if name != "hash"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What was received is hashed again: a hash under way cannot be kept."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.hash = hashlib.sha256()
+        if not self.final and self.path.exists():
+            with self.path.open("rb") as spool:
+                self.hash.update(spool.read(self.received))
+
     def headers(self) -> dict[str, str]:
         return {
             "x-goog-upload-status": "final" if self.final else "active",
@@ -103,6 +115,12 @@ class Files:
         self._uploads: dict[str, Upload] = {}
         self._number = 0
         self._held: list[File] = []
+
+    def state(self) -> tuple[Any, ...]:
+        return self._files, self._uploads, self._number, self._held
+
+    def take_up(self, state: tuple[Any, ...]) -> None:
+        self._files, self._uploads, self._number, self._held = state
 
     def begin(self, account: str, asked: dict[str, Any], *, size: int, mime: str) -> Upload:
         """A new upload. Problem when its name is taken or malformed, or it is too big."""

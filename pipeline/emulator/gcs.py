@@ -5,23 +5,24 @@ at the moment of the change. Old generations are not kept. Bad luck comes from g
 """
 
 import functools
-import json
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from email.utils import format_datetime
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pipeline.emulator.gcs_batch import Batch
+from pipeline.emulator.gcs_copies import Copies
 from pipeline.emulator.gcs_faults import Faults, Severed, after, before
+from pipeline.emulator.gcs_media import media as media_of
 from pipeline.emulator.gcs_objects import PAGE, Conditions, Object, Objects, Problem, not_found
+from pipeline.emulator.gcs_requests import base_of, chosen, glob, number_of, parsed
 from pipeline.emulator.gcs_uploads import Session, commit, hashes_of, split_multipart, target_of
+from pipeline.emulator.gcs_xml import XmlApi
 
-_PIECE = 256 * 1024
-_RANGE = re.compile(r"bytes=(?:(\d+)-|-(?=\d))(\d*)")
 _FINISHED = 200
 """Sessions whose outcome is remembered, for clients that lost the answer."""
 
@@ -31,19 +32,28 @@ Handler = Callable[[Request], Awaitable[Response]]
 class CloudStorage:
     """The routes of a Cloud Storage, what it holds, and the faults it is to have."""
 
-    def __init__(self, now: Callable[[], datetime], *, buckets: Iterable[str] = ()) -> None:
-        self.objects = Objects(now, buckets=buckets)
+    def __init__(
+        self, now: Callable[[], datetime], *, buckets: Iterable[str] = (), folder: Path | None = None
+    ) -> None:
+        self.objects = Objects(now, buckets=buckets, folder=folder)
         self.faults = Faults()
         self._sessions: dict[str, Session] = {}
         upload = "/upload/storage/v1/b/{bucket}/o"
         media = "/download/storage/v1/b/{bucket}/o/{name:path}"
         buckets_path, objects_path = "/storage/v1/b", "/storage/v1/b/{bucket}/o"
-        self.routes = [
+        named, elsewhere = objects_path + "/{name:path}", "/b/{to_bucket}/o/{to_name:path}"
+        copies = Copies(self.objects, self.faults)
+        xml = XmlApi(self.objects, self.faults)
+        routes = [
             Route("/_gcs/faults", _answering(self.faults.endpoint), methods=["GET", "POST", "DELETE"]),
             Route(upload, _answering(self._upload), methods=["POST"]),
             Route(upload, _answering(self._resume), methods=["PUT"]),
             Route(upload, _answering(self._cancel), methods=["DELETE"]),
             Route(media, _answering(self._get), methods=["GET"]),
+            Route(named + "/compose", _answering(copies.compose), methods=["POST"]),
+            Route(named + "/copyTo" + elsewhere, _answering(copies.copy), methods=["POST"]),
+            Route(named + "/rewriteTo" + elsewhere, _answering(copies.rewrite), methods=["POST"]),
+            Route(named + "/moveTo/o/{to_name:path}", _answering(copies.move), methods=["POST"]),
             Route(objects_path + "/{name:path}", _answering(self._get), methods=["GET"]),
             Route(objects_path + "/{name:path}", _answering(self._change), methods=["PATCH", "PUT"]),
             Route(objects_path + "/{name:path}", _answering(self._delete), methods=["DELETE"]),
@@ -52,6 +62,18 @@ class CloudStorage:
             Route(buckets_path, _answering(self._list_buckets), methods=["GET"]),
             Route(buckets_path + "/{bucket}", _answering(self._get_bucket), methods=["GET"]),
             Route(buckets_path + "/{bucket}", _answering(self._delete_bucket), methods=["DELETE"]),
+        ]
+        batch = Batch(routes)
+        self.routes = [
+            *routes,
+            Route("/batch/storage/v1", _answering(batch.answer), methods=["POST"]),
+            # Last of all, here and among all the emulator's routes: any two words could be meant.
+            Route("/{bucket}", _answering(xml.bucket), methods=["GET"]),
+            Route(
+                "/{bucket}/{name:path}",
+                _answering(xml.answer),
+                methods=["GET", "HEAD", "PUT", "POST", "DELETE"],
+            ),
         ]
 
     async def _upload(self, request: Request) -> Response:
@@ -75,7 +97,7 @@ class CloudStorage:
         async for piece in request.stream():
             draft.write(piece)
         made = commit(self.objects, draft, target, hashes_of(request.headers))
-        return await after(fault, request, JSONResponse(made.resource(_base(request))))
+        return await after(fault, request, JSONResponse(made.resource(base_of(request))))
 
     async def _upload_multipart(self, request: Request) -> Response:
         bucket = self.objects.bucket(request.path_params["bucket"]).name
@@ -87,11 +109,11 @@ class CloudStorage:
         draft = self.objects.draft()
         draft.write(bytes(media))
         made = commit(self.objects, draft, target, hashes_of(request.headers))
-        return await after(fault, request, JSONResponse(made.resource(_base(request))))
+        return await after(fault, request, JSONResponse(made.resource(base_of(request))))
 
     async def _start(self, request: Request) -> Response:
         bucket = self.objects.bucket(request.path_params["bucket"]).name
-        metadata = _parsed(await request.body())
+        metadata = parsed(await request.body())
         target = target_of(
             bucket, request.query_params, metadata, request.headers.get("x-upload-content-type")
         )
@@ -102,7 +124,7 @@ class CloudStorage:
         session = Session(self.objects, target, int(announced) if announced else None)
         self._sessions[session.id] = session
         self._forget_finished()
-        location = f"{_base(request)}{request.url.path}?uploadType=resumable&upload_id={session.id}"
+        location = f"{base_of(request)}{request.url.path}?uploadType=resumable&upload_id={session.id}"
         headers = {"location": location, "x-guploader-uploadid": session.id}
         return await after(fault, request, Response(headers=headers))
 
@@ -112,7 +134,7 @@ class CloudStorage:
         await before(fault, request)
         made = await session.take(request)
         if made is not None:
-            answer: Response = JSONResponse(made.resource(_base(request)))
+            answer: Response = JSONResponse(made.resource(base_of(request)))
         else:
             received = {"range": f"bytes=0-{session.received - 1}"} if session.received else {}
             answer = Response(status_code=308, headers=received)
@@ -143,19 +165,20 @@ class CloudStorage:
         found = self._found(request)
         Conditions.of(request.query_params).check(found, unchanged=304)
         if media:
-            answer = _media(found, request.headers.get("range"))
+            answer = media_of(found, request.headers)
         else:
-            answer = JSONResponse(found.resource(_base(request)), headers={"etag": found.etag})
+            shown = chosen(found.resource(base_of(request)), request.query_params.get("fields"))
+            answer = JSONResponse(shown, headers={"etag": found.etag})
         return await after(fault, request, answer)
 
     async def _change(self, request: Request) -> Response:
         fault = self.faults.meet("patch", request.path_params["name"])
-        changes = _parsed(await request.body())
+        changes = parsed(await request.body())
         await before(fault, request)
         found = self._found(request)
         Conditions.of(request.query_params).check(found)
         changed = self.objects.change(found, changes, whole=request.method == "PUT")
-        return await after(fault, request, JSONResponse(changed.resource(_base(request))))
+        return await after(fault, request, JSONResponse(changed.resource(base_of(request))))
 
     async def _delete(self, request: Request) -> Response:
         fault = self.faults.meet("delete", request.path_params["name"])
@@ -167,17 +190,21 @@ class CloudStorage:
 
     def _found(self, request: Request) -> Object:
         bucket, name = request.path_params["bucket"], request.path_params["name"]
-        return self.objects.find(bucket, name, generation=_number(request.query_params, "generation"))
+        return self.objects.find(bucket, name, generation=number_of(request.query_params, "generation"))
 
     async def _list(self, request: Request) -> Response:
         query = request.query_params
         fault = self.faults.meet("list", query.get("prefix", ""))
         await before(fault, request)
-        for unknown in ("matchGlob", "softDeleted", "filter"):
+        for unknown in ("softDeleted", "filter"):
             if query.get(unknown, "false") != "false":
                 raise Problem(400, f"this emulator does not know {unknown}")
-        limit = _number(query, "maxResults")
+        limit = number_of(query, "maxResults")
+        pattern = query.get("matchGlob")
+        if pattern and query.get("delimiter"):
+            raise Problem(400, "matchGlob and delimiter cannot be had together")
         page = self.objects.bucket(request.path_params["bucket"]).page(
+            matching=glob(pattern) if pattern else None,
             prefix=query.get("prefix", ""),
             delimiter=query.get("delimiter", ""),
             start=_from_token(query.get("pageToken")) or query.get("startOffset", ""),
@@ -186,23 +213,23 @@ class CloudStorage:
         )
         answer: dict[str, Any] = {"kind": "storage#objects"}
         if page.objects:
-            answer["items"] = [found.resource(_base(request)) for found in page.objects]
+            answer["items"] = [found.resource(base_of(request)) for found in page.objects]
         if page.prefixes:
             answer["prefixes"] = page.prefixes
         if page.next is not None:
             answer["nextPageToken"] = page.next.encode().hex()
-        return await after(fault, request, JSONResponse(answer))
+        return await after(fault, request, JSONResponse(chosen(answer, query.get("fields"))))
 
     async def _create_bucket(self, request: Request) -> Response:
-        name = _parsed(await request.body()).get("name")
-        return JSONResponse(self.objects.create_bucket(str(name or "")).resource(_base(request)))
+        name = parsed(await request.body()).get("name")
+        return JSONResponse(self.objects.create_bucket(str(name or "")).resource(base_of(request)))
 
     async def _list_buckets(self, request: Request) -> Response:
-        items = [one.resource(_base(request)) for _, one in sorted(self.objects.buckets.items())]
+        items = [one.resource(base_of(request)) for _, one in sorted(self.objects.buckets.items())]
         return JSONResponse({"kind": "storage#buckets", "items": items})
 
     async def _get_bucket(self, request: Request) -> Response:
-        return JSONResponse(self.objects.bucket(request.path_params["bucket"]).resource(_base(request)))
+        return JSONResponse(self.objects.bucket(request.path_params["bucket"]).resource(base_of(request)))
 
     async def _delete_bucket(self, request: Request) -> Response:
         self.objects.delete_bucket(request.path_params["bucket"])
@@ -224,72 +251,6 @@ def _answering(handler: Handler) -> Handler:
             return Response()  # to nobody
 
     return answer
-
-
-def _media(found: Object, wanted: str | None) -> Response:
-    """The bytes, all of them or one range."""
-    size = found.body.size
-    headers = {
-        "content-type": str(found.fields.get("contentType", "application/octet-stream")),
-        "x-goog-hash": f"crc32c={found.body.crc32c},md5={found.body.md5}",
-        "x-goog-generation": str(found.generation),
-        "x-goog-metageneration": str(found.metageneration),
-        "x-goog-storage-class": "STANDARD",
-        "x-goog-stored-content-encoding": str(found.fields.get("contentEncoding", "identity")),
-        "x-goog-stored-content-length": str(size),
-        "etag": found.etag,
-        "last-modified": format_datetime(found.updated, usegmt=True),
-        "accept-ranges": "bytes",
-    }
-    parsed = _RANGE.fullmatch(wanted or "")
-    if not parsed:  # also several ranges at once: a server may answer with everything
-        headers["content-length"] = str(size)
-        return StreamingResponse(_streamed(found.body.open(), size), headers=headers)
-    start, end = _span(parsed[1], parsed[2], size)
-    if start >= end:
-        headers = {"content-range": f"bytes */{size}"}
-        return Response(b"The requested range cannot be satisfied.", status_code=416, headers=headers)
-    headers |= {"content-length": str(end - start), "content-range": f"bytes {start}-{end - 1}/{size}"}
-    file = found.body.open()
-    file.seek(start)
-    return StreamingResponse(_streamed(file, end - start), status_code=206, headers=headers)
-
-
-async def _streamed(file: BinaryIO, left: int) -> AsyncIterator[bytes]:
-    with file:
-        while left and (piece := file.read(min(left, _PIECE))):
-            left -= len(piece)
-            yield piece
-
-
-def _span(first: str | None, last: str, size: int) -> tuple[int, int]:
-    """From and to, not including; empty where there is nothing to give."""
-    if first is None:
-        return max(size - int(last), 0), size
-    return int(first), min(int(last) + 1, size) if last else size
-
-
-def _base(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}"
-
-
-def _parsed(body: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(body or b"{}")
-    except ValueError:
-        raise Problem(400, "Parse Error", reason="parseError") from None
-    if not isinstance(parsed, dict):
-        raise Problem(400, "Parse Error", reason="parseError")
-    return parsed
-
-
-def _number(query: Mapping[str, str], name: str) -> int | None:
-    value = query.get(name)
-    if value is None:
-        return None
-    if not value.isascii() or not value.isdigit():
-        raise Problem(400, f"Invalid value for {name}: {value!r}")
-    return int(value)
 
 
 def _from_token(token: str | None) -> str:

@@ -15,7 +15,7 @@ from pipeline.emulator.gcs_objects import Problem
 if TYPE_CHECKING:
     import asyncio
 
-VERBS = ("start", "insert", "get", "metadata", "list", "patch", "delete")
+VERBS = ("start", "insert", "get", "metadata", "list", "patch", "delete", "compose", "copy")
 """What a request does. 'start' opens a resumable upload, 'insert' carries bytes; 'get' reads them."""
 
 KINDS = {

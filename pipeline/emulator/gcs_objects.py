@@ -9,6 +9,7 @@ import bisect
 import hashlib
 import io
 import os
+import re
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
@@ -66,7 +67,7 @@ class Body:
 
     size: int
     crc32c: str  # base64, as declared and listed
-    md5: str  # the same
+    md5: str  # the same; empty where nobody knows it
     held: bytes | Path
 
     def open(self) -> BinaryIO:
@@ -75,13 +76,14 @@ class Body:
 
     def drop(self) -> None:
         if isinstance(self.held, Path):
-            self.held.unlink()
+            self.held.unlink(missing_ok=True)
 
 
 class Draft:
     """A body that is still arriving: in memory, and from a million bytes on in a file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, in_memory: int = IN_MEMORY) -> None:
+        self._in_memory = in_memory
         self.size = 0
         self._folder = folder
         self._crc32c: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
@@ -94,7 +96,7 @@ class Draft:
         self.size += len(data)
         self._crc32c.update(data)
         self._md5.update(data)
-        if self._file is None and self.size > IN_MEMORY:
+        if self._file is None and self.size > self._in_memory:
             descriptor, path = tempfile.mkstemp(dir=self._folder)
             self._path, self._file = Path(path), os.fdopen(descriptor, "wb")
             self._file.write(self._memory)
@@ -149,7 +151,7 @@ class Object:
             "storageClass": "STANDARD",
             "size": str(self.body.size),
             "crc32c": self.body.crc32c,
-            "md5Hash": self.body.md5,
+            **({"md5Hash": self.body.md5} if self.body.md5 else {}),
             "etag": self.etag,
             "timeCreated": stamp(self.created),
             "updated": stamp(self.updated),
@@ -251,7 +253,14 @@ class Bucket:
         }
 
     def page(
-        self, *, prefix: str = "", delimiter: str = "", start: str = "", end: str = "", limit: int = PAGE
+        self,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        start: str = "",
+        end: str = "",
+        limit: int = PAGE,
+        matching: re.Pattern[str] | None = None,
     ) -> Page:
         """Names from start on, before end; with a delimiter behind the prefix, folded into prefixes."""
         limit = min(max(limit, 1), PAGE)
@@ -262,6 +271,9 @@ class Bucket:
             name = self.names[place]
             if not name.startswith(prefix) or (end and name >= end):
                 break
+            if matching is not None and not matching.fullmatch(name):
+                place += 1
+                continue
             if len(objects) + len(prefixes) == limit:
                 return Page(objects, prefixes, name)
             cut = name.find(delimiter, len(prefix)) if delimiter else -1
@@ -283,17 +295,31 @@ def _behind(prefix: str) -> str:
 class Objects:
     """All buckets. Generations are unique, and grow with the clock that is passed in."""
 
-    def __init__(self, now: Callable[[], datetime], *, buckets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, now: Callable[[], datetime], *, buckets: Iterable[str] = (), folder: Path | None = None
+    ) -> None:
+        """Bodies are kept in the folder, all of them; without one, large ones are in one that goes with us."""
         self._now = now
-        self._spool = tempfile.TemporaryDirectory(prefix="gcs-")
+        self._spool = tempfile.TemporaryDirectory(prefix="gcs-") if folder is None else None
+        self.folder = folder or Path(self._spool.name if self._spool else "")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._in_memory = IN_MEMORY if folder is None else 0
         self._generation = 0
         self.buckets: dict[str, Bucket] = {}
         for name in buckets:
             self.create_bucket(name)
 
     def close(self) -> None:
-        """Take everything off the disk."""
-        self._spool.cleanup()
+        """Take everything off the disk, unless it is to stay."""
+        if self._spool is not None:
+            self._spool.cleanup()
+
+    def state(self) -> tuple[Any, ...]:
+        return self.buckets, self._generation
+
+    def take_up(self, state: tuple[Any, ...]) -> None:
+        there = state[0]
+        self.buckets, self._generation = self.buckets | there, state[1]
 
     def create_bucket(self, name: str) -> Bucket:
         if not 3 <= len(name) <= 222 or "/" in name:
@@ -315,7 +341,7 @@ class Objects:
         return self.buckets[name]
 
     def draft(self) -> Draft:
-        return Draft(Path(self._spool.name))
+        return Draft(self.folder, in_memory=self._in_memory)
 
     def current(self, bucket: str, name: str) -> Object | None:
         return self.bucket(bucket).objects.get(name)
@@ -328,13 +354,23 @@ class Objects:
         return found
 
     def insert(
-        self, bucket: str, name: str, body: Body, *, fields: Mapping[str, Any], conditions: Conditions
+        self,
+        bucket: str,
+        name: str,
+        body: Body,
+        *,
+        fields: Mapping[str, Any],
+        conditions: Conditions,
+        at: datetime | None = None,
     ) -> Object:
-        """Make a generation of these bytes the live one, if the conditions hold at this very moment."""
+        """Make a generation of these bytes the live one, if the conditions hold at this very moment.
+
+        Its date is another one than now if `at` says so.
+        """
         holder = self.bucket(bucket)
         previous = holder.objects.get(name)
         conditions.check(previous)
-        now = self._now()
+        now = at or self._now()
         made = Object(bucket, name, self._next_generation(now), 1, now, now, body, dict(fields))
         if previous is None:
             bisect.insort(holder.names, name)

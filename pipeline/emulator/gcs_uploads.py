@@ -4,7 +4,7 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +26,10 @@ class Target:
     fields: Mapping[str, Any]
     declared: Mapping[str, str]  # crc32c and md5Hash, as far as the client says them
     conditions: Conditions
+
+    def under(self, conditions: Conditions) -> "Target":
+        """The same under other conditions."""
+        return replace(self, conditions=conditions)
 
 
 def target_of(bucket: str, query: Mapping[str, str], metadata: Mapping[str, Any], kind: str | None) -> Target:

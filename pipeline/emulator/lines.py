@@ -1,21 +1,31 @@
-"""One line of a batch job's input, read as strictly as the service does:  what is asked of the model."""
+"""One line of a batch job's input, read as strictly as the service does: what is asked of the model."""
 
 import binascii
 import hashlib
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 
-from pipeline.emulator.fields import LINE, normal
+from pipeline.emulator.fields import LINE, Shape, normal
 from pipeline.emulator.models import Model
 from pipeline.emulator.pictures import Look, look
 from pipeline.emulator.problems import INVALID_ARGUMENT, RowProblem
 
 WORDS = 96  # characters of the prompt that go into the picture
+
+NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+SEVERAL = re.compile(
+    rf"\b(\d{{1,2}}|{'|'.join(NUMBERS)})(?:[ -][\w-]+){{0,3}}? "
+    r"(?:pictures|images|photos|photographs|illustrations|drawings|views|variations|panels)\b",
+    re.IGNORECASE,
+)
+ILLUSTRATED = re.compile(r"\billustrated (?:recipe|story|guide)|\balongside the text", re.IGNORECASE)
+MOST_PICTURES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,9 @@ class Asked:
     level: Literal["", "MINIMAL", "LOW", "MEDIUM", "HIGH"]  # of thinking
     thoughts: bool  # whether thoughts are to be shown
     prompt_tokens: int
+    pictures: int = 1  # that the prompt asks for
+    searches: tuple[str, ...] = ()  # what it may look up: web, image
+    mime: str = ""  # the model's own where it is empty
 
 
 def load(line: bytes, *, where: str) -> dict[str, Any]:
@@ -58,18 +71,25 @@ def load(line: bytes, *, where: str) -> dict[str, Any]:
 
 
 def read(
-    value: dict[str, Any], *, where: str, model: Model, resolve: Resolve, salt: bytes, lenient: bool = False
+    value: dict[str, Any],
+    *,
+    where: str,
+    model: Model,
+    resolve: Resolve,
+    salt: bytes,
+    lenient: bool = False,
+    shape: Shape = LINE,
 ) -> tuple[Asked, str]:
     """What the line asks, and its last prompt whole. RowProblem, with the line and the field, for anything
     the service would refuse.
     """
     try:
-        line = normal(value, LINE, where="", lenient=lenient)
+        line = normal(value, shape, where="", lenient=lenient)
         if not line.get("request"):
             raise RowProblem(INVALID_ARGUMENT, "'request' is missing or empty")
         return ask(line["request"], model=model, resolve=resolve, salt=salt)
     except RowProblem as problem:
-        raise RowProblem(problem.code, f"{where}: {problem.message}") from None
+        raise RowProblem(problem.code, f"{where}: {problem.message}" if where else problem.message) from None
 
 
 def ask(request: dict[str, Any], *, model: Model, resolve: Resolve, salt: bytes) -> tuple[Asked, str]:
@@ -105,8 +125,39 @@ def ask(request: dict[str, Any], *, model: Model, resolve: Resolve, salt: bytes)
         level=level,
         thoughts=thoughts,
         prompt_tokens=text_tokens(contents, request.get("systemInstruction")),
+        pictures=wanted(prompt),
+        searches=searches(request.get("tools") or (), model),
+        mime=mime_of(settings.get("imageConfig") or {}),
     )
     return asked, prompt
+
+
+def wanted(prompt: str) -> int:
+    """How many pictures a prompt asks for, in words or in digits."""
+    if found := SEVERAL.search(prompt):
+        number = found[1].lower()
+        return max(1, min(MOST_PICTURES, int(number) if number.isdigit() else NUMBERS.index(number) + 2))
+    return 3 if ILLUSTRATED.search(prompt) else 1
+
+
+def searches(tools: Iterable[dict[str, Any]], model: Model) -> tuple[str, ...]:
+    """What the model may look up: the web, unless the tool says otherwise."""
+    found: list[str] = []
+    for tool in tools:
+        if "googleSearch" not in tool:
+            continue
+        types = (tool["googleSearch"] or {}).get("searchTypes") or {"webSearch": {}}
+        found += (name.removesuffix("Search") for name in types)
+    if unknown := [kind for kind in found if kind not in model.searches]:
+        raise RowProblem(INVALID_ARGUMENT, f"{unknown[0]} search as a tool is not enabled for {model.name}")
+    return tuple(dict.fromkeys(found))
+
+
+def mime_of(asked: dict[str, Any]) -> str:
+    mime = (asked.get("imageOutputOptions") or {}).get("mimeType") or ""
+    if mime not in ("", "image/png", "image/jpeg"):
+        raise RowProblem(INVALID_ARGUMENT, f"'imageOutputOptions.mimeType' {mime!r} is not supported")
+    return str(mime)
 
 
 def canonical_content(

@@ -46,6 +46,9 @@ LONG_PIXELS: Mapping[str, Pixels] = GEMINI_3_PIXELS | {
 SCALES = {"512": 0.5, "1K": 1, "2K": 2, "4K": 4}
 
 
+QUERY = 14_000_000  # nanodollars for one search; a batch job has no discount on it
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """Nanodollars per token at batch price, which is half the price of an answer at once."""
@@ -68,6 +71,7 @@ class Model:
     levels: tuple[str, ...] = ()  # of thinking; none means it does not think
     settable_size: bool = True
     image_alone: bool = True  # whether it answers without text when asked
+    searches: tuple[str, ...] = ()  # what it can look up
     until: int | None = None
 
     def size(self, ratio: str, size: str) -> Pixels:
@@ -91,6 +95,7 @@ FLASH_31 = Model(
     {"512": 747, "1K": 1120, "2K": 1680, "4K": 2520},
     Price(250, 1500, 30_000),
     levels=("MINIMAL", "HIGH"),
+    searches=("web", "image"),
 )
 PRO_3 = Model(
     "gemini-3-pro-image",
@@ -99,6 +104,7 @@ PRO_3 = Model(
     {"1K": 1120, "2K": 1120, "4K": 2000},
     Price(1000, 6000, 60_000),
     levels=("LOW", "HIGH"),
+    searches=("web",),
 )
 FLASH_25 = Model(
     "gemini-2.5-flash-image",
@@ -149,6 +155,7 @@ MODELS: Mapping[str, Model] = {
             {"1K": 1120, "2K": 1680, "4K": 2520},
             Price(750, 3750, 15_000),
             levels=("MINIMAL", "MEDIUM", "HIGH"),
+            searches=("web", "image"),
         ),
         named(FLASH_31, "gemini-3.1-flash-image-preview", until="2026-06-25"),
         named(PRO_3, "gemini-3-pro-image-preview", until="2026-06-25"),

@@ -23,6 +23,8 @@ Colour = tuple[int, int, int]
 
 LEAST_BYTES = 32_000  # of a 1K picture: below this a drawing may not fit
 NOISE_BYTES = 4 * 1024**2
+MARK_BYTES = 1024  # more than a mark ever has
+C2PA = bytes.fromhex("6332706100110010800000aa00389b71")  # the type of a C2PA manifest store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Picture:
     words: str = ""
     colours: tuple[Colour, ...] = ()  # of the references, first first
     weight: int = LEAST_BYTES  # bytes of a picture of 1024 x 1024
+    marked: bool = False  # whether it says, as C2PA does, that a machine made it
 
     def length(self) -> int:
         """How many bytes `render` will give, without rendering: in proportion to the pixels, a tenth more or
@@ -55,7 +58,7 @@ def render(picture: Picture) -> bytes:
     )  # fits whatever the words are
     for drawing in (canvas, plain):
         data = encoded(drawing, picture, factor)
-        if len(data) + 12 <= picture.length():
+        if len(data) + 12 + (MARK_BYTES if picture.marked else 0) <= picture.length():
             break
     return padded_png(data, picture) if picture.mime == "image/png" else padded_jpeg(data, picture)
 
@@ -199,15 +202,17 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 def padded_png(data: bytes, picture: Picture) -> bytes:
     """Filled up with a private chunk after the header, which every reader skips."""
-    room = picture.length() - len(data) - 12
-    return data[:33] + chunk(b"nsPd", noise(picture.seed, room)) + data[33:]
+    mark = chunk(b"caBX", manifest(picture.seed)) if picture.marked else b""
+    room = picture.length() - len(data) - len(mark) - 12
+    return data[:33] + mark + chunk(b"nsPd", noise(picture.seed, room)) + data[33:]
 
 
 def padded_jpeg(data: bytes, picture: Picture) -> bytes:
     """Filled up with comments after the first header, which every reader skips."""
-    room = picture.length() - len(data)
+    mark = app11(manifest(picture.seed)) if picture.marked else b""
+    room = picture.length() - len(data) - len(mark)
     filling = noise(picture.seed, room)
-    comments: list[bytes] = []
+    comments: list[bytes] = [mark]
     while room:
         piece = min(room, 65_537)
         if 0 < room - piece < 4:  # what is left must hold a comment's own four bytes
@@ -216,6 +221,27 @@ def padded_jpeg(data: bytes, picture: Picture) -> bytes:
         room -= piece
     head = 4 + struct.unpack(">H", data[4:6])[0]
     return b"".join((data[:head], *comments, data[head:]))
+
+
+def manifest(seed: bytes) -> bytes:
+    """A JUMBF box as C2PA has it, by its type and label; what it claims is signed by nobody."""
+    claim = (
+        b'{"claim_generator":"emulator","digitalSourceType":'
+        b'"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia","instance":"'
+        + seed.hex().encode()
+        + b'"}'
+    )
+    return box(b"jumb", box(b"jumd", C2PA + b"\x03c2pa\x00") + box(b"json", claim))
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content) + 8) + kind + content
+
+
+def app11(jumbf: bytes) -> bytes:
+    """The box in a JPEG segment, which counts boxes and packets and repeats the box's own head."""
+    content = b"JP" + struct.pack(">HI", 1, 1) + jumbf
+    return b"\xff\xeb" + struct.pack(">H", len(content) + 2) + content
 
 
 @cache

@@ -20,7 +20,20 @@ STATUSES = {
 }
 
 INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 3, 7, 8, 13, 14
-CANCELLED, DEADLINE_EXCEEDED = 1, 4
+CANCELLED, DEADLINE_EXCEEDED, NOT_FOUND, UNAUTHENTICATED = 1, 4, 5, 16
+
+HTTP_CODES = {
+    CANCELLED: 499,
+    INVALID_ARGUMENT: 400,
+    DEADLINE_EXCEEDED: 504,
+    NOT_FOUND: 404,
+    PERMISSION_DENIED: 403,
+    RESOURCE_EXHAUSTED: 429,
+    INTERNAL: 500,
+    UNAVAILABLE: 503,
+    UNAUTHENTICATED: 401,
+}
+"""google.rpc's numbers, as HTTP has them."""
 
 
 class Problem(Exception):
@@ -42,11 +55,14 @@ class Problem(Exception):
         self.details = details
         self.headers = headers
 
-    def response(self) -> JSONResponse:
+    def body(self) -> dict[str, Any]:
         error: dict[str, Any] = {"code": self.code, "message": self.message, "status": self.status}
         if self.details:
             error["details"] = self.details
-        return JSONResponse({"error": error}, self.code, headers=self.headers)
+        return {"error": error}
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body(), self.code, headers=self.headers)
 
 
 class RowProblem(Exception):

@@ -66,12 +66,22 @@ class FileCalls:
         if "upload" in commands and not upload.final:
             await self._receive(call, upload, final="finalize" in commands)
         if "finalize" not in commands:
-            return Response(headers=upload.headers())
+            return Response(headers=self._said(call, upload))
         if upload.received != upload.size:
             message = f"Upload has {upload.received} of {upload.size} bytes and cannot be finalized."
             raise Problem(400, message, headers=upload.headers())
         file = self._files.finish(upload)
-        return JSONResponse({"file": file.as_json(call.base)}, headers=upload.headers())
+        body = {"file": file.as_json(call.base)}
+        if call.faults.take("upload_no_file", **call.facts) is not None:
+            body = {}
+        return JSONResponse(body, headers=self._said(call, upload))
+
+    def _said(self, call: Call, upload: Upload) -> dict[str, str]:
+        """What a chunk's reply says of the upload."""
+        headers = upload.headers()
+        if call.faults.take("upload_no_status", **call.facts) is not None:
+            del headers["x-goog-upload-status"]
+        return headers
 
     async def _receive(self, call: Call, upload: Upload, *, final: bool) -> None:
         """Take a chunk at its offset. When the client goes away, whole granules of it are kept."""

@@ -287,8 +287,8 @@ DEFECTS = (
     Defect(
         "references in any order are the same request",
         "pipeline/prompt.py",
-        '"references": [reference.sha256 for reference in prompt.references],',
-        '"references": sorted(reference.sha256 for reference in prompt.references),',
+        '"references": [reference.mark for reference in prompt.references],',
+        '"references": sorted(reference.mark for reference in prompt.references),',
         ("tests/test_prompt.py",),
     ),
 )

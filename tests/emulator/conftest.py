@@ -8,6 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 from google import genai
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from google.oauth2.credentials import Credentials
 from PIL import Image
 
 from pipeline import emulator
@@ -19,6 +22,7 @@ class Bench:
     def __init__(self, **settings: Any) -> None:
         self.service = emulator.start(**{"queue": (0, 0), "run": (0, 0)} | settings)
         self._clients: dict[str, genai.Client] = {}
+        self._storage: storage.Client | None = None
 
     @property
     def sdk(self) -> genai.Client:
@@ -28,6 +32,51 @@ class Bench:
         if key not in self._clients:
             self._clients[key] = genai.Client(api_key=key, http_options={"base_url": self.service.url})
         return self._clients[key]
+
+    @property
+    def vertex(self) -> genai.Client:
+        """The same SDK, told to use Vertex AI, in project `catalog`."""
+        if "vertex" not in self._clients:
+            self._clients["vertex"] = genai.Client(
+                vertexai=True,
+                project="catalog",
+                location="global",
+                credentials=Credentials(token="a-token"),
+                http_options={"base_url": self.service.url},
+            )
+        return self._clients["vertex"]
+
+    @property
+    def storage(self) -> storage.Client:
+        """Google's client for Cloud Storage."""
+        if self._storage is None:
+            self._storage = storage.Client(
+                project="catalog",
+                credentials=AnonymousCredentials(),
+                client_options={"api_endpoint": self.service.url},
+            )
+        return self._storage
+
+    def put(self, name: str, data: bytes, bucket: str = "shoes") -> str:
+        """An object, and its gs:// name."""
+        self.storage.bucket(bucket).blob(name).upload_from_string(data)
+        return f"gs://{bucket}/{name}"
+
+    def predict(self, requests: list[dict[str, Any]], **more: Any) -> Any:
+        """A Vertex AI job over these requests, from gs://shoes/in.jsonl into gs://shoes/out."""
+        lines = b"".join(json.dumps({"request": request}).encode() + b"\n" for request in requests)
+        source = self.put("in.jsonl", lines)
+        model = more.pop("model", "gemini-3.1-flash-image")
+        config = {"dest": "gs://shoes/out", "display_name": "night"} | more
+        return self.vertex.batches.create(model=model, src=source, config=config)
+
+    def written(self, job: Any) -> list[dict[str, Any]]:
+        """Every line of a Vertex AI job's result, in the order of its files."""
+        directory = self.vertex.batches.get(name=job.name).output_info.gcs_output_directory
+        bucket, _, prefix = directory.removeprefix("gs://").partition("/")
+        blobs = self.storage.list_blobs(bucket, prefix=f"{prefix}/predictions")
+        data = b"".join(blob.download_as_bytes() for blob in blobs)
+        return [json.loads(line) for line in data.split(b"\n") if line]
 
     def http(self, verb: str, path: str, **more: Any) -> httpx2.Response:
         """One request by hand, with the first key."""
@@ -68,6 +117,8 @@ class Bench:
     def close(self) -> None:
         for client in self._clients.values():
             client.close()
+        if self._storage is not None:
+            self._storage.close()
         self.service.stop()
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from pyarrow import fs
 
 from pipeline.emulator import Service, start
 from pipeline.emulator.faults import KINDS, MATCHES
@@ -127,6 +128,29 @@ def test_as_a_process_it_says_what_to_export_and_stops_when_told(sign):
         assert said == service.environment()
         assert service.clock() == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         process.send_signal(sign)
+        assert process.wait(10) == 0
+
+
+def test_arrow_reads_and_writes_it():
+    """A client in C++, which nobody here wrote. It holds Python's lock while it reads: not in one process."""
+    process, said = begun("--speed", "0", "--bucket", "shoes")
+    with process:
+        endpoint = urlsplit(said["STORAGE_EMULATOR_HOST"]).netloc
+        store = fs.GcsFileSystem(anonymous=True, scheme="http", endpoint_override=endpoint)
+        data = bytes(range(256)) * 20_000
+        with store.open_output_stream("shoes/arrow/large.bin") as stream:
+            stream.write(data)
+        with store.open_input_file("shoes/arrow/large.bin") as file:
+            assert file.size() == len(data)
+            assert file.read_at(1000, 4_000_000) == data[4_000_000:4_001_000]
+            file.seek(0)
+            assert file.read() == data
+        store.copy_file("shoes/arrow/large.bin", "shoes/arrow/copy.bin")
+        found = store.get_file_info(fs.FileSelector("shoes/arrow"))
+        assert sorted(info.base_name for info in found) == ["copy.bin", "large.bin"]
+        store.delete_file("shoes/arrow/copy.bin")
+        assert store.get_file_info("shoes/arrow/copy.bin").type == fs.FileType.NotFound
+        process.terminate()
         assert process.wait(10) == 0
 
 
