@@ -5,8 +5,8 @@ the rest follows from that record, so drivers that do it at once write the same 
 """
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -112,7 +112,8 @@ class Planner:
                 self._keep(reference)
         rows = [_plan_row(place, request) for place, request in enumerate(requests)]
         model = self._models.get(lane)
-        write_batch(self._run, number, rows, model=model)
+        asked = [None if request.carried else request.prompt for request in requests]
+        write_batch(self._run, number, rows, model=model, asked=asked)
 
     def _keep(self, reference: Reference) -> None:
         """Store what the model is shown, once: after planning nobody reads the user's files again."""
@@ -281,12 +282,21 @@ def _write_retries(run: Run, batch: Batch) -> None:
     write_batch(run, batch.number, rows, model=_model(run, batch.source.batches[0]))
 
 
-def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Model | None) -> None:
-    """The batch's files, then the record that names them. Without a model nothing is to be sent."""
+def write_batch(
+    run: Run,
+    number: int,
+    rows: list[dict[str, Any]],
+    *,
+    model: Model | None,
+    asked: Sequence[Prompt | None] | None = None,
+) -> None:
+    """The batch's files, then the record that names them. Without a model nothing is to be sent.
+
+    What is asked follows from the rows; who has it at hand may give it.
+    """
     size, lines = Size(), []
     shapes: set[Hashable] = set()
-    for row in rows:
-        prompt = prompt_of(row)
+    for row, prompt in zip(rows, asked or map(prompt_of, rows), strict=True):
         if model is None or prompt is None:
             size.add(Size(1))
             continue
@@ -324,8 +334,9 @@ def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Mod
 
 def _shape(prompt: Prompt) -> Hashable:
     """What two requests share that only texts and pictures tell apart."""
-    plain = replace(prompt, text="", system=None, references=(), seed=None)
-    return plain, prompt.system is None, prompt.seed is None, bool(prompt.references)
+    told = (prompt.aspect_ratio, prompt.image_size, prompt.modalities, prompt.thinking, prompt.search)
+    sampled = (prompt.temperature, prompt.top_p, prompt.top_k, prompt.safety, prompt.store)
+    return told, sampled, prompt.system is None, prompt.seed is None, bool(prompt.references)
 
 
 def _plan_row(place: int, request: Request) -> dict[str, Any]:

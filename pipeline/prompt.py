@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pipeline.templates import BadTemplate, context_of, names_of
 
 _MOST_REMEMBERED = 10_000
 _ROWS_AHEAD = 64
+_TEXT = "\0text\0"  # nobody's system instruction has it behind an unescaped quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,28 +119,67 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
     A seed already tells variants apart; without one the variant's number does, except for the first, so that
     asking for a second picture leaves the first as it was.
     """
+    before, after = _around_the_text(
+        prompt.model,
+        tuple(reference.mark for reference in prompt.references),
+        prompt.system,
+        prompt.aspect_ratio,
+        prompt.image_size,
+        prompt.modalities,
+        prompt.thinking,
+        prompt.search,
+        prompt.seed,
+        # 0 and 0.0 are one key and two spellings.
+        None if prompt.temperature is None else json.dumps(prompt.temperature),
+        None if prompt.top_p is None else json.dumps(prompt.top_p),
+        prompt.top_k,
+        prompt.safety,
+        variant if prompt.seed is None else 0,
+    )
+    return hashlib.sha256((before + json.dumps(prompt.text) + after).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _around_the_text(
+    model: str,
+    marks: tuple[str, ...],
+    system: str | None,
+    aspect_ratio: str | None,
+    image_size: str | None,
+    modalities: tuple[str, ...],
+    thinking: str | None,
+    search: tuple[str, ...],
+    seed: int | None,
+    temperature: str | None,
+    top_p: str | None,
+    top_k: int | None,
+    safety: tuple[tuple[str, str], ...],
+    variant: int,
+) -> tuple[str, str]:
+    """The JSON that is digested, before and behind the one value that is another in every row."""
     seen: dict[str, Any] = {
-        "model": prompt.model,
-        "text": prompt.text,
-        "references": [reference.mark for reference in prompt.references],
-        "system": prompt.system,
-        "aspect_ratio": prompt.aspect_ratio,
-        "image_size": prompt.image_size,
-        "modalities": prompt.modalities,
-        "thinking": prompt.thinking,
-        "search": prompt.search,
-        "seed": prompt.seed,
-        "temperature": prompt.temperature,
-        "top_p": prompt.top_p,
-        "top_k": prompt.top_k,
-        "safety": prompt.safety,
+        "model": model,
+        "text": _TEXT,
+        "references": marks,
+        "system": system,
+        "aspect_ratio": aspect_ratio,
+        "image_size": image_size,
+        "modalities": modalities,
+        "thinking": thinking,
+        "search": search,
+        "seed": seed,
+        "temperature": None if temperature is None else json.loads(temperature),
+        "top_p": None if top_p is None else json.loads(top_p),
+        "top_k": top_k,
+        "safety": safety,
         # Whether Google keeps it changes no picture.
     }
-    if variant and prompt.seed is None:
+    if variant:
         seen["variant"] = variant
     # What is not said is left out, so that a setting invented later changes no fingerprint of before.
     said = {name: value for name, value in seen.items() if value not in (None, (), [])}
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    before, _, after = json.dumps(said, sort_keys=True, separators=(",", ":")).partition(json.dumps(_TEXT))
+    return before, after
 
 
 def problems_of_templates(job: Job, columns: Iterable[str]) -> list[Problem]:
@@ -275,7 +316,10 @@ class _Gate:
             return None
         problems += self._limits(model, prompt)
         unsaid = not model.size_settable and prompt.image_size in model.sizes
-        return replace(prompt, model=model.name, image_size=None if unsaid else prompt.image_size)
+        size = None if unsaid else prompt.image_size
+        if (prompt.model, prompt.image_size) == (model.name, size):
+            return prompt
+        return replace(prompt, model=model.name, image_size=size)
 
     def _model(self, name: str) -> Model | Problem:
         if name not in self._found:

@@ -56,6 +56,7 @@ class Survey:
     shots: dict[str, int] = field(default_factory=dict)
     problems: list[Group] = field(default_factory=list)
     price: Estimate = field(default_factory=Estimate)
+    prices: dict[Estimate, int] = field(default_factory=dict)  # how many requests cost just this
     carried: dict[str, int] = field(default_factory=dict)  # what earlier runs settled, by outcome
     again: dict[str, list[Any]] = field(default_factory=dict)  # why others are shot, how many, and an example
     gone: list[str] = field(default_factory=list)  # pictures that would have answered, a few of them by name
@@ -103,6 +104,7 @@ def survey(
     if nights:
         found.earlier = Earlier(nights, home=runs or job.runs, across=job.reuse_across)
     found.problems = group(_problems(found, limit))
+    found.price = sum((price.times(count) for price, count in found.prices.items()), Estimate())
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
     if not found.chosen_rows:
@@ -154,9 +156,10 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
         return
     found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     model = found.table.find(lane)
-    found.price += estimate(request.prompt, model)
+    price = estimate(request.prompt, model)
+    found.prices[price] = found.prices.get(price, 0) + 1
     found.input_bytes += len(wire.encode("", request.prompt)) + 20
-    found.at_once = _plus(found.at_once, request.prompt, found.table)
+    found.at_once = _plus(found.at_once, request.prompt, model)
     for reference in request.prompt.references:
         digest = bytes.fromhex(reference.sha256)
         if digest not in seen:
@@ -174,11 +177,9 @@ def _say_why(found: Survey, request: Request, earlier: Earlier) -> None:
     found.again.setdefault(why, [0, f"{request.key}, {request.shot}"])[0] += 1
 
 
-def _plus(total: int | None, prompt: Prompt, table: Models) -> int | None:
+def _plus(total: int | None, prompt: Prompt, model: Model) -> int | None:
     try:
-        return (
-            None if total is None else total + estimate(prompt, table.find(prompt.model), "standard").likely
-        )
+        return None if total is None else total + estimate(prompt, model, "standard").likely
     except BadInput:
         return None
 

@@ -287,8 +287,8 @@ DEFECTS = (
     Defect(
         "references in any order are the same request",
         "pipeline/prompt.py",
-        '"references": [reference.mark for reference in prompt.references],',
-        '"references": sorted(reference.mark for reference in prompt.references),',
+       '"references": marks,'
+        '"references": sorted(marks),',
         ("tests/test_prompt.py",),
     ),
 )
