@@ -238,6 +238,7 @@ def plan(
       nightshoot plan jobs/shoes.toml
       nightshoot plan prompts.csv --prompt '{{ caption }}' --limit 50
     """
+    from pipeline.bounds import check_room
     from pipeline.overview import notes, plan_document, plan_lines
     from pipeline.session import refuse_bad_rows, surveyed
 
@@ -245,6 +246,7 @@ def plan(
     found = surveyed(job, runs=runs, **chosen)
     console.note(*notes(found))
     console.result(plan_lines(found, verbose=verbose), plan_document(found))
+    check_room(found, runs or found.job.runs)
     if found.problems:
         refuse_bad_rows(found, go_on=_go_on())
     if detailed_exitcode and found.requests:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.bounds import bounds
 from pipeline.money import dollars
 from pipeline.prompt import Request
 from pipeline.survey import Survey
@@ -58,6 +59,8 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
     yield "ready", "", "usually in 1 to 24 h, at worst in 48 h"
+    for bound in bounds(found):
+        yield bound.name, "", bound.words
     at_once = f"; the same at once: {dollars(found.at_once)}" if found.at_once else ""
     yield "price", dollars(price.likely), f"from {dollars(price.low)} to {dollars(price.high)}{at_once}"
     yield "", "", _parts(found)
@@ -153,6 +156,7 @@ def plan_document(found: Survey) -> dict[str, Any]:
         "send_bytes": found.input_bytes + found.reference_bytes,
         "receive_bytes": price.output_bytes,
         "references": found.references,
+        "binds": {bound.name: bound.words for bound in bounds(found)},
         "problems": [
             {
                 "rows": kind.count,

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.backends import open_backend, service_in_environment
 from pipeline.backends.base import Backend
+from pipeline.bounds import check_room
 from pipeline.clock import MachineClock, clock_for
 from pipeline.console import Console, place_line
 from pipeline.drive import Driver
@@ -148,13 +149,15 @@ def begin_or_continue(
     cap = None if usd is None else nanos(usd)
     name = next_name(open_storage(folder), found.job.name, clock.now().date())
     console.note(place_line(str(name), choice.value, service, backend.account))
-    _ask(console, found, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
+    _ask(console, found, folder, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
     storage = open_storage(place(folder, name))
     run = begin(found, name=str(name), storage=storage, service=service, clock=clock, cap=cap)
     return Driver(run, backend, planner=planner(found, run))
 
 
-def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool, skip_bad: bool, go_on: str) -> None:
+def _ask(
+    console: Console, found: Survey, folder: str, *, cap: int | None, yes: bool, skip_bad: bool, go_on: str
+) -> None:
     """One table and one question, before anything is sent."""
     console.note(*notes(found))
     skip_bad = skip_bad or found.job.bears(found.bad_rows, found.chosen_rows)
@@ -164,6 +167,7 @@ def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool, skip_ba
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
     if found.problems:
         console.note(*problem_lines(found))
+    check_room(found, folder)
     if not found.requests:
         return  # all of it is there already: that costs nothing
     if yes and cap is None:

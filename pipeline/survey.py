@@ -20,15 +20,12 @@ from pipeline.job import Job, of_a_store
 from pipeline.manifest import Manifest, Row, duplicate_keys, open_manifest
 from pipeline.models import Model, Models, load_models
 from pipeline.money import Estimate, estimate
-from pipeline.plan import Planner
+from pipeline.plan import Planner, tokens
 from pipeline.problems import Group, Problem, group, refusal
 from pipeline.prompt import Prompt, Request, pins_for, problems_of_templates, requests
 from pipeline.references import Pins, Reference
 from pipeline.run import Run, create_run
 from pipeline.storage import Storage
-
-QUEUE_TOKENS = 1_000_000
-"""Tokens one batch may put into Google's queue: what its lowest tier allows the scarcest model at once."""
 
 BATCH_REQUESTS = 10_000
 BATCH_BYTES = 1_500_000_000  # of Google's 2 GB
@@ -56,6 +53,7 @@ class Survey:
     shots: dict[str, int] = field(default_factory=dict)
     problems: list[Group] = field(default_factory=list)
     price: Estimate = field(default_factory=Estimate)
+    tokens: dict[str, int] = field(default_factory=dict)  # that each model's queue will count
     prices: dict[Estimate, int] = field(default_factory=dict)  # how many requests cost just this
     carried: dict[str, int] = field(default_factory=dict)  # what earlier runs settled, by outcome
     again: dict[str, list[Any]] = field(default_factory=dict)  # why others are shot, how many, and an example
@@ -157,6 +155,7 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
     found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     model = found.table.find(lane)
     price = estimate(request.prompt, model)
+    found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
     found.input_bytes += len(wire.encode("", request.prompt)) + 20
     found.at_once = _plus(found.at_once, request.prompt, model)
@@ -203,7 +202,8 @@ def begin(
         requests=job.batches.max_requests or BATCH_REQUESTS,
         input_bytes=job.batches.max_bytes or BATCH_BYTES,
         output_bytes=job.batches.max_output_bytes,
-        tokens=QUEUE_TOKENS,
+        # A batch larger than the queue would never be taken.
+        tokens=min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes),
         in_flight=IN_FLIGHT,
         part_bytes=part_bytes,
     )
@@ -229,6 +229,14 @@ def begin(
         carried=sum(found.carried.values()),
     )
     return create_run(storage, clock, created)
+
+
+def queue_tokens(table: Models, lane: str, *, tier: int) -> int:
+    """What a model lets wait in the queue of a tier; where that is unknown, as little as the scarcest known."""
+    known = None if lane == FINAL else table.find(lane).enqueued_tokens
+    if known is not None:
+        return known[tier - 1]
+    return min(model.enqueued_tokens[tier - 1] for model in table.models.values() if model.enqueued_tokens)
 
 
 def _plain(value: Job | Model) -> dict[str, Any]:

@@ -287,7 +287,7 @@ DEFECTS = (
     Defect(
         "references in any order are the same request",
         "pipeline/prompt.py",
-       '"references": marks,'
+        '"references": marks,',
         '"references": sorted(marks),',
         ("tests/test_prompt.py",),
     ),
