@@ -75,7 +75,7 @@ def requests(
     Reads references, relative to base; holds one row. A row with something wrong has requests that say what.
     """
     gate = _Gate(job, models, pins or pins_for(job, base))
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
     moulds: list[Mould] = []
     for row in _fetched_ahead(gate, job, rows, moulds):
         if (these := tuple(row.fields)) != columns:  # once for a manifest

@@ -1,7 +1,6 @@
 """Pictures shown to the model: found, looked at, scaled where the job says so, and pinned by digest."""
 
 import bisect
-import difflib
 import hashlib
 import re
 from collections import OrderedDict
@@ -14,7 +13,7 @@ from pathlib import Path
 from pipeline.cache import Cache, users_cache
 from pipeline.manifest.cells import split
 from pipeline.pictures import Broken, described, header_size, mime_of, sniff
-from pipeline.problems import Problem
+from pipeline.problems import Problem, nearest
 from pipeline.remote import Remote
 from pipeline.scale import READ_BY_MODELS, Rule, applied
 from pipeline.web import MOST_BYTES
@@ -215,8 +214,8 @@ def _near(source: str, folders: list[Path]) -> str | None:
         place = (folder / source).parent
         if not place.is_dir():
             return f"there is no folder {place}"
-        if names := difflib.get_close_matches(Path(source).name, _names_in(place), n=1):
-            return f"did you mean {(Path(source).parent / names[0]).as_posix()}?"
+        if near := nearest(Path(source).name, _names_in(place)):
+            return f"did you mean {(Path(source).parent / near).as_posix()}?"
     return f"looked in {' and '.join(str((folder / source).parent) for folder in folders)}"
 
 

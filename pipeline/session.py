@@ -8,6 +8,7 @@ from pipeline.backends import open_backend, service_in_environment
 from pipeline.backends.base import Backend
 from pipeline.bounds import check_room
 from pipeline.clock import MachineClock, clock_for
+from pipeline.complaints import FILE, write_problems
 from pipeline.console import Console, place_line
 from pipeline.drive import Driver
 from pipeline.earlier import Night, nights_of
@@ -16,7 +17,7 @@ from pipeline.events import Capped
 from pipeline.job import Job, job_for, read_job
 from pipeline.manifest import STANDARD_INPUT
 from pipeline.money import nanos
-from pipeline.overview import notes, plan_lines, problem_lines, question
+from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
@@ -104,7 +105,19 @@ def refuse_bad_rows(found: Survey, *, go_on: str) -> None:
     hint = None
     if found.requests:
         hint = f"{found.good_rows:,} of {found.chosen_rows:,} rows are good; {go_on}"
-    raise BadInput("\n".join(problem_lines(found)), hint=hint)
+    raise BadInput("\n".join([*problem_lines(found), *_written_down(found)]), hint=hint)
+
+
+def _written_down(found: Survey) -> list[str]:
+    """What does not fit on a screen is written into a file beside us."""
+    if found.bad_rows <= SHOWN:
+        return []
+    path = Path(FILE)
+    try:
+        write_problems(found, path)
+    except OSError as error:
+        return [f"  {path} cannot be written: {error.strerror}"]
+    return [f"  all of them, row by row: {path}"]
 
 
 # --- a run, new or continued -------------------------------------------------------------------------------------
@@ -166,7 +179,7 @@ def _ask(
         refuse_bad_rows(found, go_on=go_on)
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
     if found.problems:
-        console.note(*problem_lines(found))
+        console.note(*problem_lines(found), *_written_down(found))
     check_room(found, folder)
     if not found.requests:
         return  # all of it is there already: that costs nothing
