@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check defects bench clean
+.PHONY: help setup demo test check js defects bench clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,10 @@ check: $(READY) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+js: ## fetch Google's JavaScript SDK into .cache/js, for the one test that drives the emulator with it
+	@mkdir -p .cache/js
+	@npm install --prefix .cache/js --ignore-scripts --no-audit --no-fund --silent @google/genai@2
 
 defects: $(READY) ## plant every known one-line defect in a copy; fail if the tests miss one
 	@$(BIN)/python -m tests.defects

@@ -78,7 +78,17 @@ def journal(*, small: bool) -> None:
     )
 
 
+def serving(*, small: bool) -> None:
+    """a result file of the emulator, made while it is read by a client that throws it away."""
+    told = _child("serve_result", {"rows": 10 if small else 1000})
+    print(
+        f"  {told['bytes'] / 1e6:,.0f} MB   {told['bytes'] / 1e6 / told['seconds']:.0f} MB/s   "
+        f"{told['server'] / 1e6:.0f} MB of memory at most, in the emulator's process"
+    )
+
+
 BENCHMARKS: dict[str, Callable[..., None]] = {
+    "serving": serving,
     "collecting": collecting,
     "planning": planning,
     "journal": journal,
@@ -135,6 +145,47 @@ def _prepare_result(*, folder: str, pictures: int) -> dict[str, float]:
             while piece := stream.read(1 << 20):
                 size += file.write(piece)
     return {"bytes": size}
+
+
+def _serve_result(*, rows: int) -> dict[str, float]:
+    """Twice: all of it, and from the middle on, which must be the same bytes."""
+    import hashlib
+    import io
+
+    import httpx2
+    from google import genai
+
+    from pipeline import emulator
+
+    now = ("--speed", "0", "--queue", "0", "0", "--run", "0", "0")
+    with emulator.launch(*now, "--picture-bytes", "1500000") as service:
+        client = genai.Client(api_key="bench", http_options={"base_url": service.url})
+        lines = [
+            {"key": f"{n}", "request": {"contents": [{"parts": [{"text": f"shoe {n}"}]}]}}
+            for n in range(rows)
+        ]
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        file = client.files.upload(file=io.BytesIO(data), config={"mime_type": "application/jsonl"})
+        job = client.batches.create(model="gemini-3-pro-image", src=file.name)
+        name = client.batches.get(name=job.name).dest.file_name
+        url, headers = f"{service.url}/v1/{name}:download?alt=media", {"x-goog-api-key": "bench"}
+        start, size, tail = time.perf_counter(), 0, hashlib.sha256()
+        middle = None
+        with httpx2.stream("GET", url, headers=headers, trust_env=False, timeout=60) as reply:
+            middle = int(reply.headers["content-length"]) // 2
+            for piece in reply.iter_raw(1 << 20):
+                tail.update(piece[max(0, middle - size) :])
+                size += len(piece)
+        seconds = time.perf_counter() - start
+        again = hashlib.sha256()
+        headers["range"] = f"bytes={middle}-"
+        with httpx2.stream("GET", url, headers=headers, trust_env=False, timeout=60) as reply:
+            for piece in reply.iter_raw(1 << 20):
+                again.update(piece)
+        assert again.digest() == tail.digest()
+        client.close()
+    server = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return {"bytes": size, "seconds": seconds, "server": server}
 
 
 def _collect_naive(*, folder: str, pictures: int) -> dict[str, float]:
@@ -239,6 +290,7 @@ def _append_records(*, folder: str, records: int) -> dict[str, float]:
 
 
 INSIDE: dict[str, Callable[..., dict[str, float]]] = {
+    "serve_result": _serve_result,
     "prepare_result": _prepare_result,
     "collect_naive": _collect_naive,
     "collect_ours": _collect_ours,

@@ -87,6 +87,14 @@ def main() -> None:
 
         Console().error(error)
         code = error.exit_code
+    except OSError as error:
+        sys.stderr.write(
+            f"error: {error.filename or 'this machine'}: {(error.strerror or str(error)).lower()}\n"
+        )
+        sys.stderr.write(
+            "hint: nothing that was paid for is lost; mend that and run the same command again\n"
+        )
+        code = 5
     except (KeyboardInterrupt, click.Abort):
         code = _interrupted(INTERRUPTED)
     except _Terminated:
@@ -101,10 +109,12 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _interrupted(code: int) -> int:
-    command = shlex.join(["nightshoot", *sys.argv[1:]])
-    sys.stderr.write(
-        f"\ninterrupted; Google goes on with what was sent\nhint: go on from here with  {command}\n"
-    )
+    sys.stderr.write("\ninterrupted")
+    if sys.argv[1:2] and sys.argv[1] in ("run", "submit", "tick", "poll", "collect"):
+        # --new would begin once more, and pay once more.
+        command = shlex.join(["nightshoot", *(a for a in sys.argv[1:] if a != "--new")])
+        sys.stderr.write(f"; what was sent goes on at Google\nhint: go on from here with  {command}")
+    sys.stderr.write("\n")
     return code
 
 
@@ -124,7 +134,7 @@ def _bug(error: Exception) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="nightshoot-", suffix=".log", delete=False) as file:
         traceback.print_exception(error, file=file)
     sys.stderr.write(f"error: a bug in nightshoot: {type(error).__name__}: {error}\n")
-    sys.stderr.write(f"hint: its traceback is in {file.name}; nothing of the run is lost by it\n")
+    sys.stderr.write(f"hint: its traceback is in {file.name}; what is on disk stays as it is\n")
     return BUG
 
 
@@ -175,8 +185,11 @@ _run_argument = click.argument("run", required=False)
 def _console(as_json: bool, verbose: int) -> "Console":
     from pipeline.console import Console
 
-    if verbose > 1:
-        logging.basicConfig(stream=sys.stderr, level=logging.DEBUG)
+    # What the house warns of is said to people; what libraries log, to who asks for it.
+    level = logging.DEBUG if verbose > 1 else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="  %(message)s", force=True)
+    for library in ("google_genai", "google", "urllib3", "httpx2"):
+        logging.getLogger(library).setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
     return Console(as_json=as_json, verbose=verbose)
 
 
@@ -390,7 +403,9 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
 @_run_argument
 @click.option("--columns", metavar="A,B", help="These columns only.")
 @click.option("--where", metavar="EXPR", help="These rows only, as pandas' query: \"outcome != 'ok'\".")
-@click.option("--rows", default=20, show_default=True, help="How many to show; 0 shows all.")
+@click.option(
+    "--rows", type=click.IntRange(min=0), default=20, show_default=True, help="How many to show; 0 shows all."
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Into one .csv, .jsonl or .parquet file."
 )
@@ -445,6 +460,8 @@ def submit(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
     while driver.draw() or driver.submit():
         pass
     _report(console, driver.run)
+    if driver.has_no_room:
+        raise driver.no_room()
 
 
 @cli.command()

@@ -284,8 +284,10 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
     """Every planned request into the index or the retries, every line that is neither into quarantine; one record."""
     books = _Books()
     index, retry = [], []
+    dearest = 0
     for row in tables.rows_of(_read(run, plan_file(batch.number))):
         answer = answers.get(row["place"]) or _no_answer(batch, row)
+        dearest = max(dearest, row["high"])
         _count(books, answer, high=row["high"])
         if answer["outcome"] in AGAIN and row["attempt"] < run.created.attempts:
             _add(books.again, answer["outcome"])
@@ -296,7 +298,10 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
                 _add(books.carried, answer["earlier"])
             index.append(_to_index(row, answer, batch.number))
     for stray in strays:
-        books.spent += stray.row["spent"] or 0
+        if stray.row["spent"] is not None:
+            books.spent += stray.row["spent"]
+        elif stray.row["outcome"] is not None:
+            books.unconfirmed += dearest  # an answer was billed, and does not say how much
     columns = run.created.columns
     event = Collected(
         batch=batch.number,
@@ -317,8 +322,10 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
     )
     try:
         run.record(event)
-    except Illegal:
-        return False
+    except Illegal as error:
+        if batch.stage is not Stage.COLLECTED:
+            raise Corrupt(f"{run.storage.url}: batch {batch.number} cannot be settled: {error}") from error
+        return False  # another driver did
     return True
 
 

@@ -1,5 +1,6 @@
 """One run to its end, or one tick of it. Any number of drivers may do so at once: they meet in the journal."""
 
+import logging
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -10,13 +11,15 @@ from functools import partial
 
 from pipeline.backends.base import Backend
 from pipeline.collect import collect
-from pipeline.errors import BadInput, Denied, NightshootError, Refused, Unavailable
+from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll
 from pipeline.run import Run
 from pipeline.state import Batch, OverBudget, Stage
 from pipeline.submit import resolve, submit
+
+log = logging.getLogger(__name__)
 
 FIRST, LATEST = timedelta(seconds=5), timedelta(minutes=5)
 """How soon a batch is asked after, at first and at last. Google says that most are done in hours."""
@@ -55,13 +58,14 @@ class Driver:
         )
         self._silent_since: datetime | None = None  # the provider, and nothing was heard since
         self._is_silent = False  # in this very step
+        self._damaged: dict[int, Corrupt] = {}  # batches that this driver could not settle
         self._turn = random.random()  # drivers that work side by side begin at different batches
 
     def to_the_end(self) -> None:
         """Work and wait until every request is in the index. Raises where only a person can go on."""
         while not self.run.state.finished:
             moved = self.step()
-            self._say_refusal()
+            self._say_trouble_in_the_end()
             if not moved:
                 self._complain_if_stuck()
                 self.run.clock.sleep(self._until_next())
@@ -71,8 +75,7 @@ class Driver:
         until = self.run.clock.now() + limit
         while self.step(until=until) and self.run.clock.now() < until and not self.run.state.finished:
             pass
-        if self._refusal is not None:
-            raise self._refusal
+        self._say_trouble()
         if not self.run.state.finished:
             self._complain_if_stuck()
 
@@ -99,9 +102,9 @@ class Driver:
     def submit(self) -> bool:
         """Send all that may be sent."""
         self.run.catch_up()
+        self._over_budget = None
         moved = self._submit()
-        if self._refusal is not None:
-            raise self._refusal
+        self._say_trouble()
         return moved
 
     def poll(self) -> bool:
@@ -113,7 +116,9 @@ class Driver:
     def collect(self) -> bool:
         """Bring home all that has ended."""
         self.run.catch_up()
-        return self._collect()
+        moved = self._collect()
+        self._say_trouble()
+        return moved
 
     def _draw(self) -> bool:
         return self._planner is not None and self._planner.draw()
@@ -145,8 +150,10 @@ class Driver:
         """Do something with the provider, which may be silent for a while: nothing is lost by asking later."""
         try:
             moved = verb(self.run, self._backend, batch.number)
-        except Unavailable:
+        except Unavailable as error:
             now, self._is_silent = self.run.clock.now(), True
+            if self._silent_since is None:
+                log.warning("%s; trying again", error)
             self._silent_since = self._silent_since or now
             if now - self._silent_since >= PATIENCE:
                 raise
@@ -179,9 +186,19 @@ class Driver:
         moved = False
         with self._pool() as pool:
             for batch in ready[start:] + ready[:start]:
-                moved |= self._ask(partial(collect, pool=pool), batch)
+                moved |= self._bring_home(batch, pool)
                 self.listener(self.run)
         return moved
+
+    def _bring_home(self, batch: Batch, pool: ThreadPoolExecutor) -> bool:
+        """One batch that cannot be settled keeps no other from coming home."""
+        if batch.number in self._damaged:
+            return False
+        try:
+            return self._ask(partial(collect, pool=pool), batch)
+        except Corrupt as error:
+            self._damaged[batch.number] = error
+            return False
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -222,11 +239,18 @@ class Driver:
         soonest = min((at for at in times if at > now), default=now + pause)
         return max(0.1, (soonest - now).total_seconds())
 
-    def _say_refusal(self) -> None:
-        """Raise what the provider said to a batch, once all that was sent before is home."""
+    def _say_trouble(self) -> None:
+        """Raise what somebody has to look at, if anything."""
+        for trouble in (self._refusal, *self._damaged.values()):
+            if trouble is not None:
+                raise trouble
+
+    def _say_trouble_in_the_end(self) -> None:
+        """The same, once all else is home."""
         under_way = any(self._is_mine(batch) for batch in self._at_provider())
-        if self._refusal is not None and not under_way and not self.run.state.at(Stage.ENDED):
-            raise self._refusal
+        ended = [batch for batch in self.run.state.at(Stage.ENDED) if batch.number not in self._damaged]
+        if not under_way and not ended:
+            self._say_trouble()
 
     def _at_provider(self) -> list[Batch]:
         return self.run.state.at(Stage.SUBMITTED) + self.run.state.at(Stage.SUBMITTING)
@@ -243,11 +267,9 @@ class Driver:
         ):
             return
         if self._over_budget is not None:
-            raise Refused(
-                self._over_budget_message(), hint="raise it with --max-usd, or leave the rest unsent"
-            )
+            raise self.no_room()
         self._complain_of_others()
-        if not state.all_drawn and self._planner is None:
+        if state.needs_manifest and self._planner is None:
             raise BadInput(
                 f"{self.run.name}: not all rows are planned yet, and the manifest is needed for that",
                 hint=f"run it once more from its job: nightshoot run {self.run.created.job.get('name', 'JOB')}",
@@ -259,6 +281,8 @@ class Driver:
     def _complain_of_others(self) -> None:
         state = self.run.state
         held = state.at(Stage.HELD)
+        if any(self._ask(resolve, batch) for batch in held):
+            return  # asked once more before anybody is bothered: it is clear now
         if held and not state.at(Stage.ENDED):
             said = held[0].held.why if held[0].held else ""
             raise Refused(
@@ -272,12 +296,20 @@ class Driver:
                 hint="only the key that sent a batch can see it; export that one and run again",
             )
 
-    def _over_budget_message(self) -> str:
+    @property
+    def has_no_room(self) -> bool:
+        """Whether the cap kept something from being sent, when that was last tried."""
+        return self._over_budget is not None
+
+    def no_room(self) -> Refused:
+        """What to say of it."""
         state = self.run.state
-        left = sum(b.planned.requests for b in state.at(Stage.PLANNED) if b.planned and b.sends)
-        cost = sum(b.high for b in state.at(Stage.PLANNED) if b.sends)
-        cap = dollars(state.cap or 0)
-        return (
-            f"the cap of {cap} has no room for more: {dollars(state.committed)} is spent or reserved, "
-            f"and {left:,} requests are left for at most {dollars(cost)}"
+        waiting = [batch for batch in state.at(Stage.PLANNED) if batch.sends]
+        left = sum(batch.planned.requests for batch in waiting if batch.planned)
+        cost = sum(batch.high for batch in waiting)
+        unread = f" ({dollars(state.unconfirmed)} of it cannot be read)" if state.unconfirmed else ""
+        return Refused(
+            f"the cap of {dollars(state.cap or 0)} has no room for more: {dollars(state.committed)} is spent or"
+            f" reserved{unread}, and {left:,} requests are left for at most {dollars(cost)}",
+            hint="raise it with --max-usd, or leave the rest unsent",
         )

@@ -98,6 +98,7 @@ class Created(_Event, frozen=True, kw_only=True, tag="created"):
     manifest_sha256: str
     columns: tuple[str, ...]
     rows: int
+    photos: str  # sha256 over the digests of all references
     lanes: dict[str, int]  # how many requests each model gets, and how many are final before sending
     backend: str
     service: str  # base URL
@@ -201,13 +202,32 @@ class Collected(_Event, frozen=True, kw_only=True, tag="collected"):
     quarantine: File | None = None
 
 
+class Disowned(_Event, frozen=True, kw_only=True, tag="disowned"):
+    """A remote job of ours that is nobody's: another driver had sent its batch already. It was cancelled."""
+
+    batch: int
+    ticket: str
+
+
 class Capped(_Event, frozen=True, kw_only=True, tag="capped"):
     """The run may spend this much from here on."""
 
     cap: int | None
 
 
-Event = Created | Drawn | Planned | Submitting | PutBack | Submitted | Held | Ended | Collected | Capped
+Event = (
+    Created
+    | Drawn
+    | Planned
+    | Submitting
+    | PutBack
+    | Submitted
+    | Held
+    | Ended
+    | Collected
+    | Disowned
+    | Capped
+)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -220,7 +240,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Unknown(Exception):
-    """A record from a later version, or none of ours."""
+    """A record from a later version."""
+
+
+class Unreadable(Exception):
+    """Bytes that are no record of any version."""
 
 
 class _Envelope(msgspec.Struct):
@@ -241,9 +265,12 @@ def to_json(record: Record) -> bytes:
 
 
 def from_json(data: bytes) -> Record:
-    """Raises Unknown for a newer format or kind, and for anything that is no record."""
+    """Raises Unknown for a newer format, kind or field, and Unreadable for what is no record at all."""
     try:
         event = _decode_envelope(data).event
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unreadable(f"is no record: {error}") from error
+    try:
         if event.get("kind") == "created" and event.get("format", 0) > FORMAT:
             raise Unknown(f"is format {event['format']}; this version knows format {FORMAT}")
         if event.get("kind") not in _KINDS:

@@ -94,6 +94,13 @@ def _home_of(row: dict[str, Any], run: Run) -> Storage:
 
 def write(frame: "pd.DataFrame", path: Path) -> None:
     """The table into one file, by its name."""
+    try:
+        _write(frame, path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
+def _write(frame: "pd.DataFrame", path: Path) -> None:
     match path.suffix:
         case ".parquet":
             frame.to_parquet(path, index=False)

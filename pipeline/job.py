@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     modalities: tuple[str, ...] | None = None
     thinking: str | None = None
     search: tuple[str, ...] | None = None
-    seed: int | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     top_k: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
@@ -136,6 +136,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: str | None = None  # the column that names rows
     where: str | None = None  # an expression over a row: which rows are shot
     keys: tuple[str, ...] = ()  # only these rows; none: all
+    limit: Count | None = None  # only so many of the chosen rows, the first ones
     data: tuple[str, ...] = ()  # columns that are the user's own, though they are called like a setting
     references_dir: str | None = None  # where else references are looked for; relative as the manifest is
     allow_private: bool = False  # references may be fetched from private networks

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, Corrupt
-from pipeline.events import Event, Record, Unknown, from_json, to_json
+from pipeline.events import Event, Record, Unknown, Unreadable, from_json, to_json
 from pipeline.storage.base import AlreadyThere, NotFound, Storage
 
 FOLDER = "journal/"
@@ -66,6 +66,11 @@ class Journal:
             raise BadInput(
                 f"{self._storage.url}: {name} {error}",
                 hint="a newer nightshoot wrote this run; update yours",
+            ) from error
+        except Unreadable as error:
+            raise Corrupt(
+                f"{self._storage.url}: {name} {error}",
+                hint="it was cut or changed: restore it, and look at the disk",
             ) from error
         except NotFound as error:
             raise Corrupt(f"{self._storage.url}: {name} was listed and is gone") from error

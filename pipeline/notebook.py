@@ -28,7 +28,7 @@ from pipeline.overview import plan_lines, problem_lines
 from pipeline.prompt import Request, requests
 from pipeline.run import Run as RunDirectory
 from pipeline.run import open_run as open_directory
-from pipeline.runs import Choice, choose, find, latest, next_name, nights, place
+from pipeline.runs import Choice, choose, find, next_name, nights, place
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, planner, planner_for, survey
@@ -228,8 +228,7 @@ class Plan:
 
     def _continued(self, service: str, clock: Clock, *, cap: int) -> RunDirectory | None:
         """The run of this very job that is there already."""
-        there = latest(self._folder, self._found.job.name, clock)
-        choice = choose(there, survey=self._found, service=service)
+        choice, there = choose(self._folder, self._found, service=service, clock=clock)
         if there is None or choice is Choice.NEW:
             return None
         if choice is Choice.ASK:

@@ -144,7 +144,8 @@ def _decoded_size(data: bytes) -> tuple[int, int] | Broken:
         return Broken("claims more pixels than any picture has")
     # Pillow's decoders raise all of these on broken bytes.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError) as error:
-        return Broken(f"cannot be decoded: {str(error).lower() or type(error).__name__}")
+        # The library's own words differ between its versions, and what is written must not.
+        return Broken(f"cannot be decoded ({type(error).__name__})")
 
 
 def _heic_size(data: bytes) -> tuple[int, int] | None:

@@ -24,6 +24,7 @@ from pipeline.prompt import Prompt, Request
 from pipeline.references import Reference
 from pipeline.run import Run, plan_file, reference_file, requests_file, retry_file, wire_id
 from pipeline.state import Batch, Illegal, Stage, model_of
+from pipeline.storage.base import AlreadyThere
 
 FINAL_REQUESTS = 50_000
 """How many requests without a result go into one batch: nothing is sent, so only memory counts."""
@@ -104,7 +105,10 @@ class Planner:
     def plan_again(self, number: int, source: Rows) -> None:
         """Do once more what another driver began."""
         rows = (row for row in self._manifest.rows() if source.start <= row.ordinal < source.stop)
-        self.write(number, source.lane, [r for r in self._pour(rows) if r.lane == source.lane])
+        requests = list(self._pour(rows))
+        if FINAL not in self._run.created.lanes:
+            _check_good(self._run, requests)
+        self.write(number, source.lane, [request for request in requests if request.lane == source.lane])
 
     def write(self, number: int, lane: str, requests: list[Request]) -> None:
         for request in requests:
@@ -133,8 +137,11 @@ class Planner:
         stop = self._run.created.rows
         rows = takewhile(lambda row: row.ordinal < stop, self._manifest.rows())
         wanted = (row for row in rows if row.ordinal >= start())
-        for ordinal, requests in groupby(self._pour(wanted), key=lambda request: request.row):
-            yield ordinal, list(requests)
+        for ordinal, poured in groupby(self._pour(wanted), key=lambda request: request.row):
+            requests = list(poured)
+            if FINAL not in self._run.created.lanes:
+                _check_good(self._run, requests)
+            yield ordinal, requests
 
     def model(self, lane: str) -> Model | None:
         return self._models.get(lane)
@@ -312,7 +319,10 @@ def write_batch(
     digest = hashlib.sha256(stored).hexdigest()
     kept = None
     if model is not None:
-        run.storage.put(requests_file(number), stored, content_type="application/jsonl")
+        try:
+            run.storage.put(requests_file(number), stored, content_type="application/jsonl")
+        except AlreadyThere as error:
+            raise _changed(run, error.message) from error
         kept = File(requests_file(number), len(stored), digest)
     event = Planned(
         batch=number,
@@ -328,7 +338,9 @@ def write_batch(
     )
     try:
         run.record(event)
-    except Illegal:
+    except Illegal as error:
+        if run.state.batches[number].stage is Stage.DRAWN:
+            raise _changed(run, str(error)) from error
         return  # another driver finished the same plan first
 
 
@@ -337,6 +349,20 @@ def _shape(prompt: Prompt) -> Hashable:
     told = (prompt.aspect_ratio, prompt.image_size, prompt.modalities, prompt.thinking, prompt.search)
     sampled = (prompt.temperature, prompt.top_p, prompt.top_k, prompt.safety, prompt.store)
     return told, sampled, prompt.system is None, prompt.seed is None, bool(prompt.references)
+
+
+def _check_good(run: Run, requests: Iterable[Request]) -> None:
+    """Rows were all good when they were looked over. One that is not any more must not get lost on the way."""
+    for request in requests:
+        if request.prompt is None:
+            raise _changed(run, f"row {request.row + 1} ({request.key}): {request.refusal}")
+
+
+def _changed(run: Run, what: str) -> BadInput:
+    return BadInput(
+        f"{run.name}: something changed since it was looked over: {what}",
+        hint="put the photos back as they were and run the same command again; nothing is lost",
+    )
 
 
 def _plan_row(place: int, request: Request) -> dict[str, Any]:

@@ -1,9 +1,15 @@
 """Tickets become endings."""
 
-from pipeline.backends.base import Backend
+from datetime import timedelta
+
+from pipeline.backends.base import Backend, Ending, Gone
 from pipeline.events import Ended, Part, ResultFile
 from pipeline.run import Run
 from pipeline.state import Illegal, Stage
+
+LIFE = timedelta(hours=72)
+"""Google ends a job after 48 hours. Of what cannot be read a day later, nothing will come any more: it counts as
+expired, and as spent in full, since nobody can say."""
 
 
 def poll(run: Run, backend: Backend, number: int) -> bool:
@@ -13,7 +19,12 @@ def poll(run: Run, backend: Backend, number: int) -> bool:
         return False
     if batch.submitting.account != backend.account:
         return False  # another key's job looks like none at all; asking would teach nothing
-    ending = backend.ending(batch.submitted.ticket)
+    try:
+        ending = backend.ending(batch.submitted.ticket)
+    except Gone as gone:
+        if run.clock.now() < batch.submitting.until + LIFE:
+            return False  # it may still show
+        ending = Ending("expired", None, error=str(gone))
     if ending is None:
         return False
     event = Ended(

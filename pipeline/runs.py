@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from pipeline.clock import Clock
 from pipeline.earlier import Night, night
 from pipeline.errors import BadInput
-from pipeline.job import Job
+from pipeline.job import Job, of_a_store
+from pipeline.manifest import STANDARD_INPUT, open_manifest
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
+from pipeline.state import Stage
 from pipeline.storage import Storage, open_storage
-from pipeline.survey import Survey, is_of
+from pipeline.survey import Survey, is_from, is_of
 
 _NAME = re.compile(r"(?P<job>.+)-(?P<day>\d{4}-\d\d-\d\d)(?:-(?P<count>\d+))?")
 
@@ -76,24 +79,56 @@ class Choice(Enum):
     ASK = "the job was edited, and its unfinished run has sent something already"
 
 
-def choose(run: Run | None, *, survey: Survey, service: str) -> Choice:
+LOOKED_AT = 20
+"""How many of a job's runs are looked at, newest first: a job that is shot every night has hundreds."""
+
+
+def choose(folder: str, found: Survey, *, service: str, clock: Clock) -> tuple[Choice, Run | None]:
     """One rule: the job's unfinished run goes on, whatever its date; an edited job is a new run.
 
-    An edited job whose unfinished run has paid for something is a question for a person. A run that talks to
-    another service, such as a rehearsal, is none of this job's.
+    An edited job whose unfinished run has paid for something is a question for a person. Runs that talk to another
+    service, such as rehearsals, are none of this job's.
     """
-    if run is None or run.created.service != service:
-        return Choice.NEW
-    if is_of(run, survey):
-        return Choice.FINISHED if run.state.finished else Choice.CONTINUE
-    if run.state.finished or not has_sent(run):
-        return Choice.NEW
-    return Choice.ASK
+    finished, edited = None, None
+    for run in recent(folder, found.job.name, service=service, clock=clock):
+        if is_of(run, found):
+            if not run.state.finished:
+                return Choice.CONTINUE, run
+            finished = finished or run
+        elif not run.state.finished and has_sent(run):
+            edited = edited or run
+    if finished is not None:
+        return Choice.FINISHED, finished
+    return (Choice.ASK, edited) if edited is not None else (Choice.NEW, None)
+
+
+def planned(folder: str, job: Job, *, base: Path, service: str, clock: Clock) -> Run | None:
+    """The job's unfinished run, if it needs neither manifest nor photos any more: whatever became of those."""
+    if job.manifest == STANDARD_INPUT:  # it can be read once, and is read by whoever looks the job over
+        return None
+    try:
+        manifest = open_manifest(job.manifest_path(base), key=job.key)
+        digest, job = manifest.digest, of_a_store(job, manifest)
+    except BadInput:
+        digest = None
+    for run in recent(folder, job.name, service=service, clock=clock):
+        whole = run.state.all_drawn and not run.state.at(Stage.DRAWN) and not run.state.finished
+        if whole and is_from(run, job, digest or run.created.manifest_sha256):
+            return run
+    return None
+
+
+def recent(folder: str, job: str, *, service: str, clock: Clock) -> Iterator[Run]:
+    """A job's latest runs that talk to this service, newest first."""
+    for name in reversed(names(open_storage(folder), job)[-LOOKED_AT:]):
+        run = open_run(open_storage(place(folder, name)), clock)
+        if run.created.service == service:
+            yield run
 
 
 def has_sent(run: Run) -> bool:
     """Whether money may have been spent on it."""
-    return any(batch.intent is not None or batch.put_back is not None for batch in run.state.batches)
+    return any(batch.intent is not None for batch in run.state.batches)
 
 
 def nights(job: Job, *, folder: str, service: str, clock: Clock) -> list[Night]:
@@ -114,12 +149,6 @@ def nights(job: Job, *, folder: str, service: str, clock: Clock) -> list[Night]:
         places.update(dict.fromkeys(meant))
     found = [night(open_storage(url), home=folder, clock=clock) for url in places]
     return [one for one in found if one.state.created and one.state.created.service == service]
-
-
-def latest(folder: str, job: str, clock: Clock) -> Run | None:
-    """The newest run of a job."""
-    found = names(open_storage(folder), job)
-    return open_run(open_storage(place(folder, found[-1])), clock) if found else None
 
 
 def find(what: str | None, *, folder: str, clock: Clock) -> Run:

@@ -1,5 +1,6 @@
 """What a command works on: the job and the run that a person means, and a driver for them."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
-from pipeline.runs import Choice, choose, find, latest, next_name, nights, place
+from pipeline.runs import Choice, choose, find, next_name, nights, place, planned, recent
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, planner, planner_for, survey
@@ -29,7 +30,7 @@ from pipeline.survey import Survey, begin, planner, planner_for, survey
 JOBS = Path("jobs")
 
 
-def surveyed(
+def meant(
     job: str | None,
     *,
     limit: int | None = None,
@@ -38,37 +39,36 @@ def surveyed(
     changes: Sequence[str] = (),
     prompt: str | None = None,
     model: str | None = None,
-    runs: str | None = None,
-    like_before: bool = False,
-) -> Survey:
-    """The job a person means, changed as they say, looked over. Nothing is written or sent.
-
-    Like before: with the earlier nights that its newest run was begun with, to see whether that one goes on.
-    """
-    meant, base = _meant(job, prompt=prompt)
-    settings: dict[str, Any] = {"model": model, "where": where, "keys": list(keys) or None}
-    if meant.manifest != job:
+) -> tuple[Job, Path]:
+    """The job a person means, changed as they say, and the folder its manifest is relative to."""
+    said, base = _found(job, prompt=prompt)
+    settings: dict[str, Any] = {"model": model, "where": where, "keys": list(keys) or None, "limit": limit}
+    if said.manifest != job:
         settings["prompt"] = prompt
     settings = {name: value for name, value in settings.items() if value is not None} | _changes(changes)
-    meant = meant.with_settings(settings) if settings else meant
-    folder = runs or meant.runs
-    return survey(meant, base=base, limit=limit, nights=_nights(meant, folder, like_before), runs=folder)
+    return (said.with_settings(settings) if settings else said), base
 
 
-def _nights(job: Job, folder: str, like_before: bool) -> list[Night]:
+def surveyed(job: str | None, *, runs: str | None = None, **chosen: Any) -> Survey:
+    """The job a person means, looked over. Nothing is written or sent."""
+    said, base = meant(job, **chosen)
+    folder = runs or said.runs
+    return survey(said, base=base, nights=_nights(said, folder), runs=folder)
+
+
+def _nights(job: Job, folder: str) -> list[Night]:
+    """The earlier nights that the job wants to know of, as they are now."""
     if not job.reuse:
         return []
     service = service_in_environment()
-    clock = clock_for(service)
-    there = latest(folder, job.name, clock) if like_before else None
-    if there is not None and there.created.service == service:
-        return nights_of(there)
-    return nights(job, folder=folder, service=service, clock=clock)
+    return nights(job, folder=folder, service=service, clock=clock_for(service))
 
 
-def _meant(job: str | None, *, prompt: str | None) -> tuple[Job, Path]:
+def _found(job: str | None, *, prompt: str | None) -> tuple[Job, Path]:
     """A job file, the name of one in jobs/, or a manifest; and the folder its manifest is relative to."""
     path = Path(job) if job is not None else _only_job()
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder", hint="name a job or a manifest in it")
     named = JOBS / f"{path}.toml"
     if not path.suffix and not path.exists() and named.exists():
         path = named
@@ -138,34 +138,54 @@ def begin_or_continue(
     """The run that `run JOB` means, said in the first line, with a driver for it."""
     service = service_in_environment()
     clock = clock_for(service)
-    found = surveyed(job, runs=runs, like_before=not new, **chosen)
-    folder = runs or found.job.runs
-    backend = open_backend(found.job.backend, service=service, clock=clock)
-    there = None if new else latest(folder, found.job.name, clock)
-    choice = choose(there, survey=found, service=service)
+    said, base = meant(job, **chosen)
+    folder = runs or said.runs
+    usd = _finite(said.max_usd if max_usd is None else max_usd)
+    backend = open_backend(said.backend, service=service, clock=clock)
+    there = None if new else planned(folder, said, base=base, service=service, clock=clock)
+    if there is not None:
+        return _continued(console, there, backend, Choice.CONTINUE, usd=usd, plans=None)
+    # To see whether a run goes on, the job is looked over with the earlier nights that one was begun with.
+    before = None if new else next(recent(folder, said.name, service=service, clock=clock), None)
+    known = nights_of(before) if said.reuse and before else _nights(said, folder)
+    found = survey(said, base=base, nights=known, runs=folder)
+    choice, there = (Choice.NEW, None) if new else choose(folder, found, service=service, clock=clock)
     if there is not None and choice is Choice.ASK:
-        if not (
-            console.can_ask() and console.ask(f"{there.name}: {choice.value}. Start a new run beside it?")
-        ):
-            raise Refused(
-                f"{there.name}: {choice.value}",
-                hint="undo the change to go on with it, or start a new run beside it with --new",
-            )
-        choice = Choice.NEW
-    if there is not None and choice in (Choice.CONTINUE, Choice.FINISHED):
-        console.note(place_line(there.name, choice.value, service, backend.account))
-        _change_cap(there, max_usd)
-        return Driver(there, backend, planner=planner(found, there))
-    if found.job.reuse and there is not None:
-        found = surveyed(job, runs=runs, **chosen)  # a new night also knows what the last one answered
-    usd = found.job.max_usd if max_usd is None else max_usd
+        _ask_for_another(console, there)
+        there = None
+    if there is not None:
+        return _continued(console, there, backend, choice, usd=usd, plans=planner(found, there))
+    if said.reuse and before is not None:  # a new night also knows what the last one answered
+        found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
     cap = None if usd is None else nanos(usd)
-    name = next_name(open_storage(folder), found.job.name, clock.now().date())
-    console.note(place_line(str(name), choice.value, service, backend.account))
+    name = next_name(open_storage(folder), said.name, clock.now().date())
+    console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
     _ask(console, found, folder, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
     storage = open_storage(place(folder, name))
     run = begin(found, name=str(name), storage=storage, service=service, clock=clock, cap=cap)
     return Driver(run, backend, planner=planner(found, run))
+
+
+def _continued(
+    console: Console, run: Run, backend: Backend, choice: Choice, *, usd: float | None, plans: Planner | None
+) -> Driver:
+    console.note(place_line(run.name, choice.value, backend.service, backend.account))
+    _change_cap(run, usd)
+    return Driver(run, backend, planner=plans)
+
+
+def _ask_for_another(console: Console, there: Run) -> None:
+    what = f"{there.name}: {Choice.ASK.value}"
+    if not (console.can_ask() and console.ask(f"{what}. Start a new run beside it?")):
+        raise Refused(what, hint="undo the change to go on with it, or start a new run beside it with --new")
+
+
+def _finite(usd: float | None) -> float | None:
+    if usd is not None and not math.isfinite(usd):
+        raise BadInput(
+            f"--max-usd {usd}: is no sum of money", hint="say what it may cost at most: --max-usd 20"
+        )
+    return usd
 
 
 def _ask(
@@ -195,14 +215,14 @@ def _ask(
         raise Refused("not sent", hint="nothing was written and nothing was paid")
 
 
-def _change_cap(run: Run, max_usd: float | None) -> None:
-    cap = None if max_usd is None else nanos(max_usd)
+def _change_cap(run: Run, usd: float | None) -> None:
+    cap = None if usd is None else nanos(usd)
     if cap is None or cap == run.state.cap or run.state.finished:
         return
     try:
         run.record(Capped(cap=cap))
     except Illegal as error:
-        raise Refused(f"--max-usd {max_usd}: {error}", hint="give a higher one") from error
+        raise Refused(f"--max-usd {usd:g}: {error}", hint="give a higher one") from error
 
 
 # --- a run that is there already ---------------------------------------------------------------------------------
@@ -220,7 +240,7 @@ def driver_of(console: Console, what: str | None, runs: str | None) -> Driver:
     run = open_run(there.storage, clock)
     backend = open_backend(run.created.backend, service=run.created.service, clock=clock)
     console.note(which(run, backend))
-    return Driver(run, backend, planner=None if run.state.all_drawn else _planner_of(run, what))
+    return Driver(run, backend, planner=_planner_of(run, what) if run.state.needs_manifest else None)
 
 
 def _planner_of(run: Run, what: str | None) -> Planner | None:

@@ -10,6 +10,7 @@ from pipeline.events import (
     Capped,
     Collected,
     Created,
+    Disowned,
     Drawn,
     Ended,
     Event,
@@ -64,6 +65,7 @@ class Batch:
     intent: int | None = None  # number of the newest submitting record
     submitting: Submitting | None = None
     put_back: PutBack | None = None
+    put_backs: int = 0  # in a row
     submitted: Submitted | None = None
     held: Held | None = None
     ended: Ended | None = None
@@ -104,6 +106,12 @@ class State:
     def all_drawn(self) -> bool:
         """Every row of the manifest is in a batch."""
         return self.created is not None and all(row >= self.created.rows for row in self.drawn.values())
+
+    @property
+    def needs_manifest(self) -> bool:
+        """Whether rows are still to be drawn, or were drawn and never planned."""
+        unplanned = any(isinstance(batch.source, Rows) for batch in self.at(Stage.DRAWN))
+        return self.created is not None and (not self.all_drawn or unplanned)
 
     @property
     def settled(self) -> bool:
@@ -201,16 +209,33 @@ def _(event: Planned, state: State) -> None:
         raise Illegal(f"an estimate of {event.low}, {event.likely}, {event.high}")
     if isinstance(batch.source, Rows) and batch.source.lane not in (FINAL, event.model):
         raise Illegal(f"batch {event.batch} asks {event.model}, but was drawn for {batch.source.lane}")
+    _gate_lane(state, batch, event.requests)
     if batch.sends != (event.lines is not None):
         raise Illegal(f"batch {event.batch} {'has no' if batch.sends else 'has'} lines to send")
 
 
+def _gate_lane(state: State, batch: Batch, requests: int) -> None:
+    """When all rows of a lane are planned, all of its requests are: none may get lost on the way."""
+    assert state.created is not None
+    if not isinstance(batch.source, Rows) or state.drawn[batch.source.lane] < state.created.rows:
+        return
+    lane = batch.source.lane
+    others = [
+        b for b in state.batches if isinstance(b.source, Rows) and b.source.lane == lane and b is not batch
+    ]
+    if any(other.planned is None for other in others):
+        return
+    found = requests + sum(other.planned.requests for other in others if other.planned is not None)
+    if found != state.created.lanes[lane]:
+        raise Illegal(f"{found} requests of {lane}, where {state.created.lanes[lane]} were counted")
+
+
 @_gate.register
 def _(event: Submitting, state: State) -> None:
-    batch = _batch(state, event.batch, Stage.PLANNED, Stage.SUBMITTING)
+    batch = _batch(state, event.batch, Stage.PLANNED, Stage.SUBMITTING, Stage.HELD)
     if not batch.sends:
         raise Illegal(f"batch {event.batch} has nothing to send")
-    if batch.stage is Stage.SUBMITTING:
+    if batch.stage is not Stage.PLANNED:
         _gate_take_over(event, batch)
         return  # its money is reserved already
     if event.replaces is not None:
@@ -279,6 +304,13 @@ def _(event: Collected, state: State) -> None:
 
 
 @_gate.register
+def _(event: Disowned, state: State) -> None:
+    batch = _batch(state, event.batch, *Stage)
+    if batch.submitted is not None and batch.submitted.ticket == event.ticket:
+        raise Illegal(f"{event.ticket} is batch {event.batch}'s own")
+
+
+@_gate.register
 def _(event: Capped, state: State) -> None:
     if event.cap is not None and event.cap < state.committed:
         raise OverBudget(f"{state.committed} is spent or reserved already")
@@ -331,12 +363,13 @@ def _(event: PutBack, state: State, number: int) -> None:
     batch = state.batches[event.batch]
     state.reserved -= batch.high
     batch.stage, batch.put_back, batch.submitting, batch.intent = Stage.PLANNED, event, None, None
+    batch.put_backs += 1
 
 
 @_change.register
 def _(event: Submitted, state: State, number: int) -> None:
     batch = state.batches[event.batch]
-    batch.stage, batch.submitted = Stage.SUBMITTED, event
+    batch.stage, batch.submitted, batch.put_backs = Stage.SUBMITTED, event, 0
 
 
 @_change.register
@@ -360,6 +393,12 @@ def _(event: Collected, state: State, number: int) -> None:
     state.unconfirmed += event.unconfirmed
     state.overrun += max(0, event.spent + event.unconfirmed - batch.high)
     batch.stage, batch.collected = Stage.COLLECTED, event
+
+
+@_change.register
+def _(event: Disowned, state: State, number: int) -> None:
+    # It was cancelled, and nobody will read what of it was billed.
+    state.unconfirmed += state.batches[event.batch].high
 
 
 @_change.register

@@ -8,7 +8,7 @@ younger than the intent's end by the provider's own clock, and still shows nothi
 removed.
 
 What stays open: a create call that the provider accepted, but does not list for more than ten minutes, and that no
-longer needs its input file. Nothing was seen to behave so; a second job would then be paid, and shows as surplus.
+longer needs its input file. Nothing was seen to behave so; a second job would then be paid, and nobody here would know.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from datetime import timedelta
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought
 from pipeline.errors import Corrupt, NightshootError
-from pipeline.events import Event, Held, PutBack, Submitted, Submitting
+from pipeline.events import Disowned, Event, Held, PutBack, Submitted, Submitting
 from pipeline.run import Run, reference_file, requests_file
-from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check
+from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
 from pipeline.storage.base import NotFound
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ WINDOW = timedelta(seconds=60)
 
 MARGIN = timedelta(seconds=5)
 """A create call is not begun this close to the end of its intent."""
+
+SHORTEST = 30.0
+"""Seconds that a batch waits at least when the provider has no room, whatever it says."""
 
 PATIENCE = timedelta(hours=1)
 """How long a listing may be incomplete or behind before the batch is held for a person to look at."""
@@ -50,7 +53,7 @@ def submit(run: Run, backend: Backend, number: int) -> bool:
     batch = run.state.batches[number]
     if batch.stage is not Stage.PLANNED or not batch.sends:
         return False
-    if batch.put_back is not None and run.clock.now() < batch.put_back.not_before:
+    if _is_full(run, batch):
         return False
     try:
         check(run.state, _intent(run, backend, batch, staged=""))  # before bytes are moved for nothing
@@ -61,17 +64,24 @@ def submit(run: Run, backend: Backend, number: int) -> bool:
     return _send(run, backend, batch, replaces=None, found=None)
 
 
+def _is_full(run: Run, batch: Batch) -> bool:
+    """Whether the provider lately refused this batch, or another of its model: then the line waits as one."""
+    now = run.clock.now()
+    return any(
+        other.put_back is not None and now < other.put_back.not_before
+        for other in run.state.at(Stage.PLANNED)
+        if model_of(other) == model_of(batch)
+    )
+
+
 def resolve(run: Run, backend: Backend, number: int) -> bool:
     """Find out what became of an intent without a ticket; send again only if it is certain that nothing was bought."""
     batch = run.state.batches[number]
     intent = batch.submitting
     if intent is None or intent.account != backend.account:
         return False
-    if batch.stage is Stage.HELD:
-        # A listing that recovered, or a person who removed what was too many, may have left one.
-        found = backend.find(intent.label)
-        return found.complete and len(found.candidates) == 1 and _adopt(run, batch, found)
-    if batch.stage is not Stage.SUBMITTING:
+    # A held batch is looked for too: a listing recovers, or a person removes what was too many.
+    if batch.stage not in (Stage.SUBMITTING, Stage.HELD):
         return False
     found = backend.find(intent.label)
     if found.candidates:
@@ -95,7 +105,9 @@ def _send(run: Run, backend: Backend, batch: Batch, *, replaces: int | None, fou
     assert batch.planned is not None
     label = label_of(run, batch)
     staged = backend.stage(label, _lines(run, backend, batch))
-    event = _intent(run, backend, batch, staged=staged, replaces=replaces, found=found)
+    # The intent's end is in the provider's time, as the listing is that may end it: a wrong clock here shifts nothing.
+    offset = (backend.time() or run.clock.now()) - run.clock.now()
+    event = _intent(run, backend, batch, staged=staged, offset=offset, replaces=replaces, found=found)
     try:
         intent = run.record(event).number
     except OverBudget:
@@ -104,7 +116,7 @@ def _send(run: Run, backend: Backend, batch: Batch, *, replaces: int | None, fou
     except Illegal:
         _forget(backend, staged)
         return False
-    if run.clock.now() > event.until - MARGIN:
+    if run.clock.now() + offset > event.until - MARGIN:
         # Late, so nothing is sent: the record says that nothing was bought, which nobody else could know.
         return _put_back(run, backend, batch, intent, NotBought("too slow", wait=0.0), staged=staged)
     try:
@@ -117,7 +129,7 @@ def _send(run: Run, backend: Backend, batch: Batch, *, replaces: int | None, fou
     if _try(run, Submitted(batch=batch.number, intent=intent, ticket=ticket)):
         return True
     if batch.intent != intent:
-        _disown(backend, batch, ticket)
+        _disown(run, backend, batch, ticket)
     return False  # or another driver found this very job in the listing first
 
 
@@ -125,7 +137,9 @@ def _put_back(
     run: Run, backend: Backend, batch: Batch, intent: int, refusal: NotBought, *, staged: str
 ) -> bool:
     """Nothing was bought, so the batch is in line again. Raises what the user has to hear, if it is still ours."""
-    later = run.clock.now() + timedelta(seconds=refusal.wait)
+    # Twice as long each time: a queue that is full for a night must not fill the journal.
+    wait = max(refusal.wait, SHORTEST) * 2 ** min(batch.put_backs, 5) if refusal.wait else 0.0
+    later = run.clock.now() + timedelta(seconds=wait)
     ours = _try(run, PutBack(batch=batch.number, intent=intent, why=refusal.why, not_before=later))
     _forget(backend, staged)
     # Whoever took it over removed our input file: then the refusal says that, and is nobody's fault.
@@ -134,8 +148,9 @@ def _put_back(
     return ours
 
 
-def _disown(backend: Backend, batch: Batch, ticket: str) -> None:
-    """Cancel a remote job of ours whose batch another driver has sent meanwhile."""
+def _disown(run: Run, backend: Backend, batch: Batch, ticket: str) -> None:
+    """Cancel a remote job of ours whose batch another driver has sent meanwhile, and say so in the books."""
+    _try(run, Disowned(batch=batch.number, ticket=ticket))
     log.warning("batch %d was taken over while it was being sent; cancelling %s", batch.number, ticket)
     try:
         backend.cancel(ticket)
@@ -149,6 +164,7 @@ def _intent(
     batch: Batch,
     *,
     staged: str,
+    offset: timedelta = timedelta(),
     replaces: int | None = None,
     found: Found | None = None,
 ) -> Submitting:
@@ -157,7 +173,7 @@ def _intent(
         account=backend.account,
         label=label_of(run, batch),
         input=staged,
-        until=run.clock.now() + WINDOW,
+        until=run.clock.now() + offset + WINDOW,
         replaces=replaces,
         seen=found.at if found else None,
     )
@@ -225,7 +241,7 @@ def _adopt(run: Run, batch: Batch, found: Found) -> bool:
 def _hold_if_old(run: Run, batch: Batch, found: Found) -> bool:
     assert batch.submitting is not None
     assert batch.intent is not None
-    if found.at is None or found.at < batch.submitting.until + PATIENCE:
+    if (found.at or run.clock.now()) < batch.submitting.until + PATIENCE:
         return False
     return _try(
         run, Held(batch=batch.number, intent=batch.intent, why="the provider's listing cannot be trusted")

@@ -1,5 +1,6 @@
 """A job looked over before anything is sent: every problem, every dollar, nothing written. And a run begun from it."""
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,6 +63,7 @@ class Survey:
     input_bytes: int = 0
     references: int = 0
     reference_bytes: int = 0
+    photos: str = ""  # sha256 over the digests of all references
 
     @property
     def requests(self) -> int:
@@ -91,6 +93,8 @@ def survey(
 
     What the runs of these nights have answered is not asked again; `runs` is the folder this one will lie in.
     """
+    if limit is not None:
+        job = msgspec.structs.replace(job, limit=limit)
     table = load_models(base / job.models if job.models else None)
     manifest = manifest or open_manifest(job.manifest_path(base), key=job.key)
     job = of_a_store(job, manifest)
@@ -101,7 +105,7 @@ def survey(
     found = Survey(job, base, manifest, table, pins, warnings=manifest.warnings)
     if nights:
         found.earlier = Earlier(nights, home=runs or job.runs, across=job.reuse_across)
-    found.problems = group(_problems(found, limit))
+    found.problems = group(_problems(found))
     found.price = sum((price.times(count) for price, count in found.prices.items()), Estimate())
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
@@ -110,11 +114,11 @@ def survey(
     return found
 
 
-def _problems(found: Survey, limit: int | None) -> Iterator[Problem]:
+def _problems(found: Survey) -> Iterator[Problem]:
     """Everything that is wrong with the rows, while they are counted."""
     seen: set[bytes] = set()
     rows = groupby(_pour(found, found.manifest.rows()), key=lambda request: request.row)
-    for ordinal, asked in islice(rows, limit):
+    for ordinal, asked in islice(rows, found.job.limit):
         found.rows = ordinal + 1
         found.chosen_rows += 1
         told: dict[Problem, None] = {}
@@ -123,6 +127,7 @@ def _problems(found: Survey, limit: int | None) -> Iterator[Problem]:
             told.update(dict.fromkeys(request.problems))
         found.bad_rows += bool(told)
         yield from told
+    found.photos = hashlib.sha256(b"".join(sorted(seen))).hexdigest()
 
 
 def requests_of(found: Survey) -> Iterator[Request]:
@@ -218,6 +223,7 @@ def begin(
         manifest_sha256=found.manifest.digest,
         columns=found.manifest.columns,
         rows=found.rows,
+        photos=found.photos,
         lanes=dict(sorted(found.lanes.items())),
         backend=job.backend,
         service=service,
@@ -246,15 +252,21 @@ def _plain(value: Job | Model) -> dict[str, Any]:
 
 
 def is_of(run: Run, found: Survey) -> bool:
-    """Whether a run was made from this job and this manifest, as they are now."""
+    """Whether a run was made from this job, this manifest and these photos, as they are now."""
     created = run.created
-    return (
-        created.job == _plain(found.job)
-        and created.manifest_sha256 == found.manifest.digest
-        and created.rows == found.rows
-        and created.lanes == found.lanes
-        and created.carried == sum(found.carried.values())
-    )
+    same = created.rows == found.rows and created.lanes == found.lanes and created.photos == found.photos
+    same = same and created.carried == sum(found.carried.values())
+    return same and is_from(run, found.job, found.manifest.digest)
+
+
+def is_from(run: Run, job: Job, manifest: str) -> bool:
+    """Whether a run was made from this job and the manifest of this digest. Where it lives and its cap count not."""
+    asked = msgspec.convert(run.created.job, Job)
+    return run.created.manifest_sha256 == manifest and _essence(asked) == _essence(job)
+
+
+def _essence(job: Job) -> Job:
+    return msgspec.structs.replace(job, max_usd=None, runs="runs", manifest=Path(job.manifest).name)
 
 
 def planner(found: Survey, run: Run) -> Planner:

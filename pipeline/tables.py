@@ -190,7 +190,12 @@ def to_parquet(rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema) 
 
 def from_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in these bytes."""
-    return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns is not None else None)
+    try:
+        return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns is not None else None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Corrupt(
+            f"a Parquet file of the run cannot be read: {error}", hint="it was cut or changed: restore it"
+        ) from error
 
 
 def rows_of(table: pa.Table, *, step: int = 1000) -> Iterator[dict[str, Any]]:

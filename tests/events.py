@@ -38,6 +38,7 @@ def created(*, rows: int = 20, refused: int = 0, cap: int | None = None) -> Crea
         manifest_sha256="0" * 64,
         columns=("sku", "title"),
         rows=rows,
+        photos="0" * 64,
         lanes={MODEL: rows, "final": refused},
         backend="developer",
         service="http://127.0.0.1:1",

@@ -199,6 +199,60 @@ def test_a_name_means_the_newest_run_of_that_job(shell: Shell) -> None:
     assert re.match(r"shoes-2026-11-21, finished", shell("status", "runs/shoes-2026-11-21").err)
 
 
+def test_an_unfinished_run_goes_on_though_newer_runs_lie_beside_it(
+    shell: Shell, service: emulator.Service
+) -> None:
+    """A trial of one row, or a rehearsal on another service, must not make anybody pay for the rest again."""
+    shell("submit", "shoes.csv", *PROMPT, *PAID)
+    assert shell("run", "shoes.csv", *PROMPT, *PAID, "--limit", "1", "--new").code == 0
+    with emulator.start() as other:
+        mine = dict(shell.environment)
+        shell.environment |= other.environment()
+        assert shell("run", "shoes.csv", *PROMPT, *PAID).code == 0
+        shell.environment = mine
+    on = shell("run", "shoes.csv", *PROMPT, *PAID)
+    assert re.match(r"shoes-2026-11-21, continued, ", on.err), on.err
+    assert [job["rows"] for job in service.ledger()["jobs"]] == [6, 1]
+
+
+def test_a_run_that_is_planned_goes_on_without_its_manifest(shell: Shell) -> None:
+    shell("submit", "shoes.csv", *PROMPT, *PAID)
+    (shell.folder / "shoes.csv").unlink()
+    on = shell("run", "shoes.csv", *PROMPT)
+    assert on.code == 0, on.err
+    assert "6 of 6 pictures on disk" in on.out
+
+
+def test_a_higher_cap_in_the_job_is_no_other_job(shell: Shell) -> None:
+    shell("init", "shoes.csv")
+    job = shell.folder / "jobs" / "shoes.toml"
+    text = job.read_text()
+    job.write_text(text.replace("# max_usd = 20", "max_usd = 0.01"))
+    assert shell("run", "--yes").code == 3
+    job.write_text(text.replace("# max_usd = 20", "max_usd = 5"))
+    on = shell("run", "--yes")
+    assert on.code == 0, on.err
+    assert ", continued, " in on.err
+
+
+def test_a_photo_that_changed_is_noticed_by_the_next_run(shell: Shell) -> None:
+    photos = sorted((HOUSE / "sample_manifests" / "photos").glob("*.jpg"))
+    (shell.folder / "photo.jpg").write_bytes(photos[0].read_bytes())
+    options = ("--set", "references=photo.jpg,./photo.jpg")
+    write_rows(shell.folder / "shoes.csv", 2, photo=lambda n: "photo.jpg")
+    options = ("--set", "references=photo")
+    assert shell("run", "shoes.csv", *PROMPT, *PAID, *options).code == 0
+    assert ", finished, " in shell("run", "shoes.csv", *PROMPT, *PAID, *options).err
+    (shell.folder / "photo.jpg").write_bytes(photos[1].read_bytes())
+    assert "-2, new run, " in shell("run", "shoes.csv", *PROMPT, *PAID, *options).err
+
+
+def test_submit_says_when_the_cap_stops_it(shell: Shell) -> None:
+    said = shell("submit", "shoes.csv", *PROMPT, "--yes", "--max-usd", "0.01")
+    assert said.code == 3
+    assert "has no room for more" in said.err
+
+
 # --- at a terminal -----------------------------------------------------------------------------------------------
 
 
@@ -262,7 +316,7 @@ def test_an_interrupted_run_goes_on_with_the_same_command(
     shell: Shell, service: emulator.Service, number: signal.Signals, code: int
 ) -> None:
     service.fault("stalled", method="download", times=1)  # so that it is still at it when the signal comes
-    process = shell.start("run", "shoes.csv", *PROMPT, *PAID)
+    process = shell.start("run", "shoes.csv", *PROMPT, *PAID, "--new")
     assert process.stderr is not None
     for line in process.stderr:
         if "6 of 6 sent" in line:
@@ -272,6 +326,7 @@ def test_an_interrupted_run_goes_on_with_the_same_command(
     assert process.returncode == code
     assert "Traceback" not in err
     assert "go on from here with  nightshoot run shoes.csv" in err
+    assert "--new" not in err, "that would begin, and pay, once more"
     assert not [event for event in service.events() if event.get("method") == "cancel"]
     assert shell("run", "shoes.csv", *PROMPT, *PAID).code == 0
     assert len(service.ledger()["jobs"]) == 1
@@ -346,6 +401,46 @@ def test_manifests_that_cannot_be_right(shell: Shell) -> None:
     assert said.code == 2
     assert "reference not found, e.g. row 2 nowhere.jpg" in said.err
     assert "reference is no picture, e.g. row 3 photos.csv" in said.err, "all problems at once"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("run", "shoes.csv", *PROMPT, "--yes", "--max-usd", "inf"), 2),
+        (("run", "shoes.csv", *PROMPT, "--yes", "--max-usd", "nan"), 2),
+        (("plan", "shoes.csv", *PROMPT, "--set", "seed=99999999999999999999999"), 2),
+        (("plan", "."), 2),
+        (("init", "shoes.csv", "-o", "/proc/nope.toml"), 5),
+        (("index", "--rows", "-5"), 2),
+    ],
+)
+def test_nothing_a_person_can_cause_is_a_bug(shell: Shell, command: tuple[str, ...], code: int) -> None:
+    said = shell(*command)
+    assert said.code == code, said.all
+    assert "bug" not in said.err
+    assert "error: " in said.err
+
+
+def test_an_index_that_cannot_be_written_is_said(shell: Shell) -> None:
+    shell("run", "shoes.csv", *PROMPT, *PAID)
+    said = shell("index", "-o", "nowhere/all.csv")
+    assert said.code == 2
+    assert "cannot be written" in said.err
+
+
+def test_an_odd_key_is_denied_before_anything_is_tried(shell: Shell) -> None:
+    shell.environment["GEMINI_API_KEY"] = "kéy"
+    said = shell("run", "shoes.csv", *PROMPT, *PAID)
+    assert said.code == 4
+    assert "copy it again" in said.err
+
+
+def test_a_table_of_the_run_that_was_cut_exits_7(shell: Shell) -> None:
+    shell("run", "shoes.csv", *PROMPT, *PAID)
+    part = next((next((shell.folder / "runs").iterdir()) / "index").iterdir())
+    part.chmod(0o644)
+    part.write_bytes(part.read_bytes()[:100])
+    assert shell("index").code == 7
 
 
 def test_no_key_in_the_environment(shell: Shell) -> None:

@@ -1,5 +1,6 @@
 """What comes back: every line explained, every picture on its own product, the books balanced."""
 
+import dataclasses
 import hashlib
 import io
 from pathlib import Path
@@ -8,9 +9,15 @@ import pytest
 from PIL import Image
 
 from pipeline import tables
+from pipeline.backends.base import Outcome
+from pipeline.backends.developer import Developer
+from pipeline.drive import Driver
+from pipeline.errors import Corrupt
 from pipeline.index import pictures, read_index
 from pipeline.money import dollars
+from pipeline.results import Line
 from pipeline.run import quarantine_file, staged_file
+from pipeline.state import Stage
 from tests.bench import Bench, outcomes, spent
 
 
@@ -193,3 +200,52 @@ def test_an_expired_job_counts_as_spent_until_proven_otherwise(bench: Bench) -> 
     state = driver.run.state
     assert state.unconfirmed > 0, dollars(state.unconfirmed)
     assert outcomes(read_index(driver.run)) == {"ok": 6}
+
+
+def test_an_answer_that_does_not_say_what_it_cost_counts_as_its_worst_case(bench: Bench) -> None:
+    """Nothing read is not nothing spent: the cap must not be passed by what nobody can see."""
+
+    class Silent(Developer):
+        def outcome(self, line: Line) -> Outcome:
+            return dataclasses.replace(super().outcome(line), usage=None)
+
+    driver = bench.begin()
+    backend = Silent(key=bench.key, service=bench.service.url, clock=bench.clock)
+    Driver(driver.run, backend, planner=driver._planner).to_the_end()
+    state = driver.run.state
+    assert (state.spent, state.reserved) == (0, 0)
+    assert state.unconfirmed == sum(batch.high for batch in state.batches) >= bench.bill()
+
+
+def test_one_damaged_batch_keeps_no_other_from_coming_home(bench: Bench) -> None:
+    driver = bench.begin()
+    while driver.draw() or driver.submit():
+        pass
+    bench.service.advance(3600)
+    driver.poll()
+    (Path(driver.run.storage.url) / "plan" / "00000.parquet").unlink()
+    driver = bench.again()
+    with pytest.raises(Corrupt, match=r"plan/00000\.parquet"):
+        driver.to_the_end()
+    stages = [batch.stage for batch in driver.run.state.batches]
+    assert stages == [Stage.ENDED, Stage.COLLECTED, Stage.COLLECTED]
+
+
+def test_a_picture_that_somebody_changed_is_corrupt_and_not_overwritten(bench: Bench) -> None:
+    driver = bench.begin()
+    driver.to_the_end()
+    index = read_index(driver.run)
+    place = Path(driver.run.storage.url)
+    path = place / index.iloc[0]["path"]
+    path.chmod(0o644)
+    path.write_bytes(b"touched")
+    (place / "staged" / "00000-000.parquet").unlink()
+    for record in sorted((place / "journal").iterdir()):
+        if b'"collected"' in record.read_bytes() and b'"batch":0' in record.read_bytes():
+            after = [each for each in sorted((place / "journal").iterdir()) if each >= record]
+            for each in after:
+                each.unlink()
+            break
+    with pytest.raises(Corrupt, match="is there already, with other bytes"):
+        bench.again().to_the_end()
+    assert path.read_bytes() == b"touched"

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline import tables
 from pipeline.drive import Driver
@@ -21,6 +22,7 @@ from pipeline.storage import Storage
 from pipeline.survey import Survey, begin, planner, survey
 from tests.bench import Bench, outcomes, write_rows
 from tests.fakes import Crash, FakeClock, MemoryStorage, Moody
+from tests.faulty import Dying, PowerCut
 
 NANO, PRO = "gemini-2.5-flash-image", "gemini-3-pro-image"
 
@@ -198,3 +200,34 @@ def test_retries_of_several_batches_keep_to_what_a_batch_may_hold(bench: Bench) 
     while draw_retries(run):
         pass
     assert [batch.source for batch in run.state.batches[3:]] == [Retries((0, 1)), Retries((2,))]
+
+
+def test_a_photo_that_goes_while_planning_takes_no_row_along(bench: Bench) -> None:
+    """The plan counted six rows. One whose photo is gone since is named, and the run waits for it."""
+    for n in range(6):
+        Image.new("RGB", (8, 8), (n, n, n)).save(bench.folder / f"{n}.png")
+    bench.make_job(rows=6, max_requests=2, photo=lambda n: f"{n}.png")
+    driver = bench.begin()
+    (bench.folder / "4.png").rename(bench.folder / "kept.png")
+    driver.draw()
+    with pytest.raises(BadInput, match=r"row 5 \(sku-4\): reference not found"):
+        driver.draw()
+    (bench.folder / "kept.png").rename(bench.folder / "4.png")
+    driver = bench.go_on()
+    driver.to_the_end()
+    assert len(read_index(driver.run)) == 6
+
+
+def test_a_photo_that_changes_between_two_drivers_is_said_and_not_mixed(bench: Bench) -> None:
+    """The first died with its requests written; the second must not write others under the same name."""
+    for n in range(2):
+        Image.new("RGB", (8, 8), (n, n, n)).save(bench.folder / f"{n}.png")
+    bench.make_job(rows=2, max_requests=2, photo=lambda n: f"{n}.png")
+    storage = Dying(bench.place(), at=6, when="before")
+    with pytest.raises(PowerCut):
+        bench.begin(storage=storage).to_the_end()
+    assert "requests/00000.jsonl" in storage.writes
+    Image.new("RGB", (8, 8), "red").save(bench.folder / "1.png")
+    with pytest.raises(BadInput, match="put the photos back") as error:
+        bench.go_on().to_the_end()
+    assert error.value.hint is not None

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.backends.base import Gone
 from pipeline.drive import Driver
 from pipeline.errors import Unavailable
 from pipeline.events import Ended, Part, ResultFile
@@ -62,7 +63,8 @@ def test_a_job_that_this_key_cannot_see_has_not_failed(bench: Bench) -> None:
     assert submitted is not None
     bench.service.advance(HOUR)
     other = bench.again(key="another-key")
-    assert bench.backend("another-key").ending(submitted.ticket) is None
+    with pytest.raises(Gone):
+        bench.backend("another-key").ending(submitted.ticket)
     before = len(bench.service.events())
     assert not poll(other.run, bench.backend("another-key"), 0)
     assert len(bench.service.events()) == before
@@ -145,3 +147,20 @@ def test_a_provider_that_stays_silent_is_said_in_the_end(bench: Bench) -> None:
 def test_parts_cover_a_file_without_gap_or_overlap(size: int | None, parts: list[Any]) -> None:
     """And the last is open: a size that was told too small loses no line."""
     assert cut(ResultFile("files/x", size), 10) == [Part("files/x", start, end) for start, end in parts]
+
+
+def test_a_job_that_nobody_knows_any_more_expires_after_three_days(bench: Bench) -> None:
+    """Deleted by hand, say. Until then it may still show; then it counts as spent, and its rows are asked again."""
+    driver = sent(bench)
+    bench.service.fault("refused", method="get", name="batches/", code=404, times=10_000)
+    bench.service.advance(48 * HOUR)
+    assert not driver.poll()
+    bench.service.advance(25 * HOUR)
+    assert driver.poll()
+    ended = driver.run.state.batches[0].ended
+    assert ended is not None
+    assert (ended.how, ended.files) == ("expired", ())
+    bench.service.clear_faults()
+    driver.to_the_end()
+    assert driver.run.state.unconfirmed > 0
+    assert outcomes(read_index(driver.run)) == {"ok": 6}

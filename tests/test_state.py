@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.events import Capped, Event, Record
+from pipeline.events import Capped, Disowned, Event, Record
 from pipeline.state import GRACE, Illegal, OverBudget, Stage, State, apply
 from tests import events as e
 
@@ -149,9 +149,10 @@ def test_a_refused_create_frees_its_reservation() -> None:
     assert (state.batches[0].stage, state.reserved) == (Stage.PLANNED, 0)
 
 
-def test_a_held_batch_is_not_sent_but_may_still_be_found() -> None:
+def test_a_held_batch_goes_on_only_when_it_is_found_or_with_all_that_a_take_over_needs() -> None:
     state = happen(submitting_since(), [e.held(0, 3)])
-    assert refuses(state, e.submitting(0, **TAKE_OVER))
+    assert refuses(state, e.submitting(0, **{**TAKE_OVER, "seen": None}))
+    assert not refuses(happen(submitting_since(), [e.held(0, 3)]), e.submitting(0, **TAKE_OVER))
     assert refuses(state, e.submitted(0, 3))
     assert not refuses(state, e.submitted(0, 3, adopted=True))
 
@@ -206,6 +207,19 @@ def test_the_cap_may_be_raised_but_not_below_what_is_spent() -> None:
     assert refuses(state, Capped(cap=99))
     happen(state, [Capped(cap=100)])
     assert state.cap == 100
+
+
+def test_a_job_nobody_owns_counts_as_spent_until_proven_otherwise() -> None:
+    state = happen(sent(cap=300), [Disowned(batch=0, ticket="batches/other")])
+    assert (state.unconfirmed, state.committed) == (100, 200)
+    assert refuses(state, Disowned(batch=0, ticket="batches/1"))
+
+
+def test_a_lane_is_planned_only_when_all_its_requests_are() -> None:
+    """A photo that is gone since the plan would else take its row along, without a word."""
+    state = after(e.created(rows=20), e.drawn(0, 0, 10), e.planned(0), e.drawn(1, 10, 20))
+    assert refuses(state, e.planned(1, requests=9))
+    assert not refuses(state, e.planned(1, requests=10))
 
 
 def test_retries_are_drawn_once_and_keep_the_run_open() -> None:

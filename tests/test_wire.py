@@ -170,7 +170,7 @@ def test_without_details_output_counts_as_the_dearer_kind() -> None:
 
 
 def test_searches_are_counted() -> None:
-    body = answer(image(), usageMetadata={})
+    body = answer(image(), usageMetadata={"promptTokenCount": 1})
     body["response"]["candidates"][0]["groundingMetadata"] = {
         "webSearchQueries": ["a", "b"],
         "imageSearchQueries": ["c"],
@@ -233,6 +233,38 @@ JUNK = st.recursive(
     ),
     max_leaves=12,
 )
+
+
+@pytest.mark.parametrize("count", ["9" * 18, 10**30, -5, "-5", 1.5, True, None, "many"])
+def test_an_absurd_count_counts_as_not_said(count: object) -> None:
+    counts = {"promptTokenCount": 3, "candidatesTokenCount": count}
+    usage = read(answer(image(), usageMetadata=counts)).usage
+    assert usage is not None
+    assert (usage.prompt, usage.image) == (3, 0)
+
+
+def test_a_count_may_be_written_as_a_float() -> None:
+    usage = read(
+        answer(image(), usageMetadata={"promptTokenCount": 3.0, "candidatesTokenCount": 1120.0})
+    ).usage
+    assert usage is not None
+    assert (usage.prompt, usage.image) == (3, 1120)
+
+
+@pytest.mark.parametrize("counts", [{}, {"totalTokenCount": 5}, None, "none"])
+def test_usage_that_is_not_said_is_not_zero(counts: object) -> None:
+    assert read(answer(image(), usageMetadata=counts)).usage is None
+
+
+@pytest.mark.parametrize("odd", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_at_the_end_of_the_calendar_is_no_time(odd: str) -> None:
+    assert wire.moment(odd) is None
+
+
+def test_a_lone_surrogate_is_replaced_where_a_file_could_not_hold_it() -> None:
+    outcome = read(answer(image(), {"text": "half \ud83d"}, responseId="\udc00"))
+    assert outcome.text == "half ?"
+    assert outcome.response_id == "?"
 
 
 @given(st.dictionaries(st.sampled_from(["key", "response", "error"]), JUNK))

@@ -31,6 +31,10 @@ def open_backend(kind: str, *, service: str, clock: Clock) -> Backend:
             "no API key in the environment",
             hint="export GEMINI_API_KEY=...; get one at https://aistudio.google.com/apikey",
         )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise Denied(
+            "the API key holds characters that no key has", hint="copy it again, without spaces or quotes"
+        )
     from pipeline.backends.developer import Developer
 
     return Developer(key=key, service=service, clock=clock)

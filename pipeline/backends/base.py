@@ -22,6 +22,10 @@ class NotBought(Exception):
         self.fatal = fatal  # asking again would get the same answer: what to tell the user
 
 
+class Gone(Exception):
+    """Nothing can be read of it now: no such job, or no result; not yet, or no longer, or not with this key."""
+
+
 class MaybeBought(Exception):
     """The create call got no answer that tells. Only the provider's listing can."""
 
@@ -119,12 +123,16 @@ class Backend(Protocol):
         """Remove an input file. After this, a create call that names it fails."""
         ...
 
+    def time(self) -> datetime | None:
+        """The provider's own time, now. None: it does not say."""
+        ...
+
     def find(self, label: str) -> Found:
         """The remote jobs that carry this label."""
         ...
 
     def ending(self, ticket: str) -> Ending | None:
-        """How it ended. None: still at it, or nobody can say."""
+        """How it ended. None: still at it. Raises Gone."""
         ...
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -19,7 +20,7 @@ from google import genai
 from google.genai import errors as genai_errors
 
 from pipeline.backends import wire
-from pipeline.backends.base import Attached, Candidate, Ending, Found, MaybeBought, NotBought, Outcome
+from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, MaybeBought, NotBought, Outcome
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, Denied, NightshootError, Unavailable
 from pipeline.events import ResultFile
@@ -140,14 +141,19 @@ class Developer:
             raise MaybeBought("the answer names no job")
         return str(job.name)
 
+    def time(self) -> datetime | None:
+        _, headers = self._raw("batches?pageSize=1")
+        return _date(headers)
+
     def find(self, label: str) -> Found:
         candidates: list[Candidate] = []
         seen: set[str] = set()
         at: datetime | None = None
         token = ""
         while True:
+            more = f"&pageToken={quote(token, safe='')}" if token else ""
             try:
-                body, headers = self._raw(f"batches?pageSize=100{f'&pageToken={token}' if token else ''}")
+                body, headers = self._raw(f"batches?pageSize=100{more}")
             except Unavailable:
                 return Found(tuple(candidates), frozenset(seen), at, complete=False)
             at = at or _date(headers)
@@ -169,8 +175,8 @@ class Developer:
     def ending(self, ticket: str) -> Ending | None:
         try:
             operation, _ = self._raw(ticket)
-        except _Missing:
-            return None  # a job that another key made looks like no job at all: never a failure
+        except _Missing as error:
+            raise Gone(f"Google knows no {ticket}") from error
         metadata = operation.get("metadata") or {}
         how = ENDINGS.get(_state(metadata.get("state")))
         if how is None:
@@ -179,14 +185,14 @@ class Developer:
         name = (metadata.get("output") or {}).get("responsesFile") or answer.get("responsesFile")
         files = () if not name else (ResultFile(name, self._size(name)),)
         if how == "succeeded" and (not files or files[0].size is None):
-            return None  # said to be done before its result can be read
-        error = operation.get("error") or {}
+            raise Gone(f"{ticket} is said to be done, and its result cannot be read")
+        failure = operation.get("error") or {}
         return Ending(
             how=how,
             at=wire.moment(metadata.get("endTime")) or wire.moment(metadata.get("updateTime")),
             files=tuple(file for file in files if file.size is not None),
             stats=_stats(metadata.get("batchStats")),
-            error=error.get("message"),
+            error=failure.get("message"),
         )
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
@@ -374,7 +380,7 @@ def _refusal(error: genai_errors.ClientError) -> NotBought | MaybeBought:
     if error.code in (408, 409, 499):
         return MaybeBought(str(error.code))
     if error.code == 429:
-        return NotBought(error.message or "too much at once", wait=_retry_after(error))
+        return NotBought(error.message or "too much at once", wait=max(1.0, _retry_after(error)))
     fatal = _translate(error, "submit a batch")
     if isinstance(
         fatal, Unavailable

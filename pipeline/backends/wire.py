@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -48,6 +48,9 @@ THRESHOLDS = {
 """Google's words for from which probability of harm on something is blocked."""
 
 _TEXT = "\0text\0"  # no other text has it between unescaped quotes
+MOST = 10**12
+"""No count of anything in one answer is larger."""
+
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -239,9 +242,9 @@ def _message(response: dict[str, Any], candidate: dict[str, Any]) -> str | None:
 
 def usage(response: dict[str, Any]) -> Usage | None:
     """Token counts by what they cost. Candidates hold pictures and words but no thoughts, so totals do not add up."""
-    counts = response.get("usageMetadata")
-    if not isinstance(counts, dict):
-        return None
+    counts = _dict(response.get("usageMetadata"))
+    if _int(counts.get("promptTokenCount")) is None and _int(counts.get("candidatesTokenCount")) is None:
+        return None  # not said: that is not the same as nothing
     details = [_dict(detail) for detail in _list(counts.get("candidatesTokensDetails"))]
     image = sum(_int(d.get("tokenCount")) or 0 for d in details if d.get("modality") == "IMAGE")
     candidates = _int(counts.get("candidatesTokenCount")) or 0
@@ -269,8 +272,8 @@ def moment(value: object) -> datetime | None:
     if match is None:
         return None
     try:
-        return datetime.fromisoformat(f"{match[1]}{(match[2] or '')[:7]}{match[3]}")
-    except ValueError:
+        return datetime.fromisoformat(f"{match[1]}{(match[2] or '')[:7]}{match[3]}").astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
 
 
@@ -283,13 +286,17 @@ def _list(value: object) -> list[Any]:
 
 
 def _str(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """A text that every file can hold: a lone surrogate is legal JSON, and no legal text."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) and value else None
 
 
 def _int(value: object) -> int | None:
-    """A count: JSON writes int64 as a string."""
-    if isinstance(value, bool):
+    """A count: JSON writes int64 as a string, and some write floats. What is absurd counts as not said."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    if isinstance(value, int):
-        return value
-    return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value) else None
+    if isinstance(value, str) and not re.fullmatch(r"\d{1,15}", value):
+        return None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    count = int(value)
+    return count if 0 <= count <= MOST else None

@@ -1,12 +1,16 @@
-"""Google on 127.0.0.1: Gemini's batch jobs and Cloud Storage, with a clock, a cash register and bad luck.
+"""Google on 127.0.0.1: Gemini's and Vertex AI's batch jobs and Cloud Storage, with a clock, a cash register
+and bad luck.
 
 A request comes in at `app`, which knows the paths. `calls` says whose key it carries and which fault meets
-it. Uploads go to `files` (over HTTP: `upload_calls`), jobs to `batches` (`batch_calls`). When the virtual
-`clock` says that a job begins, its `lines` are read as strictly as the service reads them, against
-`fields` and `models`; each becomes an answer in `answers`, with the `faults` ordered for it. `results`
-lays the answers out as the bytes of a file that exists only while it is read (`downloads`), and `pictures`
-are drawn at that moment. What it all cost is in the `ledger`, what happened in the `events`. Read them in
-this order. Cloud Storage is `gcs` and the modules named after it.
+it. Uploads go to `files` (over HTTP: `upload_calls`), jobs to `batches` (`batch_calls`), as far as the `quota`
+lets them. When the virtual `clock` says that a job begins, its rows are read (`reading`): each of the `lines`
+as strictly as the service reads it, against `fields` and `models`; each becomes an answer in `answers`, with
+its `grounding` and the `faults` ordered for it. `results` lays the answers out as the bytes of a file that
+exists only while it is read (`downloads`), and `pictures` are drawn at that moment. `vertex` does the same
+between two objects of Cloud Storage (`vertex_calls`, `vertex_lines`); `online` and `imagen` answer at once.
+What it all cost is in the `ledger`, what happened in the `events`, and who is told of it in `webhooks`
+(`webhook_calls`, `signatures`). A `scenario` is a night in a file; `disk` keeps everything across restarts.
+Read them in this order. Cloud Storage is `gcs` and the modules named after it.
 
 It is written from the description of the service and imports nothing else of this package, so that a
 mistake on the client's side does not agree with itself. This module is what tests and other programs hold

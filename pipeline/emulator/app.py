@@ -33,8 +33,11 @@ from pipeline.emulator.settings import Settings
 from pipeline.emulator.upload_calls import FileCalls
 from pipeline.emulator.vertex import Predictions
 from pipeline.emulator.vertex_calls import PredictionCalls, bearer
+from pipeline.emulator.webhook_calls import WebhookCalls
+from pipeline.emulator.webhooks import Webhooks
 
 VERSIONS = ("v1", "v1beta")
+TICK = 0.1  # seconds of real time
 VERTEX_VERSIONS = ("v1", "v1beta1")
 WORKERS = 3  # one more than the usual test machine's cores: some of the work waits for the others' lock
 
@@ -57,6 +60,10 @@ class Emulator:
             folder=settings.data / "objects" if settings.keep else None,
         )
         self.predictions = Predictions(settings, clock, self.storage.objects, self.faults)
+        self.webhooks = Webhooks(settings, clock, self.events)
+        self._messenger = ThreadPoolExecutor(1, thread_name_prefix="webhooks")
+        self._telling: asyncio.Future[None] | None = None
+        self._webhook_calls = WebhookCalls(clock, self.webhooks)
         self.online = Online(settings, clock, self.faults, self.workers)
         quota = Quota(settings, clock, self.faults, batches=self.batches, predictions=self.predictions)
         self._batch_calls = BatchCalls(settings, clock, self.batches, self.files, quota=quota)
@@ -95,6 +102,7 @@ class Emulator:
             "predictions": self.predictions.jobs,
             "objects": self.storage.objects.state(),
             "storage faults": (self.storage.faults.waiting, self.storage.faults.happened),
+            "webhooks": self.webhooks.state(),
             "online": (self.online.billed, self.online.calls),
         }
 
@@ -110,6 +118,7 @@ class Emulator:
         self.storage.objects.take_up(state["objects"])
         self.storage.faults.waiting, self.storage.faults.happened = state["storage faults"]
         self.online.billed, self.online.calls = state["online"]
+        self.webhooks.take_up(state["webhooks"])
 
     async def catch_up(self) -> None:
         """Before anything is answered, whatever the clock says has happened happens."""
@@ -123,6 +132,24 @@ class Emulator:
                 files = await loop.run_in_executor(self.workers, self.predictions.begin_due)
                 self.predictions.publish(files)
             self.files.sweep()
+            self.webhooks.notice(self.batches.all())
+        self._tell()
+
+    def _tell(self) -> None:
+        """Have what is due sent, by a task of its own: a receiver may ask us before it answers."""
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.ensure_future(self._send_due())
+
+    async def _send_due(self) -> None:
+        for notice in self.webhooks.due():
+            await asyncio.get_running_loop().run_in_executor(self._messenger, self.webhooks.send, notice)
+
+    async def keep_time(self) -> None:
+        """While the clock runs by itself, jobs end unasked, and somebody may wait to be told."""
+        while True:
+            await asyncio.sleep(TICK)
+            if self.clock.speed and self.webhooks.waits(self.batches.all()):
+                await self.catch_up()
 
     def routes(self) -> list[Route]:
         developer = (route for version in VERSIONS for route in self._developer(version))
@@ -131,6 +158,7 @@ class Emulator:
 
     def close(self) -> None:
         self.workers.shutdown(wait=False, cancel_futures=True)
+        self._messenger.shutdown(wait=False, cancel_futures=True)
         if self.disk is not None:
             self.disk.save_now()
         self.events.close()
@@ -147,6 +175,7 @@ class Emulator:
             self._route(f"{base}/batches/{{batch}}:cancel", "POST", "cancel", batches.cancel),
             self._route(f"{base}/batches/{{batch}}", "GET", "get", batches.get),
             self._route(f"{base}/batches/{{batch}}", "DELETE", "delete", batches.delete),
+            *self._hooks(f"{base}/webhooks"),
             self._upload(f"/upload{base}/files"),
             self._route(f"/download{base}/files/{{file}}:download", "GET", "download", downloads.download),
             self._route(f"{base}/files/{{file}}:download", "GET", "download", downloads.download),
@@ -154,6 +183,23 @@ class Emulator:
             self._route(f"{base}/files/{{file}}", "GET", "files.get", files.get),
             self._route(f"{base}/files/{{file}}", "DELETE", "files.delete", files.delete),
         ]
+
+    def _hooks(self, base: str) -> list[Route]:
+        hooks, one = self._webhook_calls, f"{base}/{{webhook}}"
+        return [
+            self._route(base, "POST", "webhooks.create", hooks.create),
+            self._route(base, "GET", "webhooks.list", hooks.list),
+            self._route(f"{one}:ping", "POST", "webhooks.ping", self._ping),
+            self._route(f"{one}:rotateSigningSecret", "POST", "webhooks.rotate", hooks.rotate),
+            self._route(one, "GET", "webhooks.get", hooks.get),
+            self._route(one, "PATCH", "webhooks.update", hooks.update),
+            self._route(one, "DELETE", "webhooks.delete", hooks.delete),
+        ]
+
+    async def _ping(self, call: Call) -> Response:
+        response = await self._webhook_calls.ping(call)
+        self._tell()
+        return response
 
     def _vertex(self, version: str) -> list[Route]:
         jobs = self._prediction_calls
@@ -212,6 +258,8 @@ class Emulator:
             Route("/_faults", self._faults, methods=["GET", "POST", "DELETE"]),
             Route("/_ledger", self._ledger, methods=["GET"]),
             Route("/_events", self._events, methods=["GET"]),
+            Route("/_webhooks", self._webhooks, methods=["GET"]),
+            Route("/.well-known/jwks.json", self._keys, methods=["GET"]),
         ]
 
     async def _clock(self, request: Request) -> Response:
@@ -243,6 +291,13 @@ class Emulator:
         rows = request.query_params.get("rows") != "0"
         jobs, predictions = self.batches.all(), self.predictions.jobs.values()
         return JSONResponse(ledger(jobs, predictions, self.online.billed, now=self.clock.now(), rows=rows))
+
+    async def _webhooks(self, _request: Request) -> Response:
+        await self.catch_up()
+        return JSONResponse([notice.as_json() for notice in self.webhooks.notices])
+
+    async def _keys(self, _request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(lambda: self.webhooks.keys))
 
     async def _events(self, request: Request) -> Response:
         after = int(request.query_params.get("after") or 0)
@@ -299,7 +354,9 @@ def build(settings: Settings, clock: VirtualClock, scenario: Scenario | None = N
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        ticking = asyncio.ensure_future(emulator.keep_time())
         yield
+        ticking.cancel()
         emulator.close()
 
     app = Starlette(

@@ -14,6 +14,7 @@ from pipeline.emulator.models import find
 from pipeline.emulator.problems import Problem
 from pipeline.emulator.quota import Quota
 from pipeline.emulator.settings import Settings
+from pipeline.emulator.webhooks import check_address
 
 CREATE = {
     "batch": {
@@ -22,7 +23,7 @@ CREATE = {
         "displayName": TEXT,
         "inputConfig": {"fileName": TEXT, "requests": {"requests": [{"request": ANY, "metadata": ANY}]}},
         "priority": NUMBER,
-        "webhookConfig": ANY,
+        "webhookConfig": {"uris": [TEXT], "userMetadata": ANY},
     }
 }
 PAGE, LARGEST_PAGE = 50, 100
@@ -49,6 +50,8 @@ class BatchCalls:
             raise Problem(404, f"models/{name} is not found, or is not supported for batchGenerateContent.")
         size = int(call.request.headers["content-length"])
         source = self._source(account, batch.get("inputConfig") or {}, size)
+        for uri in (batch.get("webhookConfig") or {}).get("uris") or ():
+            check_address(uri)
         weight = await self._quota.weigh(call.facts, model, lambda: lines_of(source))
         self._quota.admit(call.facts, account, model, weight=weight)
         job = self._batches.create(
@@ -57,6 +60,7 @@ class BatchCalls:
             source=source,
             display_name=batch.get("displayName"),
             priority=int(batch.get("priority") or 0),
+            webhook=batch.get("webhookConfig"),
         )
         job.weight = weight
         call.facts["job"] = job.name

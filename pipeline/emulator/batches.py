@@ -37,6 +37,7 @@ class Job:
     display_name: str | None
     priority: int
     source: File | list[bytes]  # a file's, or the lines of an inline job
+    webhook: dict[str, Any] | None  # who wants to be told of its end, instead of those registered
     created: int
     starts: int
     ends: int
@@ -122,6 +123,7 @@ class Batches:
         source: File | list[bytes],
         display_name: str | None = None,
         priority: int = 0,
+        webhook: dict[str, Any] | None = None,
     ) -> Job:
         """Accept a job. Saying it twice makes two, and both are paid for."""
         now = self._clock.now()
@@ -141,6 +143,7 @@ class Batches:
             display_name=display_name,
             priority=priority,
             source=source,
+            webhook=webhook,
             created=now,
             starts=starts,
             ends=ends,

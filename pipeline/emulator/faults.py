@@ -90,6 +90,10 @@ KINDS: Mapping[str, Kind] = {
     "ghost_quota": Kind(
         "a job that was cancelled or deleted goes on to hold its tokens", "job", {"seconds": 48 * 3600.0}
     ),
+    "hook_dropped": Kind("a job ends and nobody is told", "job"),
+    "hook_doubled": Kind("who is to be told of a job's end is told twice", "job"),
+    "hook_reordered": Kind("who is to be told of a job's end is told after the next one's", "job"),
+    "hook_bad_signature": Kind("the signature of a message is wrong", "job"),
     "lenient": Kind("unknown and misplaced fields are ignored, and what they asked for too", "job"),
     "stats_odd": Kind("the counters of a finished job are absent, or all zero", "job", {"shape": "absent"}),
     "in_order": Kind("the rows come back in the order they were sent", "job"),

@@ -3,20 +3,25 @@
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
+from pipeline.errors import Corrupt
 
-class NotFound(Exception):
-    """No file of this name."""
+
+class NotFound(Corrupt):
+    """No file of this name. Who expected none catches it; for all others the run is not whole."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name)
+        super().__init__(f"{name} is not there", hint="restore it: something that happened earlier needs it")
         self.name = name
 
 
-class AlreadyThere(Exception):
-    """The name is taken, and by other bytes."""
+class AlreadyThere(Corrupt):
+    """The name is taken, and by other bytes. Who raced for it catches it; for all others two writers disagree."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name)
+        super().__init__(
+            f"{name} is there already, with other bytes",
+            hint="a file was changed, or two versions of nightshoot disagree: restore it, or start a new run",
+        )
         self.name = name
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline import emulator
-from pipeline.backends.base import Backend, Ending, MaybeBought, NotBought
+from pipeline.backends.base import Backend, Ending, Gone, MaybeBought, NotBought
 from pipeline.backends.developer import Developer
 from pipeline.clock import EmulatorClock
 from pipeline.errors import BadInput, Denied, NightshootError
@@ -136,6 +136,13 @@ def test_a_listing_tells_the_provider_s_time(backend: Backend, service: emulator
     assert abs((at - service.clock()).total_seconds()) <= 1
 
 
+def test_the_provider_s_time_is_its_own(backend: Backend, service: emulator.Service) -> None:
+    service.advance(12345)
+    at = backend.time()
+    assert at is not None
+    assert abs((at - service.clock()).total_seconds()) <= 1
+
+
 def test_a_listing_of_many_pages_is_read_to_its_end(backend: Backend, service: emulator.Service) -> None:
     staged = backend.stage("many", [line(backend, 0)])
     tickets = {backend.submit(f"job {n}", MODEL, staged) for n in range(60)}
@@ -194,7 +201,8 @@ def test_another_key_s_batch_is_unknown_and_not_failed(make: Make, service: emul
     ticket = sent(make("first-key-of-the-suite"))
     service.advance(3600)
     other = make("second-key-of-the-suite")
-    assert other.ending(ticket) is None
+    with pytest.raises(Gone):
+        other.ending(ticket)
     assert other.find("one").seen == frozenset()
 
 
@@ -236,7 +244,8 @@ def test_done_without_its_result_is_not_done(backend: Backend, service: emulator
     service.fault("late_output", seconds=7200)
     ticket = sent(backend)
     service.advance(3600)
-    assert backend.ending(ticket) is None
+    with pytest.raises(Gone):
+        backend.ending(ticket)
     service.advance(7200)
     assert backend.ending(ticket) is not None
 

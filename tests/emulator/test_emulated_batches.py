@@ -1,5 +1,6 @@
 """Batch jobs, by Google's SDK."""
 
+import asyncio
 import base64
 import io
 import json
@@ -355,3 +356,28 @@ def test_a_job_waits_and_runs_as_long_as_its_seed_says(make_bench, row):
     assert times(1) == times(1) != times(2)
     assert all(80 <= seconds <= 390 for seconds in times(1))
     assert len(set(times(1))) == 3
+
+
+def test_the_asynchronous_client_can_do_all_of_it(make_bench, row):
+    bench = make_bench(queue=(60, 60), run=(60, 60))
+    rows = b"".join(json.dumps(row(f"{n}")).encode() + b"\n" for n in range(2))
+
+    async def night(client):
+        async with client.aio as aio:
+            config = {"mime_type": "application/jsonl"}
+            file = await aio.files.upload(file=io.BytesIO(rows), config=config)
+            assert (await aio.files.get(name=file.name)).size_bytes == len(rows)
+            model = "gemini-2.5-flash-image"
+            job, other = [await aio.batches.create(model=model, src=file.name) for _ in range(2)]
+            await aio.batches.cancel(name=other.name)
+            await aio.batches.delete(name=other.name)
+            bench.service.advance(120)
+            assert [found.name async for found in await aio.batches.list()] == [job.name]
+            done = await aio.batches.get(name=job.name)
+            result = await aio.files.download(file=done.dest.file_name)
+            assert [found.name async for found in await aio.files.list()] == [file.name]
+            await aio.files.delete(name=file.name)
+            return result
+
+    lines = asyncio.run(night(bench.sdk)).splitlines()
+    assert {json.loads(line)["key"] for line in lines} == {"0", "1"}

@@ -4,15 +4,18 @@ import base64
 import hashlib
 import io
 import json
+from pathlib import Path
 
 import httpx2
 import pytest
+from google import genai
 from google.genai import errors
 from PIL import Image
 
 from pipeline.emulator import start
 from pipeline.emulator.models import MODELS
 from pipeline.emulator.pictures import Picture, look, render
+from tests.emulator.test_emulator_service import begun
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -176,8 +179,34 @@ def test_a_result_is_kept_six_weeks(bench, row):
         bench.sdk.files.download(file=name)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a process's peak is read from /proc")
+def test_a_large_result_takes_no_more_memory_than_a_small_one(row):
+    """It is made while it is read. `make bench` does the same with two gigabytes."""
+    options = ("--speed", "0", "--queue", "0", "0", "--run", "0", "0", "--picture-bytes", "1500000")
+    process, said = begun(*options)
+    with process:
+        url = said["GOOGLE_GEMINI_BASE_URL"]
+        client = genai.Client(api_key="k", http_options={"base_url": url})
+        peaks, sizes = [], []
+        for count in (10, 80):
+            data = b"".join(json.dumps(line).encode() + b"\n" for line in rows_of(row, count))
+            file = client.files.upload(file=io.BytesIO(data), config={"mime_type": "application/jsonl"})
+            job = client.batches.create(model="gemini-3-pro-image", src=file.name)
+            name = client.batches.get(name=job.name).dest.file_name
+            address, key = f"{url}/v1/{name}:download?alt=media", {"x-goog-api-key": "k"}
+            with httpx2.stream("GET", address, headers=key, trust_env=False, timeout=30) as reply:
+                sizes.append(sum(len(piece) for piece in reply.iter_raw(1 << 20)))
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peaks.append(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+        client.close()
+        process.terminate()
+        process.wait(10)
+    assert sizes[1] - sizes[0] > 100_000_000
+    assert peaks[1] - peaks[0] < 30_000_000
+
+
 def test_two_identical_sequences_leave_identical_traces(row):
-    """Bytes, ledger and events: nothing in them knows the port, the hour or the machine."""
+    """Bytes, ledger and events: nothing in them knows the hour or the machine, and only links the port."""
 
     def night():
         with start(queue=(5, 9), run=(10, 20), seed=4) as service:
@@ -203,11 +232,35 @@ def test_two_identical_sequences_leave_identical_traces(row):
             job = client.post(create, json=body).json()["name"]
             service.advance(100)
             done = client.get(f"/v1/{job}").json()
+            gcs_and_vertex = vertex_night(client, service)
             result = client.get(f"/v1/{done['response']['responsesFile']}:download?alt=media").content
             client.close()
-            return hashlib.sha256(result).hexdigest(), done, service.ledger(), service.events()
+            traces = (done, gcs_and_vertex, service.ledger(), service.events())
+            return hashlib.sha256(result).hexdigest(), json.dumps(traces).replace(service.url, "")
 
     assert night() == night()
+
+
+def vertex_night(client, service):
+    """The same on Vertex AI: the job, and the metadata of what it wrote."""
+    headers = {"authorization": "Bearer x"}
+    lines = b"".join(b'{"request":{"contents":[{"parts":[{"text":"mug %d"}]}]}}\n' % n for n in range(5))
+    client.post("/storage/v1/b", json={"name": "shoes"})
+    client.post("/upload/storage/v1/b/shoes/o?uploadType=media&name=in.jsonl", content=lines)
+    body = {
+        "model": "publishers/google/models/gemini-3-pro-image",
+        "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": ["gs://shoes/in.jsonl"]}},
+        "outputConfig": {
+            "predictionsFormat": "jsonl",
+            "gcsDestination": {"outputUriPrefix": "gs://shoes/out"},
+        },
+    }
+    place = "/v1/projects/p/locations/global/batchPredictionJobs"
+    name = client.post(place, json=body, headers=headers).json()["name"]
+    service.advance(100)
+    written = client.get("/storage/v1/b/shoes/o?prefix=out/").json()
+    assert len(written["items"]) == 2
+    return client.get(f"/v1/{name}", headers=headers).json(), written
 
 
 SAMPLE = [

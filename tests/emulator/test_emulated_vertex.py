@@ -1,5 +1,6 @@
 """Vertex AI's batch prediction, by Google's SDK in Vertex mode and Google's client for Cloud Storage."""
 
+import asyncio
 import base64
 import io
 import json
@@ -276,13 +277,18 @@ def test_a_result_can_be_late_here_too(vertex):
     assert len(vertex.written(job)) == 2
 
 
-async def listed(client):
-    async with client.aio as aio:
-        return [job.name async for job in await aio.batches.list()]
+def test_the_asynchronous_client_can_do_all_of_it(vertex):
+    vertex.predict(requests(1))
 
+    async def night(client):
+        async with client.aio as aio:
+            config = {"dest": "gs://shoes/more"}
+            model, source = "gemini-3-pro-image", "gs://shoes/in.jsonl"
+            job, other = [await aio.batches.create(model=model, src=source, config=config) for _ in range(2)]
+            await aio.batches.cancel(name=other.name)
+            assert len([found.name async for found in await aio.batches.list()]) == 3
+            vertex.service.advance(160)
+            await aio.batches.delete(name=other.name)
+            return (await aio.batches.get(name=job.name)).state
 
-def test_the_asynchronous_client_sees_the_same(vertex):
-    import asyncio
-
-    job = vertex.predict(requests(1))
-    assert asyncio.run(listed(vertex.vertex)) == [job.name]
+    assert asyncio.run(night(vertex.vertex)) == types.JobState.JOB_STATE_SUCCEEDED

@@ -18,7 +18,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from pyarrow import fs
 
-from pipeline.emulator import Service, start
+from pipeline.emulator import Service, gcs_faults, start
 from pipeline.emulator.faults import KINDS, MATCHES
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +216,12 @@ def test_the_page_says_what_a_fault_can_be_told_and_where_it_is_tested(kind):
     sources = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert tests
     assert all(f"def {test}(" in sources for test in tests)
+
+
+def test_the_page_has_every_fault_of_cloud_storage():
+    page = PAGE.read_text().partition("## Faults of Cloud Storage")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(gcs_faults.KINDS)
+    assert all(f"`{verb}`" in page for verb in gcs_faults.VERBS)
 
 
 def test_the_page_names_everything_a_fault_can_be_aimed_with():
