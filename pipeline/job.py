@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pipeline.errors import BadInput
-from pipeline.manifest import STANDARD_INPUT, Manifest, Row
+from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import ratio, size, split, text_of
 from pipeline.manifest.feed import COLUMNS
 from pipeline.problems import Problem, did_you_mean, refusal
@@ -56,6 +56,7 @@ Crossed = Literal[
     "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system"
 ]
 
+Weight = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -154,6 +155,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reuse_across: tuple[Crossed, ...] = ()  # settings that may differ from what was asked then
     defaults: Settings = Settings()
     shots: tuple[Shot, ...]
+    axes: Mapping[str, Mapping[str, Weight]] = {}  # values with their weights: each row times each of them
+    sample: Count | None = None  # as many rows, times axes, as are drawn
+    seed: int = 0  # of that draw
     include: tuple[Include, ...] = ()
     exclude: tuple[Exclude, ...] = ()
     settings: Settings = Settings()  # --set: above all else, the rows' own cells included
@@ -161,6 +165,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def manifest_path(self, folder: Path) -> Path:
         """The manifest of this job, if its file lies in this folder."""
         return Path(STANDARD_INPUT) if self.manifest == STANDARD_INPUT else folder / self.manifest
+
+    def open_manifest(self, folder: Path) -> Manifest:
+        """The manifest of this job as it is shot: its rows times the axes, or a sample of that."""
+        return self.drawn(open_manifest(self.manifest_path(folder), key=self.key))
+
+    def drawn(self, manifest: Manifest) -> Manifest:
+        return manifest.times(self.axes, sample=self.sample, seed=self.seed)
 
     def with_settings(self, changes: Mapping[str, Any]) -> "Job":
         """This job, changed as --set does it. Values may be text. Raises one BadInput for all that is wrong.
@@ -463,7 +474,8 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
             continue
         try:
             # Not strict: what --set gives is text.
-            values[name] = msgspec.convert(_meant(name, value, types[name]), types[name], strict=False)
+            meant = _weighted(value) if name == "axes" else _meant(name, value, types[name])
+            values[name] = msgspec.convert(meant, types[name], strict=False)
         except msgspec.ValidationError as error:
             problems.append(Problem(_plain(error), where, column=name, value=text_of(value)))
     return values
@@ -490,6 +502,16 @@ def _meant(name: str, value: Any, kind: Any) -> Any:
             else items
         )
     return spelled(text_of(value)) if name in _SPELLED else value
+
+
+def _weighted(axes: Any) -> Any:
+    """Axes with a weight for each value: a list of values has them all alike."""
+    if not isinstance(axes, Mapping):
+        return axes
+    return {
+        axis: {text_of(value): 1.0 for value in values} if isinstance(values, list | tuple) else values
+        for axis, values in axes.items()
+    }
 
 
 def _are_texts(items: Any) -> bool:

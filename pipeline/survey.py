@@ -18,7 +18,7 @@ from pipeline.earlier import Earlier, Night, nights_of
 from pipeline.errors import BadInput
 from pipeline.events import FINAL, FORMAT, Created, Limits
 from pipeline.job import Job, of_a_store
-from pipeline.manifest import Manifest, Row, duplicate_keys, open_manifest
+from pipeline.manifest import Manifest, Row, duplicate_keys
 from pipeline.models import Model, Models, load_models
 from pipeline.money import Estimate, estimate
 from pipeline.plan import Planner, tokens
@@ -96,7 +96,7 @@ def survey(
     if limit is not None:
         job = msgspec.structs.replace(job, limit=limit)
     table = load_models(base / job.models if job.models else None)
-    manifest = manifest or open_manifest(job.manifest_path(base), key=job.key)
+    manifest = job.open_manifest(base) if manifest is None else job.drawn(manifest)
     job = of_a_store(job, manifest)
     # What is wrong with the whole job, and a key that two rows share, stop it whatever rows are skipped.
     if problems := problems_of_templates(job, manifest.columns) + list(islice(duplicate_keys(manifest), 20)):
@@ -278,7 +278,7 @@ def planner_for(run: Run, *, base: Path) -> Planner | None:
     """The same, from what the run knows of its job. None: its manifest is not here, or not the same."""
     job = msgspec.convert(run.created.job, Job)
     try:
-        manifest = open_manifest(job.manifest_path(base), key=job.key)
+        manifest = job.open_manifest(base)
         table = load_models(base / job.models if job.models else None)
     except BadInput:
         return None

@@ -132,7 +132,9 @@ def test_every_sample_comes_back_as_it_was_asked(name, bench):
     assert abs(now.likely / now.spent - 1) <= (0.5 if name == "settings.jsonl" else 0.05)
 
 
-@pytest.mark.parametrize("model", ["gemini-nano-banana-2.1", "gemini-2.5-flash-image", "gemini-3.1-flash-image"])
+@pytest.mark.parametrize(
+    "model", ["gemini-nano-banana-2.1", "gemini-2.5-flash-image", "gemini-3.1-flash-image"]
+)
 def test_the_estimate_of_a_clean_run_is_within_two_per_cent_of_the_bill(model, bench):
     bench.make_job(rows=60, max_requests=60, model=model)
     driver = bench.begin()

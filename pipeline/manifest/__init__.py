@@ -6,14 +6,15 @@ import shutil
 import sys
 import tempfile
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
+from pipeline.manifest.axes import drawn, suffix
 from pipeline.manifest.feed import Feed
-from pipeline.manifest.row import Row, content_key, key_column
+from pipeline.manifest.row import Line, Row, content_key, key_column
 from pipeline.manifest.source import Source
 from pipeline.manifest.text import first_character
 from pipeline.problems import Problem, did_you_mean
@@ -36,6 +37,9 @@ class Manifest:
     digest: str  # sha256 hex of the file's bytes
     key: str | None  # the column that names rows; None: they are named after their content
     _source: Source
+    axes: tuple[
+        str, ...
+    ] = ()  # columns that are not in the file: each row is there once for each combination
     _spooled: object = None  # what came from standard input is kept as long as this is
 
     @property
@@ -57,9 +61,22 @@ class Manifest:
         for ordinal, line in enumerate(self._source.lines()):
             fields = dict(zip(columns, line.cells, strict=True))
             key = fields[self.key].strip() if self.key is not None else ""
-            yield Row(
-                ordinal, line.number, key or content_key(fields, raw=line.raw), fields, trouble=line.trouble
-            )
+            named = f"{key}{suffix(fields, self.axes)}" if key else content_key(fields, raw=line.raw)
+            yield Row(ordinal, line.number, named, fields, trouble=line.trouble)
+
+    def times(
+        self, axes: Mapping[str, Mapping[str, float]], *, sample: int | None = None, seed: int = 0
+    ) -> "Manifest":
+        """Each row once for each combination of these values, or a sample of that, weighted and repeatable."""
+        columns = self._source.columns
+
+        def name_of(line: Line) -> str:
+            fields = dict(zip(columns, line.cells, strict=True))
+            key = fields[self.key].strip() if self.key is not None else ""
+            return key or content_key(fields, raw=line.raw)
+
+        source = drawn(self._source, axes, sample=sample, seed=seed, name_of=name_of)
+        return replace(self, _source=source, axes=tuple(axes))
 
 
 def open_manifest(path: Path, *, key: str | None = None) -> Manifest:
@@ -69,7 +86,7 @@ def open_manifest(path: Path, *, key: str | None = None) -> Manifest:
     source = _source_of(place, sheet)
     with place.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _with_rows(Manifest(path, digest, _checked_key(key, source, path=path), source, spooled))
+    return _with_rows(Manifest(path, digest, _checked_key(key, source, path=path), source, _spooled=spooled))
 
 
 def frame_manifest(frame: "pd.DataFrame", name: str = "frame", *, key: str | None = None) -> Manifest:
