@@ -242,8 +242,17 @@ def init(
 @cli.command()
 @_job
 @click.option("--detailed-exitcode", is_flag=True, help="8 if there is something to send.")
+@click.option(
+    "--save", type=click.Path(path_type=Path), help="Keep it in a file; run that file to buy just this."
+)
 def plan(
-    job: str | None, detailed_exitcode: bool, as_json: bool, verbose: int, runs: str | None, **chosen: Any
+    job: str | None,
+    detailed_exitcode: bool,
+    save: Path | None,
+    as_json: bool,
+    verbose: int,
+    runs: str | None,
+    **chosen: Any,
 ) -> None:
     """Say what a job would make, send and cost. Nothing is sent.
 
@@ -260,6 +269,10 @@ def plan(
     console.note(*notes(found))
     console.result(plan_lines(found, verbose=verbose), plan_document(found))
     check_room(found, runs or found.job.runs)
+    if save is not None:
+        from pipeline.saved import save as keep
+
+        keep(save, found, job=job, chosen=chosen)
     if found.problems:
         refuse_bad_rows(found, go_on=_go_on())
     if detailed_exitcode and found.requests:

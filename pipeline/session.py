@@ -23,6 +23,7 @@ from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
 from pipeline.runs import Choice, choose, find, next_name, nights, place, planned, recent
+from pipeline.saved import read as read_saved
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, planner, planner_for, survey
@@ -138,6 +139,9 @@ def begin_or_continue(
     """The run that `run JOB` means, said in the first line, with a driver for it."""
     service = service_in_environment()
     clock = clock_for(service)
+    saved = read_saved(Path(job)) if job is not None and job.endswith(".json") else None
+    if saved is not None:
+        job, chosen = saved.job or None, saved.chosen
     said, base = meant(job, **chosen)
     folder = runs or said.runs
     usd = _finite(said.max_usd if max_usd is None else max_usd)
@@ -157,6 +161,8 @@ def begin_or_continue(
         return _continued(console, there, backend, choice, usd=usd, plans=planner(found, there))
     if said.reuse and before is not None:  # a new night also knows what the last one answered
         found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    if saved is not None:
+        saved.check(found)
     cap = None if usd is None else nanos(usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
