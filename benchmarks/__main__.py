@@ -68,6 +68,18 @@ def planning(*, small: bool) -> None:
         )
 
 
+def dataset(*, small: bool) -> None:
+    """a Parquet manifest of prompts, three shots, sampled to as many requests as rows: looked over, drawn, written."""
+    for rows in (900, 3000) if small else (10_000, 100_000, 1_000_000):
+        with tempfile.TemporaryDirectory() as folder:
+            told = _child("plan_dataset", {"folder": folder, "rows": rows})
+        rate, megabytes = told["requests"] / told["seconds"], told["peak"] / 1e6
+        print(
+            f"  {rows:>9,} rows   {told['requests']:>9,.0f} requests   {rate:>8,.0f} requests/s"
+            f"   {megabytes:>6.0f} MB of memory at most"
+        )
+
+
 def journal(*, small: bool) -> None:
     """records appended by one driver to a local journal, each durable, and a run of so many records opened."""
     records = 50 if small else 2000
@@ -91,6 +103,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "serving": serving,
     "collecting": collecting,
     "planning": planning,
+    "dataset": dataset,
     "journal": journal,
 }
 
@@ -274,6 +287,45 @@ def _plan_rows(*, folder: str, rows: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start}
 
 
+def _plan_dataset(*, folder: str, rows: int) -> dict[str, float]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipeline.clock import MachineClock
+    from pipeline.job import job_for
+    from pipeline.storage import open_storage
+    from pipeline.survey import begin, planner, survey
+
+    place = Path(folder)
+    schema = pa.schema([("id", pa.string()), ("caption", pa.string()), ("style", pa.string())])
+    with pq.ParquetWriter(place / "prompts.parquet", schema) as file:
+        for start in range(0, rows, 50_000):
+            some = range(start, min(rows, start + 50_000))
+            columns = [
+                [f"p{n}" for n in some],
+                [f"a photograph of thing number {n} in evening light" for n in some],
+                [("ink", "oil", "pastel")[n % 3] for n in some],
+            ]
+            file.write_table(pa.table(columns, schema=schema))
+    job = job_for(
+        "prompts.parquet",
+        shots={
+            name: {"prompt": f"{name}: {{{{ caption }}}}, {{{{ style }}}}"}
+            for name in ("wide", "near", "top")
+        },
+        aspect_ratio="1:1",
+        sample=max(1, rows // 3),
+    )
+    start_at = time.perf_counter()
+    found = survey(job, base=place)
+    storage = open_storage(str(place / "run"))
+    run = begin(found, name="run", storage=storage, service="http://x", clock=MachineClock(), cap=None)
+    drawing = planner(found, run)
+    while drawing.draw():
+        pass
+    return {"seconds": time.perf_counter() - start_at, "requests": found.requests}
+
+
 def _append_records(*, folder: str, records: int) -> dict[str, float]:
     from pipeline.clock import MachineClock
     from pipeline.journal import Journal
@@ -295,6 +347,7 @@ INSIDE: dict[str, Callable[..., dict[str, float]]] = {
     "collect_naive": _collect_naive,
     "collect_ours": _collect_ours,
     "plan_rows": _plan_rows,
+    "plan_dataset": _plan_dataset,
     "append_records": _append_records,
 }
 

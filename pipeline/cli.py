@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
-    "Shoot": ("init", "plan", "run", "demo"),
+    "Shoot": ("init", "plan", "expand", "run", "demo"),
     "Choose": ("rehearse",),
     "Every night": ("tick",),
     "Look inside": ("status", "index"),
@@ -200,9 +200,16 @@ def _console(as_json: bool, verbose: int) -> "Console":
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--from", "source", type=click.Path(path_type=Path), help="The manifest; the same as FILE.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Instead of jobs/NAME.toml.")
+@click.option("--tier", type=click.IntRange(1, 3), help="Of your Google account; asked for on a terminal.")
 @_common
 def init(
-    file: Path | None, source: Path | None, output: Path | None, as_json: bool, verbose: int, runs: str | None
+    file: Path | None,
+    source: Path | None,
+    output: Path | None,
+    tier: int | None,
+    as_json: bool,
+    verbose: int,
+    runs: str | None,
 ) -> None:
     """Write a first job for a manifest.
 
@@ -217,12 +224,16 @@ def init(
         raise BadInput("no manifest given", hint="nightshoot init products.csv")
     path = output or Path("jobs") / f"{chosen.name.split('.')[0]}.toml"
     manifest = open_manifest(chosen)
-    text = write_job(path, manifest)
     if path.exists():
         raise BadInput(f"{path}: is there already", hint="edit it, or write another: -o FILE")
+    console = _console(as_json, verbose)
+    if tier is None and console.can_ask():
+        said = console.answer("Your Google tier (1, 2, 3; see aistudio.google.com)?", default="1")
+        tier = int(said) if said in ("1", "2", "3") else 1
+    text = write_job(path, manifest, tier=tier)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    console = _console(as_json, verbose)
+    console.note(*([str(manifest.feed)] if manifest.feed else []))
     console.note(*(f"warning: {warning}" for warning in manifest.warnings))
     lines = [f"wrote {path}", f"Next: edit the prompt, then  nightshoot plan {path}"]
     console.result(lines, {"job": str(path), "columns": list(manifest.columns), "key": manifest.key})
@@ -231,8 +242,17 @@ def init(
 @cli.command()
 @_job
 @click.option("--detailed-exitcode", is_flag=True, help="8 if there is something to send.")
+@click.option(
+    "--save", type=click.Path(path_type=Path), help="Keep it in a file; run that file to buy just this."
+)
 def plan(
-    job: str | None, detailed_exitcode: bool, as_json: bool, verbose: int, runs: str | None, **chosen: Any
+    job: str | None,
+    detailed_exitcode: bool,
+    save: Path | None,
+    as_json: bool,
+    verbose: int,
+    runs: str | None,
+    **chosen: Any,
 ) -> None:
     """Say what a job would make, send and cost. Nothing is sent.
 
@@ -240,18 +260,44 @@ def plan(
       nightshoot plan jobs/shoes.toml
       nightshoot plan prompts.csv --prompt '{{ caption }}' --limit 50
     """
-    from pipeline.overview import plan_document, plan_lines
+    from pipeline.bounds import check_room
+    from pipeline.overview import notes, plan_document, plan_lines
     from pipeline.session import refuse_bad_rows, surveyed
 
-    del runs
     console = _console(as_json, verbose)
-    found = surveyed(job, **chosen)
-    console.note(*(f"warning: {warning}" for warning in found.warnings))
+    found = surveyed(job, runs=runs, **chosen)
+    console.note(*notes(found))
     console.result(plan_lines(found, verbose=verbose), plan_document(found))
+    check_room(found, runs or found.job.runs)
+    if save is not None:
+        from pipeline.saved import save as keep
+
+        keep(save, found, job=job, chosen=chosen)
     if found.problems:
         refuse_bad_rows(found, go_on=_go_on())
     if detailed_exitcode and found.requests:
         sys.exit(TO_SEND)
+
+
+@cli.command()
+@_job
+def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
+    """Print every request as a line of JSON, itself a manifest: what you see is what is sent.
+
+    \b
+      nightshoot expand jobs/shoes.toml --limit 5
+    """
+    from pipeline.overview import expanded, notes
+    from pipeline.session import refuse_bad_rows, surveyed
+    from pipeline.survey import requests_of
+
+    del as_json
+    console = _console(False, verbose)
+    found = surveyed(job, runs=runs, **chosen)
+    console.note(*notes(found))
+    console.stream(expanded(request) for request in requests_of(found))
+    if found.problems:
+        refuse_bad_rows(found, go_on=_go_on())
 
 
 @cli.command()
@@ -484,7 +530,9 @@ def emulator(arguments: tuple[str, ...]) -> None:
 
 def _go_on() -> str:
     """The command that shoots the good rows."""
-    arguments = ["run" if argument == "plan" else argument for argument in sys.argv[1:2]] + sys.argv[2:]
+    arguments = [
+        "run" if argument in ("plan", "expand") else argument for argument in sys.argv[1:2]
+    ] + sys.argv[2:]
     return shlex.join(["nightshoot", *arguments, "--skip-bad"])
 
 
@@ -507,5 +555,5 @@ def _finish(console: "Console", run: "Run", fail_under: float) -> None:
     now = tally(run)
     console.result(summary_lines(now), document_of(now))
     console.note("Next: nightshoot index" + (" --where \"outcome != 'ok'\"" if now.without else ""))
-    if now.pictures < fail_under * now.total:
+    if now.pictures + now.before < fail_under * now.total:
         sys.exit(1)

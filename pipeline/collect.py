@@ -266,6 +266,7 @@ class _Books:
 
     outcomes: dict[str, int] = field(default_factory=dict)
     again: dict[str, int] = field(default_factory=dict)
+    carried: dict[str, int] = field(default_factory=dict)
     pictures: int = 0
     picture_bytes: int = 0
     spent: int = 0
@@ -287,6 +288,8 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
             retry.append(_to_retry(row, answer))
         else:
             _add(books.outcomes, answer["outcome"])
+            if answer.get("earlier"):
+                _add(books.carried, answer["earlier"])
             index.append(_to_index(row, answer, batch.number))
     for stray in strays:
         if stray.row["spent"] is not None:
@@ -300,6 +303,7 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
         retry=len(retry),
         surplus=len(strays),
         outcomes=dict(sorted(books.outcomes.items())),
+        carried=dict(sorted(books.carried.items())),
         again=dict(sorted(books.again.items())),
         pictures=books.pictures,
         picture_bytes=books.picture_bytes,
@@ -321,6 +325,8 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
 
 def _no_answer(batch: Batch, row: dict[str, Any]) -> dict[str, Any]:
     """What is known of a request that no line came back for."""
+    if row["carried"] is not None:
+        return {**row["carried"], "spent": 0}
     if batch.ended is None:
         return {"outcome": "refused_by_plan", "message": row["refusal"], "spent": 0}
     return {"outcome": UNANSWERED[batch.ended.how], "message": batch.ended.error, "spent": None}
@@ -358,7 +364,10 @@ def _to_retry(row: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
 
 def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[str, Any]:
     spent = row["spent"] + (answer["spent"] or 0)
-    shown = [{name: one[name] for name in ("source", "sha256", "mime")} for one in row["references"] or []]
+    shown = [
+        {name: one[name] for name in ("source", "sha256", "mime", "made_from")}
+        for one in row["references"] or []
+    ]
     return {
         **{name: answer.get(name) for name in _ANSWERS},
         **{name: value for name, value in row.items() if name not in ("spent", "references")},
@@ -370,7 +379,7 @@ def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[s
     }
 
 
-_ANSWERS = frozenset(tables.index_schema(()).names) & frozenset(tables.staged_schema().names)
+_ANSWERS = frozenset(tables.index_schema(()).names) & {*tables.staged_schema().names, "earlier", "made_in"}
 
 
 def _keep(run: Run, name: str, rows: list[dict[str, Any]], schema: Any) -> File | None:

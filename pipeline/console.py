@@ -6,7 +6,7 @@ Results go to stdout, everything else to stderr. People read job, run, row, shot
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,6 +56,20 @@ class Console:
             print(text, flush=True)
         except BrokenPipeError:  # `| head`: nobody reads on, which is no error; what is left goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def stream(self, documents: Iterable[Mapping[str, Any]]) -> None:
+        """A result of any length: a JSON object a line."""
+        try:
+            for document in documents:
+                print(json.dumps(document, ensure_ascii=False))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def answer(self, question: str, *, default: str) -> str:
+        """What the person says to a question, or the default where they say nothing."""
+        print(f"{question} [{default}] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip() or default
 
     def note(self, *lines: str) -> None:
         """Something beside the result."""
@@ -138,7 +152,7 @@ def progress_line(now: Tally) -> str:
 
 def reasons(now: Tally) -> str:
     """Why some have no picture, most frequent first."""
-    counts = sorted(((n, o) for o, n in now.outcomes.items() if o != "ok"), reverse=True)
+    counts = sorted(((n, o) for o, n in now.outcomes.items() if o not in ("ok", "reused")), reverse=True)
     return ", ".join(f"{count:,} {REASONS.get(outcome, outcome)}" for count, outcome in counts)
 
 
@@ -184,6 +198,8 @@ def money_line(now: Tally) -> str:
 def summary_lines(now: Tally) -> list[str]:
     """What there is to say when a run is through."""
     lines = [f"  {now.pictures:,} of {now.requests:,} pictures on disk       {money_line(now)}"]
+    if now.reused:
+        lines.append(f"  {now.reused:,} as before, {now.before:,} of them with their picture")
     if without := reasons(now):
         lines.append(f"  {without}")
     # pandas reads a bucket only with another package; the index command always does.
@@ -233,6 +249,7 @@ def document_of(now: Tally) -> dict[str, Any]:
         "finished": now.finished,
         "requests": now.requests,
         "left_out": now.refused,
+        "as_before": now.reused,
         "sent": now.sent,
         "answered": now.answered,
         "again": now.again,

@@ -77,6 +77,14 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part_bytes: int
 
 
+class Reused(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An earlier run whose answers count, as far as its journal went when this one was begun."""
+
+    place: str  # its name, where it lies beside this one; else a path or URL
+    run: str  # its id
+    records: int
+
+
 class Created(_Event, frozen=True, kw_only=True, tag="created"):
     """The run: everything that could differ between two drivers."""
 
@@ -98,6 +106,8 @@ class Created(_Event, frozen=True, kw_only=True, tag="created"):
     attempts: int
     cap: int | None  # billionths of a dollar
     version: str  # of nightshoot
+    reused: tuple[Reused, ...] = ()  # newest first
+    carried: int = 0  # of the requests that are final before sending, those that an earlier run answered
 
 
 class Drawn(_Event, frozen=True, kw_only=True, tag="drawn"):
@@ -180,6 +190,7 @@ class Collected(_Event, frozen=True, kw_only=True, tag="collected"):
     retry: int
     surplus: int  # lines that were billed and nobody asked for
     outcomes: dict[str, int]  # of the indexed
+    carried: dict[str, int] = {}  # of the reused: the outcomes they had
     again: dict[str, int]  # of those to retry
     pictures: int
     picture_bytes: int

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from pipeline import tables
+from pipeline.earlier import resolved
 from pipeline.errors import BadInput
 from pipeline.problems import did_you_mean
 from pipeline.run import Run
-from pipeline.storage.base import Storage
+from pipeline.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,14 @@ def pictures(run: Run) -> Iterator[Shown]:
     for part in parts(run):
         for row in tables.rows_of(part):
             if row["path"] is not None:
-                yield Shown(row, run.storage)
+                yield Shown(row, _home_of(row, run))
+
+
+def _home_of(row: dict[str, Any], run: Run) -> Storage:
+    """Where its picture is: an earlier run's pictures stay there."""
+    if row["made_in"] is None:
+        return run.storage
+    return open_storage(resolved(row["made_in"], run.storage.url.rpartition("/")[0]))
 
 
 def write(frame: "pd.DataFrame", path: Path) -> None:

@@ -7,13 +7,14 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from pipeline.errors import BadInput
-from pipeline.manifest import Manifest, Row
+from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import ratio, size, split, text_of
+from pipeline.manifest.feed import COLUMNS
 from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.templates import BadTemplate, context_of, expression, name_of, names_of, template
 
@@ -43,8 +44,19 @@ REFERENCE_COLUMNS = (
 PROMPT_COLUMNS = ("prompt", "text", "caption")
 _BACKENDS = ("developer",)
 _SHOT_NAME = re.compile(r"[\w-]{1,40}")
+_SHARE = r"(\d{1,3}(?:\.\d+)?)\s*%"
 _NO_JOB_NAME = re.compile(r"^\.|^\s*$|[/\\\x00-\x1f]")
 
+Harm = Literal["harassment", "hate_speech", "sexually_explicit", "dangerous_content", "civic_integrity"]
+Threshold = Literal[
+    "low", "medium", "high", "none", "off"
+]  # blocked from this probability on; never; not looked at
+
+Crossed = Literal[
+    "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system"
+]
+
+Weight = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -61,6 +73,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     search: tuple[str, ...] | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    safety: Mapping[Harm, Threshold] | None = (
+        None  # what is blocked, by kind of harm; unsaid: Google's default
+    )
+    store: bool | None = None  # whether Google may keep requests and answers; unsaid: as the project is set
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
 
@@ -71,12 +89,44 @@ class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):
     name: str
 
 
+class Exclude(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Shots x rows that are not shot: of these shots (none named: all), the rows that are meant."""
+
+    shots: tuple[str, ...] = ()
+    where: str | None = None  # an expression over a row
+    keys: tuple[str, ...] = ()
+
+    def means(self, shot: str, row: Row) -> bool:
+        """Raises BadTemplate where the row's values allow no answer."""
+        if (self.shots and shot not in self.shots) or (self.keys and row.key not in self.keys):
+            return False
+        return self.where is None or bool(expression(self.where)(context_of(row.fields)))
+
+
+class Include(Settings, frozen=True, kw_only=True, omit_defaults=True):
+    """Shots x rows that are shot whatever is excluded, with settings of their own."""
+
+    shots: tuple[str, ...] = ()
+    where: str | None = None
+    keys: tuple[str, ...] = ()
+
+    def means(self, shot: str, row: Row) -> bool:
+        return Exclude(shots=self.shots, where=self.where, keys=self.keys).means(shot, row)
+
+
 class Batches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When a batch is full, whichever comes first. None: what the backend allows."""
 
     max_requests: Count | None = None
     max_bytes: Count | None = None  # of what is sent
     max_output_bytes: Count = 1_000_000_000  # of what is expected back
+
+
+class References(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What may be done to references before they are sent. Nothing, unless it is said."""
+
+    max_side: Annotated[int, msgspec.Meta(ge=64, le=16384)] | None = None  # pixels of the longer side
+    convert: Literal["PNG", "JPEG"] | None = None  # what no model reads is sent as that
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,19 +140,38 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limit: Count | None = None  # only so many of the chosen rows, the first ones
     data: tuple[str, ...] = ()  # columns that are the user's own, though they are called like a setting
     references_dir: str | None = None  # where else references are looked for; relative as the manifest is
+    allow_private: bool = False  # references may be fetched from private networks
     models: str | None = None  # a file laid over the table of models; relative as the manifest is
     backend: str = "developer"
     runs: str = "runs"  # a folder or a gs:// URL
     max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    max_bad: str | int | None = None  # rows with problems that are left out unasked: 20, or '2 %'
+    line_mbit: Annotated[float, msgspec.Meta(gt=0)] = 20  # of the line, for saying how long sending takes
+    tier: Annotated[int, msgspec.Meta(ge=1, le=3)] | None = None  # of the Google account; unsaid: 1
     attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
     batches: Batches = Batches()
+    references: References = References()
+    reuse: tuple[str, ...] = ()  # earlier runs whose answers count: names, globs, 'latest 3', places
+    reuse_across: tuple[Crossed, ...] = ()  # settings that may differ from what was asked then
     defaults: Settings = Settings()
     shots: tuple[Shot, ...]
+    axes: Mapping[str, Mapping[str, Weight]] = {}  # values with their weights: each row times each of them
+    sample: Count | None = None  # as many rows, times axes, as are drawn
+    seed: int = 0  # of that draw
+    include: tuple[Include, ...] = ()
+    exclude: tuple[Exclude, ...] = ()
     settings: Settings = Settings()  # --set: above all else, the rows' own cells included
 
     def manifest_path(self, folder: Path) -> Path:
         """The manifest of this job, if its file lies in this folder."""
-        return folder / self.manifest
+        return Path(STANDARD_INPUT) if self.manifest == STANDARD_INPUT else folder / self.manifest
+
+    def open_manifest(self, folder: Path) -> Manifest:
+        """The manifest of this job as it is shot: its rows times the axes, or a sample of that."""
+        return self.drawn(open_manifest(self.manifest_path(folder), key=self.key))
+
+    def drawn(self, manifest: Manifest) -> Manifest:
+        return manifest.times(self.axes, sample=self.sample, seed=self.seed)
 
     def with_settings(self, changes: Mapping[str, Any]) -> "Job":
         """This job, changed as --set does it. Values may be text. Raises one BadInput for all that is wrong.
@@ -116,6 +185,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             path = ["settings", setting] if setting in Settings.__struct_fields__ else name.split(".")
             _put(document, path, value)
         return _job_of(document, where=SET)
+
+    def bears(self, bad: int, of: int) -> bool:
+        """Whether this many bad rows are few enough to go on without them."""
+        if self.max_bad is None:
+            return False
+        share = re.fullmatch(_SHARE, str(self.max_bad))
+        return bad <= (int(self.max_bad) if share is None else of * float(share[1]) / 100)
 
     def chooses(self, row: Row) -> bool:
         """Whether `keys` and `where` take this row. Raises BadTemplate where the row's values allow no answer."""
@@ -151,7 +227,7 @@ def job_for(
     What else is said (model, variants, key) goes where it belongs: settings into the defaults, so a row's
     own cells outrank them.
     """
-    name = Path(manifest).name
+    name = "stdin" if str(manifest) == STANDARD_INPUT else Path(manifest).name
     document: dict[str, Any] = {"name": name.split(".")[0] or name, "manifest": str(manifest), "defaults": {}}
     document["shots"] = {shot: dict(settings) for shot, settings in (shots or {}).items()}
     for key, value in {"prompt": prompt, **said}.items():
@@ -161,12 +237,15 @@ def job_for(
     return _job_of(document, where=str(manifest))
 
 
-def write_job(path: Path, manifest: Manifest) -> str:
+def write_job(path: Path, manifest: Manifest, *, tier: int | None = None) -> str:
     """The text of a first job for this manifest, commented, for a file at this path. Writes nothing."""
     sample = list(islice(manifest.rows(), 100))
     names = {column: name for name, column in names_of(manifest.columns).items()}
     pictured = _quoted_list(column for column in manifest.columns if _holds_pictures(column, sample))
     own = _quoted_list(column for column in manifest.columns if _is_no_setting(column, sample))
+    feed = manifest.feed
+    if feed is not None:
+        pictured, own = '["reference_images"]', ""
     source = Path(os.path.relpath(manifest.path.absolute(), path.absolute().parent)).as_posix()
     key = '# key = "sku"  # the column that names each row; without it, rows are named after their content'
     if manifest.key:
@@ -174,25 +253,51 @@ def write_job(path: Path, manifest: Manifest) -> str:
     lines = [
         "#!/usr/bin/env -S nightshoot run",
         f"# Shoots {manifest.path.name}. Look at it first, for nothing:  nightshoot plan {path.as_posix()}",
-        f"# Its columns: {', '.join(names[column] for column in manifest.columns)}",
+        f"# {feed}" if feed else "",
+        f"# Its columns: {', '.join(names.get(column, repr(column)) for column in manifest.columns)}",
         "",
         f"manifest = {_quoted(source)}  # relative to this file",
         key,
-        "# where = \"title != ''\"  # shoot these rows only",
+        f"# where = {_quoted(_first_where(names.values()))}  # shoot these rows only",
         f"data = {own}  # your own columns, not settings of ours" if own else "",
         "# max_usd = 20  # never order more than this",
+        f"tier = {tier}  # of your Google account: how much may wait in its queue"
+        if tier
+        else "# tier = 2  # of your Google account; unsaid: 1, which lets the least wait in Google's queue",
+        '# max_bad = "2 %"  # go on without asking if no more rows than this have problems',
+        "",
+        "[references]  # photos are scaled down to this before they are sent; the files stay as they are"
+        if pictured
+        else "",
+        "max_side = 1536" if pictured else "",
         "",
         "[defaults]  # what every shot has, unless it or a row says otherwise",
         f"model = {_quoted(DEFAULT_MODEL)}",
         'aspect_ratio = "1:1"',
         'image_size = "1K"',
         f'references = {pictured or "[]"}  # columns that name pictures to show, as in ["photo"]',
+        "# the first three only:  references = [\"{{ reference_images.split('|')[:3] | join('|') }}\"]"
+        if feed
+        else "",
         "",
         "[shots.hero]  # one picture of every row; add [shots.lifestyle] for a second",
         f"prompt = {_quoted(_first_prompt(manifest.columns, pictured=bool(pictured)))}",
         "",
     ]
     return "\n".join(line for line, before in zip(lines, ["x", *lines], strict=False) if line or before)
+
+
+def _first_where(names: Iterable[str]) -> str:
+    return "status == 'active'" if "status" in names else "title != ''"
+
+
+def of_a_store(job: Job, manifest: Manifest) -> Job:
+    """The job for a store's feed: what the store itself calls 'size' or 'images' is no setting of ours."""
+    if manifest.feed is None:
+        return job
+    called = {*Settings.__struct_fields__, *ALIASES, *REFERENCE_COLUMNS, *PROMPT_COLUMNS} - {*COLUMNS}
+    theirs = [column for column in manifest.columns if column not in COLUMNS and name_of(column) in called]
+    return msgspec.structs.replace(job, data=tuple(dict.fromkeys([*job.data, *theirs])))
 
 
 def _first_prompt(columns: tuple[str, ...], *, pictured: bool) -> str:
@@ -276,10 +381,21 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     values["batches"] = Batches(
         **_checked(Batches, document.get("batches", {}), f"{where} [batches]", problems)
     )
+    values["references"] = References(
+        **_checked(References, document.get("references", {}), f"{where} [references]", problems)
+    )
+    for name, kind in (("include", Include), ("exclude", Exclude)):
+        values[name] = _picks_of(kind, name, document, where, problems)
     values["shots"] = _shots_of(document.get("shots", {}), where, problems)
     if _NO_JOB_NAME.search(name := values.get("name", "job")):
         hint = "its runs are folders called after it: no slash, and no dot in front"
         problems.append(Problem("not a name for a job", where, column="name", value=name, hint=hint))
+    bad = values.get("max_bad")
+    if isinstance(bad, str) and not (re.fullmatch(_SHARE, bad) or bad.isdecimal()):
+        hint = 'a number of rows, max_bad = 20, or a share, max_bad = "2 %"'
+        problems.append(
+            Problem("neither a number nor a share", where, column="max_bad", value=bad, hint=hint)
+        )
     if "manifest" not in document:
         problems.append(Problem("no manifest", where, hint='add manifest = "products.csv"'))
     if values.get("backend", "developer") not in _BACKENDS:
@@ -291,6 +407,26 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     if problems:
         raise refusal(problems)
     return Job(**values)
+
+
+def _picks_of(
+    kind: Any, name: str, document: Mapping[str, Any], where: str, problems: list[Problem]
+) -> tuple[Any, ...]:
+    entries = document.get(name, [])
+    if not isinstance(entries, list | tuple):
+        problems.append(Problem(f"written as [[{name}]], once for each", where, column=name))
+        return ()
+    known = list(document["shots"]) if isinstance(document.get("shots"), dict) else []
+    picks = []
+    for number, entry in enumerate(entries, start=1):
+        place = f"{where} [[{name}]] {number}"
+        pick = kind(**_checked(kind, entry, place, problems))
+        for shot in pick.shots:
+            if shot not in (known or ["main"]):
+                problems.append(Problem("unknown shot", place, value=shot, hint=did_you_mean(shot, known)))
+        problems.extend(_unreadable(expression, pick.where, place, "where"))
+        picks.append(pick)
+    return tuple(picks)
 
 
 def _shots_of(tables: Any, where: str, problems: list[Problem]) -> tuple[Shot, ...]:
@@ -307,7 +443,15 @@ def _shots_of(tables: Any, where: str, problems: list[Problem]) -> tuple[Shot, .
     return tuple(shots)
 
 
-_TABLES = {"defaults", "settings", "batches", "shots"}  # checked one by one
+_TABLES = {
+    "defaults",
+    "settings",
+    "batches",
+    "references",
+    "shots",
+    "include",
+    "exclude",
+}  # checked one by one
 
 
 def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict[str, Any]:
@@ -315,7 +459,8 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
     if not isinstance(table, dict):
         problems.append(Problem("this is a table", where, value=text_of(table)))
         return {}
-    types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in _TABLES}
+    apart = _TABLES if kind is Job else set()
+    types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in apart}
     values = {}
     for name, value in table.items():
         if kind is Job and name in _TABLES:
@@ -329,7 +474,8 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
             continue
         try:
             # Not strict: what --set gives is text.
-            values[name] = msgspec.convert(_meant(name, value, types[name]), types[name], strict=False)
+            meant = _weighted(value) if name == "axes" else _meant(name, value, types[name])
+            values[name] = msgspec.convert(meant, types[name], strict=False)
         except msgspec.ValidationError as error:
             problems.append(Problem(_plain(error), where, column=name, value=text_of(value)))
     return values
@@ -341,6 +487,7 @@ _SPELLED: dict[str, Callable[[str], str]] = {
     "thinking": str.lower,
     "search": str.lower,
     "modalities": str.upper,
+    "convert": str.upper,
 }
 
 
@@ -355,6 +502,16 @@ def _meant(name: str, value: Any, kind: Any) -> Any:
             else items
         )
     return spelled(text_of(value)) if name in _SPELLED else value
+
+
+def _weighted(axes: Any) -> Any:
+    """Axes with a weight for each value: a list of values has them all alike."""
+    if not isinstance(axes, Mapping):
+        return axes
+    return {
+        axis: {text_of(value): 1.0 for value in values} if isinstance(values, list | tuple) else values
+        for axis, values in axes.items()
+    }
 
 
 def _are_texts(items: Any) -> bool:
@@ -373,6 +530,7 @@ def _template_problems(values: Mapping[str, Any], where: str) -> Iterator[Proble
         (where, values["settings"]),
     ]
     places += [(f"{where} [shots.{shot.name}]", shot) for shot in values["shots"]]
+    places += [(f"{where} [[include]]", include) for include in values["include"]]
     for place, settings in places:
         texts = {"prompt": settings.prompt, "system": settings.system}
         texts |= {f"references {text}": text for text in settings.references or ()}

@@ -1,8 +1,11 @@
 """Money in whole billionths of a dollar: what a request will cost, what it did cost, how that is written."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Literal
+from functools import lru_cache, partial
+from operator import add
+from typing import Literal, NamedTuple
 
 from pipeline.errors import BadInput
 from pipeline.models import Model, Rates
@@ -15,8 +18,7 @@ _DOLLAR = 1_000_000_000
 _ENVELOPE = 2_000  # bytes around a picture in a result: names, counts, a signature
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What a request, or many, will cost; and what `likely` is made of. Estimates add up.
 
     low: the pictures, and nothing else. likely: as the table of models expects. high: every assumption of the
@@ -35,20 +37,12 @@ class Estimate:
     tokens_out: int = 0
     output_bytes: int = 0  # over the wire
 
-    def __add__(self, other: "Estimate") -> "Estimate":
-        return Estimate(
-            self.low + other.low,
-            self.likely + other.likely,
-            self.high + other.high,
-            self.pictures + other.pictures,
-            self.reading + other.reading,
-            self.thinking + other.thinking,
-            self.searching + other.searching,
-            self.images + other.images,
-            self.tokens_in + other.tokens_in,
-            self.tokens_out + other.tokens_out,
-            self.output_bytes + other.output_bytes,
-        )
+    def __add__(self, other: "Estimate") -> "Estimate":  # type: ignore[override]
+        return Estimate(*map(add, self, other))
+
+    def times(self, count: int) -> "Estimate":
+        """As many of the same."""
+        return Estimate(*(count * amount for amount in self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +58,71 @@ class Usage:
 
 def estimate(prompt: Prompt, model: Model, lane: Lane = "batch") -> Estimate:
     """What one request will cost. Raises BadInput where the model has no price in this lane."""
-    rates = _rates(model, lane)
-    size = prompt.image_size or model.default_size
-    read, read_high = _tokens_read(prompt, model)
-    thought, thought_high = _thoughts(prompt, model)
-    words, words_high = model.words if "TEXT" in prompt.modalities else (0, min(100, model.words[1]))
-    searched, searched_high = (
-        (nanos(rates.search or 0) * n for n in model.searches) if prompt.search else (0, 0)
+    text, system = prompt.text, prompt.system
+    return _estimates(_Same(model), lane)(
+        (len(text) if text.isascii() else len(text.encode())) + (len(system.encode()) if system else 0),
+        len(prompt.references),
+        prompt.image_size or model.default_size,
+        prompt.thinking or model.default_thinking or "any",
+        "TEXT" in prompt.modalities,
+        bool(prompt.search),
     )
+
+
+class _Same:
+    """A model as a key: a row of the table is one object, and is never changed."""
+
+    __slots__ = ("model",)
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __hash__(self) -> int:
+        return id(self.model)
+
+    def __eq__(self, other: object) -> bool:
+        return self.model is getattr(other, "model", None)
+
+
+@lru_cache(maxsize=64)
+def _estimates(same: _Same, lane: Lane) -> Callable[[int, int, str, str, bool, bool], Estimate]:
+    """What requests cost that differ in words only by their length: a million of them are a few hundred prices."""
+    return lru_cache(maxsize=4096)(partial(_estimated, same.model, lane))
+
+
+def _estimated(
+    model: Model,
+    lane: Lane,
+    words: int,
+    references: int,
+    size: str,
+    thinking: str,
+    says: bool,
+    searches: bool,
+) -> Estimate:
+    rates = _rates(model, lane)
+    likely, high_each = model.reference_tokens
+    read = -(-words // model.text_bytes_per_token) + likely * references
+    read_high = words + high_each * references
+    thought, thought_high = model.thoughts.get(thinking, model.thoughts.get("any", (0, 0)))
+    said, said_high = model.words if says else (0, min(100, model.words[1]))
+    searched, searched_high = (nanos(rates.search or 0) * n for n in model.searches) if searches else (0, 0)
 
     picture = _picture(model, rates, size)
     reading = _priced(read, rates.text_in)
-    thinking = _priced(thought + words, rates.text_out)
-    high = picture + _priced(read_high, rates.text_in) + _priced(thought_high + words_high, rates.text_out)
+    answering = _priced(thought + said, rates.text_out)
+    high = picture + _priced(read_high, rates.text_in) + _priced(thought_high + said_high, rates.text_out)
     return Estimate(
         low=picture,
-        likely=picture + reading + thinking + searched,
+        likely=picture + reading + answering + searched,
         high=high + searched_high,
         pictures=picture,
         reading=reading,
-        thinking=thinking,
+        thinking=answering,
         searching=searched,
         images=1,
         tokens_in=read,
-        tokens_out=model.tokens.get(size, 0) + thought + words,
+        tokens_out=model.tokens.get(size, 0) + thought + said,
         output_bytes=model.picture_bytes.get(size, 0) + _ENVELOPE,
     )
 
@@ -146,15 +181,3 @@ def _picture(model: Model, rates: Rates, size: str) -> Nanos:
 
 def _priced(tokens: int, dollars_per_million: float | None) -> Nanos:
     return tokens * round((dollars_per_million or 0) * 1_000_000) // 1000
-
-
-def _tokens_read(prompt: Prompt, model: Model) -> tuple[int, int]:
-    size = len(prompt.text.encode()) + len((prompt.system or "").encode())
-    likely, high = model.reference_tokens
-    pictures = len(prompt.references)
-    return -(-size // model.text_bytes_per_token) + likely * pictures, size + high * pictures
-
-
-def _thoughts(prompt: Prompt, model: Model) -> tuple[int, int]:
-    level = prompt.thinking or model.default_thinking or "any"
-    return model.thoughts.get(level, model.thoughts.get("any", (0, 0)))

@@ -28,7 +28,7 @@ from pipeline.overview import plan_lines, problem_lines
 from pipeline.prompt import Request, requests
 from pipeline.run import Run as RunDirectory
 from pipeline.run import open_run as open_directory
-from pipeline.runs import Choice, choose, find, next_name, place
+from pipeline.runs import Choice, choose, find, next_name, nights, place
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, planner, planner_for, survey
@@ -104,7 +104,12 @@ class Job:
         meant = self._job.with_settings(chosen) if chosen else self._job
         frame = self._frame
         rows = None if frame is None else frame_manifest(frame, meant.manifest, key=meant.key)
-        found = survey(meant, base=self._base, limit=limit, manifest=rows)
+        folder = self._runs or meant.runs
+        service = service_in_environment()
+        before = (
+            nights(meant, folder=folder, service=service, clock=clock_for(service)) if meant.reuse else []
+        )
+        found = survey(meant, base=self._base, limit=limit, manifest=rows, nights=before, runs=folder)
         file = found.manifest.path if frame is None else None
         return Plan(found, folder=self._runs or found.job.runs, file=file)
 

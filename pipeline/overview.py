@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.bounds import bounds
 from pipeline.money import dollars
+from pipeline.prompt import Request
 from pipeline.survey import Survey
 
 SHOWN = 12
@@ -20,9 +22,28 @@ def plan_lines(found: Survey, *, cap: int | None = None, verbose: int = 0) -> li
     ]
 
 
+def notes(found: Survey) -> list[str]:
+    """What to know before the table: which store's feed this is, and every warning."""
+    feed = [str(found.manifest.feed)] if found.manifest.feed else []
+    gone = [f"{picture} is gone, so it is shot again" for picture in found.gone]
+    return [*feed, *(f"warning: {warning}" for warning in (*found.warnings, *gone))]
+
+
 def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, str, str]]:
     price = found.price
     yield "pictures", f"{found.requests:,}", _pictures(found)
+    if found.carried:
+        total = sum(found.carried.values())
+        others = ", ".join(
+            f"{count:,} {outcome}" for outcome, count in found.carried.items() if outcome != "ok"
+        )
+        yield (
+            "as before",
+            f"{total:,}",
+            "answered by earlier runs" + (f"; of these {others}" if others else ""),
+        )
+    for why, (count, example) in sorted(found.again.items(), key=lambda each: -each[1][0]):
+        yield f"  {why}"[:13], f"{count:,}", f"e.g. {example}"
     if found.bad_rows:
         yield (
             "left out",
@@ -38,6 +59,8 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
     yield "ready", "", "usually in 1 to 24 h, at worst in 48 h"
+    for bound in bounds(found):
+        yield bound.name, "", bound.words
     at_once = f"; the same at once: {dollars(found.at_once)}" if found.at_once else ""
     yield "price", dollars(price.likely), f"from {dollars(price.low)} to {dollars(price.high)}{at_once}"
     yield "", "", _parts(found)
@@ -118,6 +141,11 @@ def plan_document(found: Survey) -> dict[str, Any]:
         "requests": found.requests,
         "lanes": found.lanes,
         "shots": found.shots,
+        "as_before": found.carried,
+        "why_again": {
+            why: {"requests": count, "example": example} for why, (count, example) in found.again.items()
+        },
+        "pictures_gone": found.gone,
         "usd": {
             "low": price.low / 1e9,
             "likely": price.likely / 1e9,
@@ -128,6 +156,7 @@ def plan_document(found: Survey) -> dict[str, Any]:
         "send_bytes": found.input_bytes + found.reference_bytes,
         "receive_bytes": price.output_bytes,
         "references": found.references,
+        "binds": {bound.name: bound.words for bound in bounds(found)},
         "problems": [
             {
                 "rows": kind.count,
@@ -142,6 +171,29 @@ def plan_document(found: Survey) -> dict[str, Any]:
         ],
         "warnings": list(found.warnings),
     }
+
+
+def expanded(request: Request) -> dict[str, Any]:
+    """One request as a row of a manifest of its own: what is seen is what is sent."""
+    named = f"{request.key}-{request.shot}" + (f"-{request.variant}" if request.variant else "")
+    which = {"id": named, "key": request.key, "shot": request.shot, "variant": request.variant}
+    if request.prompt is None:
+        return which | {"refusal": request.refusal}
+    prompt = request.prompt
+    asked = {
+        name: getattr(prompt, name)
+        for name in prompt.__dataclass_fields__
+        if name not in ("text", "references")
+    }
+    asked |= {
+        "modalities": list(prompt.modalities),
+        "search": list(prompt.search),
+        "safety": dict(prompt.safety),
+    }
+    said = {name: value for name, value in asked.items() if value not in (None, [], {})}
+    shown = [reference.source for reference in prompt.references]
+    references = {"references": shown} if shown else {}
+    return which | {"prompt": prompt.text} | references | said | {"fingerprint": request.fingerprint}
 
 
 def size(count: int) -> str:

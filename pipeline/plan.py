@@ -5,7 +5,7 @@ the rest follows from that record, so drivers that do it at once write the same 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, takewhile
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from pipeline import tables
-from pipeline.backends import wire
+from pipeline.asked import columns_of, prompt_of
+from pipeline.backends import schema, wire
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import FINAL, Drawn, File, Limits, Planned, Retries, Rows
 from pipeline.manifest import Manifest, Row
@@ -111,11 +112,12 @@ class Planner:
 
     def write(self, number: int, lane: str, requests: list[Request]) -> None:
         for request in requests:
-            for reference in request.prompt.references if request.prompt else ():
+            for reference in request.prompt.references if request.prompt and not request.carried else ():
                 self._keep(reference)
         rows = [_plan_row(place, request) for place, request in enumerate(requests)]
         model = self._models.get(lane)
-        write_batch(self._run, number, rows, model=model)
+        asked = [None if request.carried else request.prompt for request in requests]
+        write_batch(self._run, number, rows, model=model, asked=asked)
 
     def _keep(self, reference: Reference) -> None:
         """Store what the model is shown, once: after planning nobody reads the user's files again."""
@@ -193,7 +195,7 @@ class _Stream:
             yield ahead
         for row, requests in self._rows:
             ours = [request for request in requests if request.lane == self._lane]
-            # One row is read ahead, so it may have been before others drew batches from here on.
+            # Some rows are read ahead, so they may have been before others drew batches from here on.
             if ours and row >= self._start:
                 yield row, ours
 
@@ -201,7 +203,7 @@ class _Stream:
         size = Size()
         model = self._planner.model(self._lane)
         for request in requests:
-            if request.prompt is None or model is None:
+            if request.prompt is None or request.carried or model is None:
                 size.add(Size(1))
             else:
                 size.add(size_of(wire.encode("", request.prompt), request.prompt, model))
@@ -287,15 +289,28 @@ def _write_retries(run: Run, batch: Batch) -> None:
     write_batch(run, batch.number, rows, model=_model(run, batch.source.batches[0]))
 
 
-def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Model | None) -> None:
-    """The batch's files, then the record that names them. Without a model nothing is to be sent."""
+def write_batch(
+    run: Run,
+    number: int,
+    rows: list[dict[str, Any]],
+    *,
+    model: Model | None,
+    asked: Sequence[Prompt | None] | None = None,
+) -> None:
+    """The batch's files, then the record that names them. Without a model nothing is to be sent.
+
+    What is asked follows from the rows; who has it at hand may give it.
+    """
     size, lines = Size(), []
-    for row in rows:
-        prompt = prompt_of(row)
+    shapes: set[Hashable] = set()
+    for row, prompt in zip(rows, asked or map(prompt_of, rows), strict=True):
         if model is None or prompt is None:
             size.add(Size(1))
             continue
         line = wire.encode(wire_id(number, row["place"]), prompt)
+        if (shape := _shape(prompt)) not in shapes:  # a batch asks for a handful of different things
+            shapes.add(shape)
+            schema.check(line)
         one = size_of(line, prompt, model)
         row["likely"], row["high"] = one.price.likely, one.price.high
         lines.append(line + b"\n")
@@ -329,6 +344,13 @@ def write_batch(run: Run, number: int, rows: list[dict[str, Any]], *, model: Mod
         return  # another driver finished the same plan first
 
 
+def _shape(prompt: Prompt) -> Hashable:
+    """What two requests share that only texts and pictures tell apart."""
+    told = (prompt.aspect_ratio, prompt.image_size, prompt.modalities, prompt.thinking, prompt.search)
+    sampled = (prompt.temperature, prompt.top_p, prompt.top_k, prompt.safety, prompt.store)
+    return told, sampled, prompt.system is None, prompt.seed is None, bool(prompt.references)
+
+
 def _check_good(run: Run, requests: Iterable[Request]) -> None:
     """Rows were all good when they were looked over. One that is not any more must not get lost on the way."""
     for request in requests:
@@ -356,40 +378,11 @@ def _plan_row(place: int, request: Request) -> dict[str, Any]:
         "attempt": 1,
         "fingerprint": request.fingerprint or None,
         "refusal": request.refusal,
+        "carried": request.carried,
         "likely": 0,
         "high": 0,
         "spent": 0,
     }
     if prompt is not None:
-        row |= _asked(prompt)
+        row |= columns_of(prompt)
     return row | {tables.USER + name: value for name, value in request.fields.items()}
-
-
-_SETTINGS = (
-    "system",
-    "model",
-    "aspect_ratio",
-    "image_size",
-    "modalities",
-    "thinking",
-    "search",
-    "seed",
-    "temperature",
-)
-
-
-def _asked(prompt: Prompt) -> dict[str, Any]:
-    asked: dict[str, Any] = {name: getattr(prompt, name) for name in _SETTINGS}
-    names = ("source", "sha256", "mime", "size", "width", "height")
-    shown = [{name: getattr(reference, name) for name in names} for reference in prompt.references]
-    return asked | {"prompt": prompt.text, "references": shown}
-
-
-def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
-    """The prompt a row of plan/ or retry/ was made from, or None where the plan refused it."""
-    if row.get("refusal") is not None:
-        return None
-    settings = {name: row[name] for name in _SETTINGS}
-    settings |= {name: tuple(settings[name] or ()) for name in ("modalities", "search")}
-    shown = tuple(Reference(**reference) for reference in row["references"] or ())
-    return Prompt(text=row["prompt"], references=shown, **settings)

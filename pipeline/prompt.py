@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from pipeline.job import DEFAULT_MODEL, Job, Shot
 from pipeline.manifest import Row
 from pipeline.models import Model, Models
 from pipeline.problems import Problem, did_you_mean, refusal
-from pipeline.references import Pins, Reference, find
+from pipeline.references import Pins, Reference
+from pipeline.scale import Rule
 from pipeline.shot import Mould, unknown_columns
 from pipeline.templates import BadTemplate, context_of, names_of
 
 _MOST_REMEMBERED = 10_000
+_ROWS_AHEAD = 64
+_TEXT = "\0text\0"  # nobody's system instruction has it behind an unescaped quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,10 @@ class Prompt:
     search: tuple[str, ...] = ()  # 'web', 'image'
     seed: int | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    safety: tuple[tuple[str, str], ...] = ()  # kind of harm, threshold; sorted
+    store: bool | None = None  # None: as the project is set
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +59,12 @@ class Request:
     fingerprint: str  # sha256 hex over all that the model would see; '' where refused
     refusal: str | None = None  # why the plan refuses it, in a person's words
     problems: tuple[Problem, ...] = ()  # the same, to be grouped
+    carried: Mapping[str, Any] | None = None  # what an earlier run answered: nothing is sent
 
     @property
     def lane(self) -> str:
         """Which batches it goes into: those of its model, or those of which nothing is sent."""
-        return FINAL if self.prompt is None else self.prompt.model
+        return FINAL if self.prompt is None or self.carried is not None else self.prompt.model
 
 
 def requests(
@@ -64,12 +74,12 @@ def requests(
 
     Reads references, relative to base; holds one row. A row with something wrong has requests that say what.
     """
-    gate = _Gate(job, models, base, pins or Pins())
-    columns: tuple[str, ...] = ()
+    gate = _Gate(job, models, pins or pins_for(job, base))
+    columns: tuple[str, ...] | None = None
     moulds: list[Mould] = []
-    for row in rows:
+    for row in _fetched_ahead(gate, job, rows, moulds):
         if (these := tuple(row.fields)) != columns:  # once for a manifest
-            columns, moulds = these, [Mould(job, shot, these) for shot in job.shots]
+            columns, moulds[:] = these, [Mould(job, shot, these) for shot in job.shots]
         context = context_of(row.fields)
         try:
             problems = [Problem(row.trouble)] if row.trouble else []
@@ -78,7 +88,17 @@ def requests(
         except BadTemplate as error:
             problems = [Problem(f"where: {error}")]
         for mould in moulds:
-            yield from _requests_of(gate, mould, row, context, problems)
+            yield from _shot_of(gate, mould, row, context, problems)
+
+
+def pins_for(job: Job, base: Path) -> Pins:
+    """Whoever finds this job's references, relative to base."""
+    return Pins(
+        base,
+        base / job.references_dir if job.references_dir else None,
+        rule=Rule(job.references.max_side, job.references.convert),
+        allow_private=job.allow_private,
+    )
 
 
 def pour(
@@ -99,24 +119,67 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
     A seed already tells variants apart; without one the variant's number does, except for the first, so that
     asking for a second picture leaves the first as it was.
     """
+    before, after = _around_the_text(
+        prompt.model,
+        tuple(reference.mark for reference in prompt.references),
+        prompt.system,
+        prompt.aspect_ratio,
+        prompt.image_size,
+        prompt.modalities,
+        prompt.thinking,
+        prompt.search,
+        prompt.seed,
+        # 0 and 0.0 are one key and two spellings.
+        None if prompt.temperature is None else json.dumps(prompt.temperature),
+        None if prompt.top_p is None else json.dumps(prompt.top_p),
+        prompt.top_k,
+        prompt.safety,
+        variant if prompt.seed is None else 0,
+    )
+    return hashlib.sha256((before + json.dumps(prompt.text) + after).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _around_the_text(
+    model: str,
+    marks: tuple[str, ...],
+    system: str | None,
+    aspect_ratio: str | None,
+    image_size: str | None,
+    modalities: tuple[str, ...],
+    thinking: str | None,
+    search: tuple[str, ...],
+    seed: int | None,
+    temperature: str | None,
+    top_p: str | None,
+    top_k: int | None,
+    safety: tuple[tuple[str, str], ...],
+    variant: int,
+) -> tuple[str, str]:
+    """The JSON that is digested, before and behind the one value that is another in every row."""
     seen: dict[str, Any] = {
-        "model": prompt.model,
-        "text": prompt.text,
-        "references": [reference.sha256 for reference in prompt.references],
-        "system": prompt.system,
-        "aspect_ratio": prompt.aspect_ratio,
-        "image_size": prompt.image_size,
-        "modalities": prompt.modalities,
-        "thinking": prompt.thinking,
-        "search": prompt.search,
-        "seed": prompt.seed,
-        "temperature": prompt.temperature,
+        "model": model,
+        "text": _TEXT,
+        "references": marks,
+        "system": system,
+        "aspect_ratio": aspect_ratio,
+        "image_size": image_size,
+        "modalities": modalities,
+        "thinking": thinking,
+        "search": search,
+        "seed": seed,
+        "temperature": None if temperature is None else json.loads(temperature),
+        "top_p": None if top_p is None else json.loads(top_p),
+        "top_k": top_k,
+        "safety": safety,
+        # Whether Google keeps it changes no picture.
     }
-    if variant and prompt.seed is None:
+    if variant:
         seen["variant"] = variant
     # What is not said is left out, so that a setting invented later changes no fingerprint of before.
     said = {name: value for name, value in seen.items() if value not in (None, (), [])}
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    before, _, after = json.dumps(said, sort_keys=True, separators=(",", ":")).partition(json.dumps(_TEXT))
+    return before, after
 
 
 def problems_of_templates(job: Job, columns: Iterable[str]) -> list[Problem]:
@@ -136,6 +199,45 @@ def problems_of_templates(job: Job, columns: Iterable[str]) -> list[Problem]:
     return list(told)
 
 
+def _shot_of(
+    gate: "_Gate", mould: Mould, row: Row, context: Mapping[str, Any], problems: Sequence[Problem]
+) -> Iterator[Request]:
+    """One row in one shot, unless that is excluded."""
+    chosen: Mould | None = mould
+    try:
+        chosen = mould.chosen(row) if not problems else mould
+    except BadTemplate as error:
+        problems = [Problem(f"include or exclude: {error}")]
+    if chosen is not None:
+        yield from _requests_of(gate, chosen, row, context, problems)
+
+
+def _fetched_ahead(gate: "_Gate", job: Job, rows: Iterable[Row], moulds: Sequence[Mould]) -> Iterator[Row]:
+    """The rows as they come, while none needs the network. From then on some are read ahead, and what they
+    show is fetched at once instead of one after the other.
+    """
+    coming, count = iter(rows), 2
+    for row in coming:
+        yield row
+        while gate.pins.fetches and (some := list(islice(coming, count))):
+            count = min(2 * count, _ROWS_AHEAD)  # a proof of five rows does not fetch sixty
+            chosen = [(row, context_of(row.fields)) for row in some if _is_chosen(job, row)]
+            gate.pins.ahead(
+                source
+                for mould in moulds
+                for row, context in chosen
+                for source in mould.sources(row, context, [])
+            )
+            yield from some
+
+
+def _is_chosen(job: Job, row: Row) -> bool:
+    try:
+        return not row.trouble and job.chooses(row)
+    except BadTemplate:
+        return False
+
+
 def _requests_of(
     gate: "_Gate", mould: Mould, row: Row, context: Mapping[str, Any], before: Sequence[Problem]
 ) -> Iterator[Request]:
@@ -146,7 +248,8 @@ def _requests_of(
     if not problems:
         values = mould.values(row, problems)
         variants = values["variants"] or 1
-        references = gate.references(mould.sources(row, context, problems), problems)
+        sources = mould.sources(row, context, problems, gate.pins.named_after)
+        references = gate.references(sources, problems)
         prompt = gate.passed(_poured(mould, values, context, references, problems), problems)
     told = tuple(mould.placed(problem, row) for problem in problems)
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
@@ -176,6 +279,10 @@ def _poured(
         search=values["search"] or (),
         seed=values["seed"],
         temperature=values["temperature"],
+        top_p=values["top_p"],
+        top_k=values["top_k"],
+        safety=tuple(sorted((values["safety"] or {}).items())),
+        store=values["store"],
     )
 
 
@@ -186,17 +293,15 @@ def _varied(prompt: Prompt, variant: int) -> Prompt:
 class _Gate:
     """What stands between a poured prompt and a request: the model's own limits, and the files on disk."""
 
-    def __init__(self, job: Job, models: Models, base: Path, pins: Pins) -> None:
-        self._models, self._base, self._pins, self._surface = models, base, pins, job.backend
-        self._elsewhere = base / job.references_dir if job.references_dir else None
+    def __init__(self, job: Job, models: Models, pins: Pins) -> None:
+        self._models, self.pins, self._surface = models, pins, job.backend
         self._found: dict[str, Model | Problem] = {}
         self._judged: dict[tuple[object, ...], list[Problem]] = {}
 
     def references(self, sources: Iterable[str], problems: list[Problem]) -> tuple[Reference, ...]:
         pinned = []
         for source in sources:
-            found = find(source, self._base, self._elsewhere)
-            reference = found if isinstance(found, Problem) else self._pins.pin(*found)
+            reference = self.pins.pin(source)
             if isinstance(reference, Problem):
                 problems.append(replace(reference, column="references"))
             else:
@@ -211,7 +316,10 @@ class _Gate:
             return None
         problems += self._limits(model, prompt)
         unsaid = not model.size_settable and prompt.image_size in model.sizes
-        return replace(prompt, model=model.name, image_size=None if unsaid else prompt.image_size)
+        size = None if unsaid else prompt.image_size
+        if (prompt.model, prompt.image_size) == (model.name, size):
+            return prompt
+        return replace(prompt, model=model.name, image_size=size)
 
     def _model(self, name: str) -> Model | Problem:
         if name not in self._found:

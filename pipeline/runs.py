@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipeline.clock import Clock
+from pipeline.earlier import Night, night
 from pipeline.errors import BadInput
-from pipeline.job import Job
-from pipeline.manifest import open_manifest
+from pipeline.job import Job, of_a_store
+from pipeline.manifest import STANDARD_INPUT, open_manifest
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
 from pipeline.state import Stage
@@ -102,8 +104,11 @@ def choose(folder: str, found: Survey, *, service: str, clock: Clock) -> tuple[C
 
 def planned(folder: str, job: Job, *, base: Path, service: str, clock: Clock) -> Run | None:
     """The job's unfinished run, if it needs neither manifest nor photos any more: whatever became of those."""
+    if job.manifest == STANDARD_INPUT:  # it can be read once, and is read by whoever looks the job over
+        return None
     try:
-        digest = open_manifest(job.manifest_path(base), key=job.key).digest
+        manifest = open_manifest(job.manifest_path(base), key=job.key)
+        digest, job = manifest.digest, of_a_store(job, manifest)
     except BadInput:
         digest = None
     for run in recent(folder, job.name, service=service, clock=clock):
@@ -124,6 +129,26 @@ def recent(folder: str, job: str, *, service: str, clock: Clock) -> Iterator[Run
 def has_sent(run: Run) -> bool:
     """Whether money may have been spent on it."""
     return any(batch.intent is not None for batch in run.state.batches)
+
+
+def nights(job: Job, *, folder: str, service: str, clock: Clock) -> list[Night]:
+    """The earlier runs that the job's `reuse` names, newest first: names, globs, 'latest N' of this job, places.
+
+    What another service answered, a rehearsal's above all, is none of this one's.
+    """
+    there = names(open_storage(folder)) if job.reuse else []
+    places: dict[str, None] = {}
+    for entry in job.reuse:
+        if count := re.fullmatch(r"latest(?: +(\d+))?", entry):
+            mine = [name for name in there if name.job == job.name]
+            meant = [place(folder, name) for name in reversed(mine)][: int(count[1] or 1)]
+        elif "/" in entry:
+            meant = [entry.rstrip("/")]
+        else:
+            meant = [place(folder, name) for name in reversed(there) if fnmatchcase(str(name), entry)]
+        places.update(dict.fromkeys(meant))
+    found = [night(open_storage(url), home=folder, clock=clock) for url in places]
+    return [one for one in found if one.state.created and one.state.created.service == service]
 
 
 def find(what: str | None, *, folder: str, clock: Clock) -> Run:

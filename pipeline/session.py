@@ -7,18 +7,23 @@ from typing import Any
 
 from pipeline.backends import open_backend, service_in_environment
 from pipeline.backends.base import Backend
+from pipeline.bounds import check_room
 from pipeline.clock import MachineClock, clock_for
+from pipeline.complaints import FILE, write_problems
 from pipeline.console import Console, place_line
 from pipeline.drive import Driver
+from pipeline.earlier import Night, nights_of
 from pipeline.errors import BadInput, Refused
 from pipeline.events import Capped
 from pipeline.job import Job, job_for, read_job
+from pipeline.manifest import STANDARD_INPUT
 from pipeline.money import nanos
-from pipeline.overview import plan_lines, problem_lines, question
+from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
-from pipeline.runs import Choice, choose, find, next_name, place, planned
+from pipeline.runs import Choice, choose, find, next_name, nights, place, planned, recent
+from pipeline.saved import read as read_saved
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, planner, planner_for, survey
@@ -45,10 +50,19 @@ def meant(
     return (said.with_settings(settings) if settings else said), base
 
 
-def surveyed(job: str | None, **chosen: Any) -> Survey:
+def surveyed(job: str | None, *, runs: str | None = None, **chosen: Any) -> Survey:
     """The job a person means, looked over. Nothing is written or sent."""
     said, base = meant(job, **chosen)
-    return survey(said, base=base)
+    folder = runs or said.runs
+    return survey(said, base=base, nights=_nights(said, folder), runs=folder)
+
+
+def _nights(job: Job, folder: str) -> list[Night]:
+    """The earlier nights that the job wants to know of, as they are now."""
+    if not job.reuse:
+        return []
+    service = service_in_environment()
+    return nights(job, folder=folder, service=service, clock=clock_for(service))
 
 
 def _found(job: str | None, *, prompt: str | None) -> tuple[Job, Path]:
@@ -61,7 +75,7 @@ def _found(job: str | None, *, prompt: str | None) -> tuple[Job, Path]:
         path = named
     if path.suffix == ".toml":
         return read_job(path), path.parent
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.exists() and str(path) != STANDARD_INPUT:
         known = [each.stem for each in JOBS.glob("*.toml")]
         raise BadInput(f"{path}: no such job or manifest", hint=did_you_mean(str(path), known))
     return job_for(str(path), prompt=prompt), Path()
@@ -92,7 +106,19 @@ def refuse_bad_rows(found: Survey, *, go_on: str) -> None:
     hint = None
     if found.requests:
         hint = f"{found.good_rows:,} of {found.chosen_rows:,} rows are good; {go_on}"
-    raise BadInput("\n".join(problem_lines(found)), hint=hint)
+    raise BadInput("\n".join([*problem_lines(found), *_written_down(found)]), hint=hint)
+
+
+def _written_down(found: Survey) -> list[str]:
+    """What does not fit on a screen is written into a file beside us."""
+    if found.bad_rows <= SHOWN:
+        return []
+    path = Path(FILE)
+    try:
+        write_problems(found, path)
+    except OSError as error:
+        return [f"  {path} cannot be written: {error.strerror}"]
+    return [f"  all of them, row by row: {path}"]
 
 
 # --- a run, new or continued -------------------------------------------------------------------------------------
@@ -113,6 +139,9 @@ def begin_or_continue(
     """The run that `run JOB` means, said in the first line, with a driver for it."""
     service = service_in_environment()
     clock = clock_for(service)
+    saved = read_saved(Path(job)) if job is not None and job.endswith(".json") else None
+    if saved is not None:
+        job, chosen = saved.job or None, saved.chosen
     said, base = meant(job, **chosen)
     folder = runs or said.runs
     usd = _finite(said.max_usd if max_usd is None else max_usd)
@@ -120,17 +149,24 @@ def begin_or_continue(
     there = None if new else planned(folder, said, base=base, service=service, clock=clock)
     if there is not None:
         return _continued(console, there, backend, Choice.CONTINUE, usd=usd, plans=None)
-    found = survey(said, base=base)
+    # To see whether a run goes on, the job is looked over with the earlier nights that one was begun with.
+    before = None if new else next(recent(folder, said.name, service=service, clock=clock), None)
+    known = nights_of(before) if said.reuse and before else _nights(said, folder)
+    found = survey(said, base=base, nights=known, runs=folder)
     choice, there = (Choice.NEW, None) if new else choose(folder, found, service=service, clock=clock)
     if there is not None and choice is Choice.ASK:
         _ask_for_another(console, there)
         there = None
     if there is not None:
         return _continued(console, there, backend, choice, usd=usd, plans=planner(found, there))
+    if said.reuse and before is not None:  # a new night also knows what the last one answered
+        found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    if saved is not None:
+        saved.check(found)
     cap = None if usd is None else nanos(usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
-    _ask(console, found, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
+    _ask(console, found, folder, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
     storage = open_storage(place(folder, name))
     run = begin(found, name=str(name), storage=storage, service=service, clock=clock, cap=cap)
     return Driver(run, backend, planner=planner(found, run))
@@ -158,14 +194,21 @@ def _finite(usd: float | None) -> float | None:
     return usd
 
 
-def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool, skip_bad: bool, go_on: str) -> None:
+def _ask(
+    console: Console, found: Survey, folder: str, *, cap: int | None, yes: bool, skip_bad: bool, go_on: str
+) -> None:
     """One table and one question, before anything is sent."""
-    console.note(*(f"warning: {warning}" for warning in found.warnings))
-    if not found.requests or (found.problems and not skip_bad and (yes or not console.can_ask())):
+    console.note(*notes(found))
+    skip_bad = skip_bad or found.job.bears(found.bad_rows, found.chosen_rows)
+    nothing_to_send = not found.requests and not (found.carried and not found.problems)
+    if nothing_to_send or (found.problems and not skip_bad and (yes or not console.can_ask())):
         refuse_bad_rows(found, go_on=go_on)
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
     if found.problems:
-        console.note(*problem_lines(found))
+        console.note(*problem_lines(found), *_written_down(found))
+    check_room(found, folder)
+    if not found.requests:
+        return  # all of it is there already: that costs nothing
     if yes and cap is None:
         raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
     if yes:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from pipeline.job import ALIASES, DEFAULT_MODEL, NONE, PROMPT_COLUMNS, REFERENCE_COLUMNS, Job, Settings, Shot
 from pipeline.manifest import Row
 from pipeline.manifest.cells import is_none, ratio, size, split
@@ -41,6 +43,32 @@ class Mould:
         self._prompt = said["prompt"] or (prompts[0] if prompts else None)
         self._system = said["system"]
         self._references = said["references"]
+        named = self.shot.name
+        self._includes = [
+            (n, pick) for n, pick in enumerate(job.include) if named in (pick.shots or (named,))
+        ]
+        self._excludes = [pick for pick in job.exclude if named in (pick.shots or (named,))]
+        self._others: dict[tuple[int, ...], Mould] = {}
+
+    def chosen(self, row: Row) -> "Mould | None":
+        """This shot as it is for one row, or None where that is excluded. Raises BadTemplate."""
+        if not (self._includes or self._excludes):
+            return self
+        meant = tuple(place for place, pick in self._includes if pick.means(self.shot.name, row))
+        if not meant:
+            excluded = any(pick.means(self.shot.name, row) for pick in self._excludes)
+            return None if excluded else self
+        return self._other(meant)
+
+    def _other(self, meant: tuple[int, ...]) -> "Mould":
+        """This shot with what these includes say, which is above the shot's own and below a row's cells."""
+        if meant not in self._others:
+            layers = [_settings_of(self.job.include[number]) for number in meant]
+            said = {name: value for layer in layers for name, value in layer.items()}
+            bare = msgspec.structs.replace(self.job, include=(), exclude=())
+            shot = msgspec.structs.replace(self.shot, **said)
+            self._others[meant] = Mould(bare, shot, self._columns)
+        return self._others[meant]
 
     def values(self, row: Row, problems: list[Problem]) -> dict[str, Any]:
         """All settings of this row; what a cell says wrong is a problem, and counts as not said."""
@@ -65,18 +93,34 @@ class Mould:
             problems.append(Problem("the prompt is empty", column="prompt"))
         return text or "", system or None
 
-    def sources(self, row: Row, context: Mapping[str, Any], problems: list[Problem]) -> list[str]:
-        """The files this row shows, as it writes them.
+    def sources(
+        self,
+        row: Row,
+        context: Mapping[str, Any],
+        problems: list[Problem],
+        named_after: Callable[[str], list[str]] = lambda key: [],
+    ) -> list[str]:
+        """The files this row shows, as it writes them; if it names none, those of the folder called after its key.
 
         Where the job asks for some, a row without any is wrong: a product without a photo would be invented.
         '-' in the cell says that this is meant.
         """
         if self._references is None:
             cells = [row.fields[column] for column in self._reference_columns]
-            return [source for cell in cells for source in split(cell) if not is_none(source)]
+            sources = [source for cell in cells for source in split(cell)]
+            if not sources and self.job.references_dir is not None:
+                sources = named_after(row.key)
+                if not sources:
+                    hint = (
+                        f"{self.job.references_dir} has no picture called after {row.key}; write - for none"
+                    )
+                    problems.append(Problem("no reference picture", column="references", hint=hint))
+            return [source for source in sources if not is_none(source)]
         files = [entry for entry in self._references if self._is_file(entry)]
         asked = [entry for entry in self._references if entry not in files]
         cells = [self._cell_of(entry, row, context, problems) for entry in asked]
+        if asked and not files and not any(cell.strip() for cell in cells):
+            files = named_after(row.key)
         if asked and not files and not any(cell.strip() for cell in cells) and not problems:
             hint = "write - in the cell to shoot it without one"
             problems.append(Problem("no reference picture", column=", ".join(asked), hint=hint))
@@ -84,6 +128,7 @@ class Mould:
 
     def unknown_columns(self) -> Iterator[Problem]:
         """What the templates of this shot name and no column answers to."""
+        yield from self._unknown_in_picks()
         if self._prompt is None:
             hint = "add a column prompt, or give a template: --prompt '{{ title }}'; " + did_you_mean(
                 "prompt", names_of(self._columns)
@@ -98,6 +143,16 @@ class Mould:
             elif self._column_of(entry) is None and not self._is_file(entry):
                 hint = did_you_mean(entry, names_of(self._columns))
                 yield Problem(f"unknown column {entry!r}", place, column="references", hint=hint)
+
+    def _unknown_in_picks(self) -> Iterator[Problem]:
+        """The same for what is included with settings of its own, and for every `where`."""
+        wheres = [(f"[[include]] {number + 1}", pick.where) for number, pick in self._includes]
+        wheres += [("[[exclude]]", pick.where) for pick in self._excludes]
+        for place, where in wheres:
+            text = "{{ " + (where or "''") + " }}"
+            yield from unknown_columns(text, self._columns, place=place, name="where")
+        for number, _ in self._includes:
+            yield from self._other((number,)).unknown_columns()
 
     def placed(self, problem: Problem, row: Row) -> Problem:
         """A problem with the row, and with the column its value came from."""
@@ -154,11 +209,19 @@ _BUILT_IN: dict[str, Any] = dict.fromkeys(Settings.__struct_fields__) | {
 }
 
 
+def _settings_of(settings: Settings) -> dict[str, Any]:
+    """What a layer says, as it is written."""
+    values = {name: getattr(settings, name) for name in Settings.__struct_fields__}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _said(settings: Settings) -> dict[str, Any]:
     """What one layer says; '-' is said, and is none."""
-    none: dict[object, Any] = {NONE: None, (NONE,): ()}
-    values = {name: getattr(settings, name) for name in Settings.__struct_fields__}
-    return {name: none.get(value, value) for name, value in values.items() if value is not None}
+
+    def meant(value: Any) -> Any:
+        return None if value == NONE else () if value == (NONE,) else value
+
+    return {name: meant(value) for name, value in _settings_of(settings).items()}
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

@@ -2,10 +2,10 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,19 @@ import msgspec
 from pipeline import __version__
 from pipeline.backends import wire
 from pipeline.clock import Clock
+from pipeline.earlier import Earlier, Night, nights_of
 from pipeline.errors import BadInput
 from pipeline.events import FINAL, FORMAT, Created, Limits
-from pipeline.job import Job
-from pipeline.manifest import Manifest, duplicate_keys, open_manifest
+from pipeline.job import Job, of_a_store
+from pipeline.manifest import Manifest, Row, duplicate_keys
 from pipeline.models import Model, Models, load_models
 from pipeline.money import Estimate, estimate
-from pipeline.plan import Planner
+from pipeline.plan import Planner, tokens
 from pipeline.problems import Group, Problem, group, refusal
-from pipeline.prompt import Prompt, Request, problems_of_templates, requests
-from pipeline.references import Pins, Reference, find
+from pipeline.prompt import Prompt, Request, pins_for, problems_of_templates, requests
+from pipeline.references import Pins, Reference
 from pipeline.run import Run, create_run
 from pipeline.storage import Storage
-
-QUEUE_TOKENS = 1_000_000
-"""Tokens one batch may put into Google's queue: what its lowest tier allows the scarcest model at once."""
 
 BATCH_REQUESTS = 10_000
 BATCH_BYTES = 1_500_000_000  # of Google's 2 GB
@@ -46,6 +44,8 @@ class Survey:
     base: Path  # the folder that the manifest is relative to
     manifest: Manifest
     table: Models
+    pins: Pins
+    earlier: Earlier | None = None
     warnings: tuple[str, ...] = ()
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
@@ -54,6 +54,11 @@ class Survey:
     shots: dict[str, int] = field(default_factory=dict)
     problems: list[Group] = field(default_factory=list)
     price: Estimate = field(default_factory=Estimate)
+    tokens: dict[str, int] = field(default_factory=dict)  # that each model's queue will count
+    prices: dict[Estimate, int] = field(default_factory=dict)  # how many requests cost just this
+    carried: dict[str, int] = field(default_factory=dict)  # what earlier runs settled, by outcome
+    again: dict[str, list[Any]] = field(default_factory=dict)  # why others are shot, how many, and an example
+    gone: list[str] = field(default_factory=list)  # pictures that would have answered, a few of them by name
     at_once: int | None = 0  # the likely price outside of batches; None where one is unknown
     input_bytes: int = 0
     references: int = 0
@@ -76,18 +81,32 @@ class Survey:
 
 
 def survey(
-    job: Job, *, base: Path = Path(), limit: int | None = None, manifest: Manifest | None = None
+    job: Job,
+    *,
+    base: Path = Path(),
+    limit: int | None = None,
+    manifest: Manifest | None = None,
+    nights: Sequence[Night] = (),
+    runs: str | None = None,
 ) -> Survey:
-    """Read the whole manifest once and say what follows. Raises BadInput where no row can be right."""
+    """Read the whole manifest once and say what follows. Raises BadInput where no row can be right.
+
+    What the runs of these nights have answered is not asked again; `runs` is the folder this one will lie in.
+    """
     if limit is not None:
         job = msgspec.structs.replace(job, limit=limit)
     table = load_models(base / job.models if job.models else None)
-    manifest = manifest or open_manifest(job.manifest_path(base), key=job.key)
+    manifest = job.open_manifest(base) if manifest is None else job.drawn(manifest)
+    job = of_a_store(job, manifest)
     # What is wrong with the whole job, and a key that two rows share, stop it whatever rows are skipped.
     if problems := problems_of_templates(job, manifest.columns) + list(islice(duplicate_keys(manifest), 20)):
         raise refusal(problems)
-    found = Survey(job, base, manifest, table, warnings=manifest.warnings)
+    pins = pins_for(job, manifest.path.parent)
+    found = Survey(job, base, manifest, table, pins, warnings=manifest.warnings)
+    if nights:
+        found.earlier = Earlier(nights, home=runs or job.runs, across=job.reuse_across)
     found.problems = group(_problems(found))
+    found.price = sum((price.times(count) for price, count in found.prices.items()), Estimate())
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
     if not found.chosen_rows:
@@ -98,8 +117,7 @@ def survey(
 def _problems(found: Survey) -> Iterator[Problem]:
     """Everything that is wrong with the rows, while they are counted."""
     seen: set[bytes] = set()
-    poured = requests(found.job, found.manifest.rows(), models=found.table, base=found.folder)
-    rows = groupby(poured, key=lambda request: request.row)
+    rows = groupby(_pour(found, found.manifest.rows()), key=lambda request: request.row)
     for ordinal, asked in islice(rows, found.job.limit):
         found.rows = ordinal + 1
         found.chosen_rows += 1
@@ -112,16 +130,40 @@ def _problems(found: Survey) -> Iterator[Problem]:
     found.photos = hashlib.sha256(b"".join(sorted(seen))).hexdigest()
 
 
+def requests_of(found: Survey) -> Iterator[Request]:
+    """Everything that was looked over, once more, one row at a time."""
+    rows = takewhile(lambda row: row.ordinal < found.rows, found.manifest.rows())
+    return _pour(found, rows)
+
+
+def _pour(found: Survey, rows: Iterable[Row]) -> Iterator[Request]:
+    poured = requests(found.job, rows, models=found.table, base=found.folder, pins=found.pins)
+    return poured if found.earlier is None else map(partial(_answered, found.earlier), poured)
+
+
+def _answered(earlier: Earlier, request: Request) -> Request:
+    """The request with the answer that an earlier run has, if one has."""
+    answer = earlier.answer(request)
+    return request if answer is None else replace(request, carried=answer)
+
+
 def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
     lane = request.lane
     found.lanes[lane] = found.lanes.get(lane, 0) + 1
-    if request.prompt is None:
+    if request.carried is not None:
+        earlier = request.carried["earlier"]
+        found.carried[earlier] = found.carried.get(earlier, 0) + 1
+    elif request.prompt is not None and found.earlier is not None:
+        _say_why(found, request, found.earlier)
+    if request.prompt is None or request.carried is not None:
         return
     found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     model = found.table.find(lane)
-    found.price += estimate(request.prompt, model)
+    price = estimate(request.prompt, model)
+    found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
+    found.prices[price] = found.prices.get(price, 0) + 1
     found.input_bytes += len(wire.encode("", request.prompt)) + 20
-    found.at_once = _plus(found.at_once, request.prompt, found.table)
+    found.at_once = _plus(found.at_once, request.prompt, model)
     for reference in request.prompt.references:
         digest = bytes.fromhex(reference.sha256)
         if digest not in seen:
@@ -130,11 +172,18 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
             found.reference_bytes += reference.size
 
 
-def _plus(total: int | None, prompt: Prompt, table: Models) -> int | None:
+def _say_why(found: Survey, request: Request, earlier: Earlier) -> None:
+    """Count why this is shot though there were earlier nights, with the first as an example."""
+    gone = earlier.is_gone(request)
+    if gone is not None and len(found.gone) < 5:
+        found.gone.append(gone)
+    why = "picture gone" if gone is not None else earlier.why(request)
+    found.again.setdefault(why, [0, f"{request.key}, {request.shot}"])[0] += 1
+
+
+def _plus(total: int | None, prompt: Prompt, model: Model) -> int | None:
     try:
-        return (
-            None if total is None else total + estimate(prompt, table.find(prompt.model), "standard").likely
-        )
+        return None if total is None else total + estimate(prompt, model, "standard").likely
     except BadInput:
         return None
 
@@ -158,7 +207,8 @@ def begin(
         requests=job.batches.max_requests or BATCH_REQUESTS,
         input_bytes=job.batches.max_bytes or BATCH_BYTES,
         output_bytes=job.batches.max_output_bytes,
-        tokens=QUEUE_TOKENS,
+        # A batch larger than the queue would never be taken.
+        tokens=min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes),
         in_flight=IN_FLIGHT,
         part_bytes=part_bytes,
     )
@@ -181,8 +231,18 @@ def begin(
         attempts=job.attempts,
         cap=cap,
         version=__version__,
+        reused=found.earlier.reused if found.earlier else (),
+        carried=sum(found.carried.values()),
     )
     return create_run(storage, clock, created)
+
+
+def queue_tokens(table: Models, lane: str, *, tier: int) -> int:
+    """What a model lets wait in the queue of a tier; where that is unknown, as little as the scarcest known."""
+    known = None if lane == FINAL else table.find(lane).enqueued_tokens
+    if known is not None:
+        return known[tier - 1]
+    return min(model.enqueued_tokens[tier - 1] for model in table.models.values() if model.enqueued_tokens)
 
 
 def _plain(value: Job | Model) -> dict[str, Any]:
@@ -195,6 +255,7 @@ def is_of(run: Run, found: Survey) -> bool:
     """Whether a run was made from this job, this manifest and these photos, as they are now."""
     created = run.created
     same = created.rows == found.rows and created.lanes == found.lanes and created.photos == found.photos
+    same = same and created.carried == sum(found.carried.values())
     return same and is_from(run, found.job, found.manifest.digest)
 
 
@@ -210,30 +271,28 @@ def _essence(job: Job) -> Job:
 
 def planner(found: Survey, run: Run) -> Planner:
     """Whoever can plan this run, since the manifest is here."""
-    return _planner(run, found.job, found.manifest, found.table, found.folder)
+    return Planner(run, manifest=found.manifest, pour=partial(_pour, found), load=partial(_load, found.pins))
 
 
 def planner_for(run: Run, *, base: Path) -> Planner | None:
     """The same, from what the run knows of its job. None: its manifest is not here, or not the same."""
     job = msgspec.convert(run.created.job, Job)
     try:
-        manifest = open_manifest(job.manifest_path(base), key=job.key)
+        manifest = job.open_manifest(base)
         table = load_models(base / job.models if job.models else None)
     except BadInput:
         return None
     if manifest.digest != run.created.manifest_sha256:
         return None
-    return _planner(run, job, manifest, table, manifest.path.parent)
+    home = run.storage.url.rpartition("/")[0]
+    found = Survey(job, base, manifest, table, pins_for(job, manifest.path.parent))
+    if nights := nights_of(run):
+        found.earlier = Earlier(nights, home=home, across=job.reuse_across)
+    return planner(found, run)
 
 
-def _planner(run: Run, job: Job, manifest: Manifest, table: Models, folder: Path) -> Planner:
-    elsewhere = folder / job.references_dir if job.references_dir else None
-
-    def load(reference: Reference) -> bytes:
-        place = find(reference.source, folder, elsewhere)
-        if isinstance(place, Problem):
-            raise refusal([place])
-        return place[1].read_bytes()
-
-    pour: partial[Iterator[Request]] = partial(requests, job, models=table, base=folder, pins=Pins())
-    return Planner(run, manifest=manifest, pour=pour, load=load)
+def _load(pins: Pins, reference: Reference) -> bytes:
+    data = pins.load(reference)
+    if isinstance(data, Problem):
+        raise refusal([data])
+    return data

@@ -33,9 +33,17 @@ _PICTURE = pa.struct(
         ("final", pa.bool_()),
     ]
 )
-_SHOWN = pa.struct([("source", pa.string()), ("sha256", pa.string()), ("mime", pa.string())])
+_SHOWN = pa.struct(
+    [("source", pa.string()), ("sha256", pa.string()), ("mime", pa.string()), ("made_from", pa.string())]
+)
 _PINNED = pa.struct(
-    [*_SHOWN, pa.field("size", pa.int64()), pa.field("width", pa.int32()), pa.field("height", pa.int32())]
+    [
+        *_SHOWN,
+        pa.field("rule", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+    ]
 )
 
 _WHICH = [
@@ -70,6 +78,11 @@ _TOKENS = [
 
 _ANSWERED: list[tuple[str, pa.DataType]] = [("response_id", pa.string()), ("answered_at", _time)]
 
+_CARRIED = [
+    ("earlier", _word),  # of what is reused: the outcome it had
+    ("made_in", pa.string()),  # and the run whose directory holds its picture: a sibling's name, or a place
+]
+
 _INDEX = [
     *_WHICH,
     *_ANSWER,
@@ -86,7 +99,16 @@ _INDEX = [
     *_TOKENS,
     ("usd", pa.float64()),
     *_ANSWERED,
+    *_CARRIED,
 ]
+
+_ANSWER_OF_ANOTHER = pa.struct(
+    [
+        (name, pa.string() if kind is _word else kind)
+        for name, kind in [*_ANSWER, ("model_version", _word), *_ANSWERED, *_CARRIED]
+        if name != "pictures"
+    ]
+)
 
 _PLAN = [
     ("place", pa.int32()),
@@ -103,9 +125,14 @@ _PLAN = [
     ("search", pa.list_(pa.string())),
     ("seed", pa.int64()),
     ("temperature", pa.float64()),
+    ("top_p", pa.float64()),
+    ("top_k", pa.int32()),
+    ("safety", pa.list_(pa.string())),  # harassment=high
+    ("store", pa.bool_()),
     ("references", pa.list_(_PINNED)),
     ("fingerprint", pa.string()),
     ("refusal", pa.string()),
+    ("carried", _ANSWER_OF_ANOTHER),  # what an earlier run answered
     ("likely", pa.int64()),  # billionths of a dollar
     ("high", pa.int64()),
     ("spent", pa.int64()),  # on earlier attempts

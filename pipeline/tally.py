@@ -18,6 +18,8 @@ class Tally:
     service: str
     requests: int  # to send, as the plan said
     refused: int  # left out by the plan
+    reused: int  # answered by earlier runs, so nothing is sent
+    before: int  # of those, the ones that have a picture
     sent: int  # of the requests, how many Google has or had at least once
     answered: int  # how many are in the index, those left out included
     again: int  # waiting for another attempt
@@ -42,12 +44,12 @@ class Tally:
     @property
     def total(self) -> int:
         """Every planned request: each ends up in the index once."""
-        return self.requests + self.refused
+        return self.requests + self.refused + self.reused
 
     @property
     def without(self) -> int:
         """Requests that ended without their picture."""
-        return self.answered - self.pictures
+        return self.answered - self.pictures - self.before
 
 
 def tally(run: Run) -> Tally:
@@ -69,7 +71,9 @@ def tally(run: Run) -> Tally:
         url=run.storage.url,
         service=created.service,
         requests=sum(count for lane, count in created.lanes.items() if lane != FINAL),
-        refused=created.lanes.get(FINAL, 0),
+        refused=created.lanes.get(FINAL, 0) - created.carried,
+        reused=created.carried,
+        before=sum(books.carried.get("ok", 0) for books in settled),
         sent=sum(sent),
         answered=sum(books.indexed for books in settled),
         again=sum(books.retry for books in settled if books.batch in state.retries),

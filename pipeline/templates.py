@@ -4,7 +4,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
@@ -69,7 +69,7 @@ def context_of(fields: Mapping[str, str]) -> dict[str, Any]:
     """All that a template may name for one row."""
     context: dict[str, Any] = {name: fields[column] for name, column in names_of(tuple(fields)).items()}
     context[_ROW] = fields
-    return context
+    return _ENVIRONMENT.globals | context
 
 
 @functools.lru_cache(maxsize=256)
@@ -79,7 +79,9 @@ def template(text: str) -> Callable[[Mapping[str, Any]], str]:
         compiled = _ENVIRONMENT.from_string(text)
     except TemplateSyntaxError as error:
         raise BadTemplate(f"line {error.lineno}: {_plain(error)}") from error
-    return _told(lambda context: compiled.render(context))
+    fill, context_for = compiled.root_render_func, compiled.new_context
+    # As render() does, without copying what a template may name: it cannot change that.
+    return _told(lambda context: "".join(fill(context_for(cast("dict[str, Any]", context), shared=True))))
 
 
 @functools.lru_cache(maxsize=64)

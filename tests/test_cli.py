@@ -606,3 +606,19 @@ def test_the_house_runs_as_a_module() -> None:
         check=False,
     )
     assert re.match(r"nightshoot \d+\.\d+", done.stdout), done.stderr
+
+
+def test_a_saved_plan_is_run_as_it_was_agreed_and_refused_where_anything_changed(shell: Shell) -> None:
+    assert (
+        shell("plan", "shoes.csv", "--prompt", "{{ title }}", "--limit", "3", "--save", "plan.json").code == 0
+    )
+    manifest = shell.folder / "shoes.csv"
+    before = manifest.read_bytes()
+    manifest.write_bytes(before.replace(b"Shoe 1", b"Clog 1"))
+    refused = shell("run", "plan.json", "--yes", "--max-usd", "5")
+    assert refused.code == 3
+    assert "not as it was planned any more: manifest" in refused.err
+    manifest.write_bytes(before)
+    done = shell("run", "plan.json", "--yes", "--max-usd", "5")
+    assert done.code == 0, done.err
+    assert "3 of 3 pictures on disk" in done.out

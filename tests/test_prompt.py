@@ -1,15 +1,18 @@
 """A row poured into a shot is one request, or says why it is none; the same request is known again."""
 
 import io
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.errors import BadInput
+from pipeline.backends import schema, wire
+from pipeline.errors import BadInput, Corrupt
 from pipeline.job import job_for
 from pipeline.manifest import Row
 from pipeline.models import load_models
@@ -299,8 +302,11 @@ def test_fingerprints_are_a_format_and_these_are_known_for_good():
 
 def test_whatever_the_model_would_see_changes_the_fingerprint():
     other = Prompt("m", "t", (), "s", "1:1", "4K", ("TEXT",), "minimal", ("image",), 8, 0.7)
-    changed = {fingerprint(replace(FULL, **{f.name: getattr(other, f.name)})) for f in fields(Prompt)}
-    assert len(changed | {fingerprint(FULL)}) == len(fields(Prompt)) + 1
+    other = replace(other, top_p=0.9, top_k=3, safety=(("harassment", "off"),), store=True)
+    seen = [f.name for f in fields(Prompt) if f.name != "store"]
+    changed = {fingerprint(replace(FULL, **{name: getattr(other, name)})) for name in seen}
+    assert len(changed | {fingerprint(FULL)}) == len(seen) + 1
+    assert fingerprint(replace(FULL, store=True)) == fingerprint(FULL), "who keeps it changes no picture"
 
 
 def test_a_reference_counts_by_what_is_in_it_and_in_its_order():
@@ -331,3 +337,112 @@ def test_a_name_and_its_alias_are_one_request():
         for m in ("nano-banana-2.1", "gemini-nano-banana-2.1")
     )
     assert one.fingerprint == two.fingerprint
+
+
+# Which shots of which rows
+
+
+def test_a_shot_is_left_out_of_the_rows_that_are_excluded():
+    job = job_for("x.csv", shots=SHOTS, exclude=[{"shots": ["lifestyle"], "where": "mood == 'calm'"}])
+    assert [(r.row, r.shot) for r in asked(job, row(0), row(1, mood="wild"))] == [
+        (0, "hero"),
+        (1, "hero"),
+        (1, "lifestyle"),
+    ]
+
+
+def test_what_is_included_is_shot_whatever_is_excluded_and_with_settings_of_its_own():
+    job = job_for(
+        "x.csv",
+        shots=SHOTS,
+        exclude=[{"shots": ["lifestyle"]}],
+        include=[
+            {"shots": ["lifestyle"], "keys": ["S-1"], "variants": 2, "prompt": "{{ title }} outside"},
+            {"where": "mood == 'wild'", "aspect_ratio": "16:9"},
+        ],
+    )
+    found = asked(job, row(0), row(1), row(2, mood="wild"))
+    assert [(r.key, r.shot, r.variant, r.prompt.text, r.prompt.aspect_ratio) for r in found] == [
+        ("S-0", "hero", 0, "Packshot of Boot", None),
+        ("S-1", "hero", 0, "Packshot of Boot", None),
+        ("S-1", "lifestyle", 0, "Boot outside", "4:5"),
+        ("S-1", "lifestyle", 1, "Boot outside", "4:5"),
+        ("S-2", "hero", 0, "Packshot of Boot", "16:9"),
+        ("S-2", "lifestyle", 0, "Boot on a table", "16:9"),
+    ]
+
+
+def test_a_rows_own_cell_outranks_what_is_included():
+    job = job_for("x.csv", shots=HERO, include=[{"shots": ["hero"], "aspect_ratio": "16:9"}])
+    assert only(job, aspect_ratio="1:1").aspect_ratio == "1:1"
+
+
+def test_names_that_nobody_knows_are_told_in_includes_and_excludes_too():
+    job = job_for("x.csv", shots=HERO, exclude=[{"where": "mod == 1"}], include=[{"prompt": "{{ tilte }}"}])
+    told = [str(p) for p in problems_of_templates(job, ["title", "mood"])]
+    assert [text.partition(": ")[2] for text in told] == [
+        "where: unknown column 'mod'",
+        "prompt: unknown column 'tilte'",
+    ]
+    with pytest.raises(BadInput, match="unknown shot 'hro'"):
+        job_for("x.csv", shots=HERO, exclude=[{"shots": ["hro"]}])
+
+
+def test_a_job_with_everything_in_it_comes_back_from_a_record_as_it_was():
+    job = job_for(
+        "x.csv",
+        shots=HERO,
+        safety={"harassment": "high"},
+        store=False,
+        top_p=0.9,
+        references_dir="photos",
+        include=[{"shots": ["hero"], "variants": 2}],
+        exclude=[{"keys": ["a"]}],
+        max_bad="2 %",
+        tier=2,
+    )
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(job)), type(job)) == job
+    assert job.with_settings({"model": "gemini-3-pro-image"}).include == job.include
+
+
+# Safety, sampling, keeping
+
+
+def test_safety_and_sampling_go_where_google_reads_them():
+    job = job_for("x.csv", shots=HERO, safety={"harassment": "high"}, store=False, top_p=0.9, top_k=20)
+    line = wire.encode("b00000-0000", only(job))
+    schema.check(line)
+    request = json.loads(line)["request"]
+    assert request["safetySettings"] == [
+        {"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_ONLY_HIGH"}
+    ]
+    assert request["store"] is False
+    assert (request["generationConfig"]["topP"], request["generationConfig"]["topK"]) == (0.9, 20)
+    with pytest.raises(BadInput, match="safety"):
+        job_for("x.csv", shots=HERO, safety={"rudeness": "high"})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"request": {"contents": []}},
+        {
+            "key": "k",
+            "request": {"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"imageSize": "1K"}},
+        },
+        {
+            "key": "k",
+            "request": {"contents": [{"parts": [{}]}], "generationConfig": {"responseModalities": ["IMAGE"]}},
+        },
+        {
+            "key": "k",
+            "request": {
+                "contents": [{"parts": [{"text": "x"}]}],
+                "generationConfig": {"responseModalities": ["IMAGE"], "systemInstruction": {}},
+            },
+        },
+    ],
+)
+def test_a_line_with_something_in_the_wrong_place_never_leaves(changed):
+    with pytest.raises(Corrupt, match="would be misread"):
+        schema.check(json.dumps(changed).encode())

@@ -9,9 +9,9 @@ from pipeline.errors import BadInput
 from pipeline.job import Job, job_for
 from pipeline.models import load_models
 from pipeline.money import estimate
-from pipeline.overview import plan_document, plan_lines, problem_lines, question, size
+from pipeline.overview import expanded, plan_document, plan_lines, problem_lines, question, size
 from pipeline.prompt import Prompt
-from pipeline.survey import Survey, begin, is_of, planner_for, survey
+from pipeline.survey import Survey, begin, is_of, planner_for, requests_of, survey
 from tests.bench import write_rows
 from tests.fakes import FakeClock, MemoryStorage
 
@@ -191,3 +191,27 @@ def test_many_kinds_of_problems_are_counted_beyond_a_dozen(folder: Path) -> None
 )
 def test_bytes_are_written_as_people_write_them(count: float, text: str) -> None:
     assert size(int(count)) == text
+
+
+@pytest.mark.parametrize(
+    ("said", "bears"), [(None, False), (1, False), (2, True), ("2", True), ("16 %", False), ("16.7%", True)]
+)
+def test_a_job_may_bear_a_few_bad_rows(folder: Path, said: object, bears: bool) -> None:
+    with_bad_rows(folder)
+    found = survey(job(**({} if said is None else {"max_bad": said})), base=folder)
+    assert found.job.bears(found.bad_rows, found.chosen_rows) is bears
+
+
+def test_a_share_that_is_none_is_said() -> None:
+    with pytest.raises(BadInput, match="neither a number nor a share"):
+        job(max_bad="few")
+
+
+def test_what_is_expanded_is_a_manifest_that_asks_for_the_same(folder: Path) -> None:
+    """What you see is what is sent: the flat lines, planned, are the very same requests."""
+    found = survey(job(prompt="{{ title }} {{ '{{' }} in {{ colour }}", seed=3), base=folder, limit=3)
+    lines = [expanded(request) for request in requests_of(found)]
+    (folder / "flat.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flat = survey(job_for("flat.jsonl"), base=folder)
+    assert [r.fingerprint for r in requests_of(flat)] == [line["fingerprint"] for line in lines]
+    assert [line["id"] for line in lines] == ["sku-0-main", "sku-1-main", "sku-2-main"]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from pipeline.backends.base import Drawing, Outcome
 from pipeline.money import Usage
 from pipeline.prompt import Prompt
+from pipeline.references import Reference
 from pipeline.results import Line, payload
 
 PLACEHOLDER = re.compile(rb'"fileUri":"nightshoot:sha256/([0-9a-f]{64})","mimeType":"(image/[a-z]+)"')
@@ -36,6 +38,16 @@ BLOCKED = frozenset(
 OURS = frozenset({"MISSING_THOUGHT_SIGNATURE", "LANGUAGE", "MALFORMED_FUNCTION_CALL"})
 """Reasons that mean the request was wrong: sending it again unchanged ends the same."""
 
+THRESHOLDS = {
+    "low": "BLOCK_LOW_AND_ABOVE",
+    "medium": "BLOCK_MEDIUM_AND_ABOVE",
+    "high": "BLOCK_ONLY_HIGH",
+    "none": "BLOCK_NONE",
+    "off": "OFF",
+}
+"""Google's words for from which probability of harm on something is blocked."""
+
+_TEXT = "\0text\0"  # no other text has it between unescaped quotes
 MOST = 10**12
 """No count of anything in one answer is larger."""
 
@@ -44,6 +56,63 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 def encode(wire_id: str, prompt: Prompt) -> bytes:
     """A line of requests/. The same prompt is always the same bytes."""
+    before, after = _around_the_text(
+        prompt.references,
+        prompt.system,
+        prompt.aspect_ratio,
+        prompt.image_size,
+        prompt.modalities,
+        prompt.thinking,
+        prompt.search,
+        prompt.seed,
+        None if prompt.temperature is None else repr(prompt.temperature),  # 0 and 0.0 are one key
+        None if prompt.top_p is None else repr(prompt.top_p),
+        prompt.top_k,
+        prompt.safety,
+        prompt.store,
+    )
+    return b'{"key":%b%b%b%b' % (_encode(wire_id), before, _encode(prompt.text), after)
+
+
+@lru_cache(maxsize=1024)
+def _around_the_text(
+    references: tuple[Reference, ...],
+    system: str | None,
+    aspect_ratio: str | None,
+    image_size: str | None,
+    modalities: tuple[str, ...],
+    thinking: str | None,
+    search: tuple[str, ...],
+    seed: int | None,
+    temperature: str | None,
+    top_p: str | None,
+    top_k: int | None,
+    safety: tuple[tuple[str, str], ...],
+    store: bool | None,
+) -> tuple[bytes, bytes]:
+    """A line from behind its key to its text, and from there to its end: most lines share these."""
+    prompt = Prompt(
+        "",
+        _TEXT,
+        references,
+        system,
+        aspect_ratio,
+        image_size,
+        modalities,
+        thinking,
+        search,
+        seed,
+        None if temperature is None else float(temperature),
+        None if top_p is None else float(top_p),
+        top_k,
+        safety,
+        store,
+    )
+    before, _, after = _whole("", prompt).removeprefix(b'{"key":""').partition(_encode(_TEXT))
+    return before, after
+
+
+def _whole(wire_id: str, prompt: Prompt) -> bytes:
     parts: list[dict[str, Any]] = [
         {"fileData": {"fileUri": f"nightshoot:sha256/{shown.sha256}", "mimeType": shown.mime}}
         for shown in prompt.references
@@ -55,6 +124,13 @@ def encode(wire_id: str, prompt: Prompt) -> bytes:
     }
     if prompt.system:
         request["systemInstruction"] = {"parts": [{"text": prompt.system}]}
+    if prompt.safety:
+        request["safetySettings"] = [
+            {"category": f"HARM_CATEGORY_{harm.upper()}", "threshold": THRESHOLDS[threshold]}
+            for harm, threshold in prompt.safety
+        ]
+    if prompt.store is not None:
+        request["store"] = prompt.store
     if prompt.search:
         request["tools"] = [
             {"googleSearch": {"searchTypes": {f"{kind}Search": {} for kind in prompt.search}}}
@@ -70,6 +146,8 @@ def _config(prompt: Prompt) -> dict[str, Any]:
         "thinkingConfig": {"thinkingLevel": prompt.thinking.upper()} if prompt.thinking else None,
         "seed": prompt.seed,
         "temperature": prompt.temperature,
+        "topP": prompt.top_p,
+        "topK": prompt.top_k,
     }
     return {name: value for name, value in config.items() if value not in (None, {})}
 

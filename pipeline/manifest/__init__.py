@@ -1,15 +1,20 @@
-"""Who supplies rows: tables, JSON Lines, Parquet, a DataFrame; told apart by what is in them."""
+"""Who supplies rows: tables, sheets, feeds, JSON Lines, Parquet, a DataFrame; told apart by what is in them."""
 
 import difflib
 import hashlib
+import shutil
+import sys
+import tempfile
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
-from pipeline.manifest.row import Row, content_key, key_column
+from pipeline.manifest.axes import drawn, suffix
+from pipeline.manifest.feed import Feed
+from pipeline.manifest.row import Line, Row, content_key, key_column
 from pipeline.manifest.source import Source
 from pipeline.manifest.text import first_character
 from pipeline.problems import Problem, did_you_mean
@@ -17,7 +22,9 @@ from pipeline.problems import Problem, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Manifest", "Row", "duplicate_keys", "frame_manifest", "open_manifest"]
+__all__ = ["STANDARD_INPUT", "Feed", "Manifest", "Row", "duplicate_keys", "frame_manifest", "open_manifest"]
+
+STANDARD_INPUT = "-"
 
 _HEAD = 4096
 
@@ -30,6 +37,15 @@ class Manifest:
     digest: str  # sha256 hex of the file's bytes
     key: str | None  # the column that names rows; None: they are named after their content
     _source: Source
+    axes: tuple[
+        str, ...
+    ] = ()  # columns that are not in the file: each row is there once for each combination
+    _spooled: object = None  # what came from standard input is kept as long as this is
+
+    @property
+    def feed(self) -> Feed | None:
+        """The store whose own table this is, if it is one."""
+        return self._source.feed
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -45,17 +61,32 @@ class Manifest:
         for ordinal, line in enumerate(self._source.lines()):
             fields = dict(zip(columns, line.cells, strict=True))
             key = fields[self.key].strip() if self.key is not None else ""
-            yield Row(
-                ordinal, line.number, key or content_key(fields, raw=line.raw), fields, trouble=line.trouble
-            )
+            named = f"{key}{suffix(fields, self.axes)}" if key else content_key(fields, raw=line.raw)
+            yield Row(ordinal, line.number, named, fields, trouble=line.trouble)
+
+    def times(
+        self, axes: Mapping[str, Mapping[str, float]], *, sample: int | None = None, seed: int = 0
+    ) -> "Manifest":
+        """Each row once for each combination of these values, or a sample of that, weighted and repeatable."""
+        columns = self._source.columns
+
+        def name_of(line: Line) -> str:
+            fields = dict(zip(columns, line.cells, strict=True))
+            key = fields[self.key].strip() if self.key is not None else ""
+            return key or content_key(fields, raw=line.raw)
+
+        source = drawn(self._source, axes, sample=sample, seed=seed, name_of=name_of)
+        return replace(self, _source=source, axes=tuple(axes))
 
 
 def open_manifest(path: Path, *, key: str | None = None) -> Manifest:
     """Look at a file and be ready to read it. Raises BadInput where there is nothing to read."""
-    source = _source_of(path)
-    with path.open("rb") as file:
+    spooled = _spooled() if str(path) == STANDARD_INPUT else None
+    place, sheet = (Path(spooled.name) / "standard-input", None) if spooled else _sheet_of(path)
+    source = _source_of(place, sheet)
+    with place.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _with_rows(Manifest(path, digest, _checked_key(key, source, path=path), source))
+    return _with_rows(Manifest(path, digest, _checked_key(key, source, path=path), source, _spooled=spooled))
 
 
 def frame_manifest(frame: "pd.DataFrame", name: str = "frame", *, key: str | None = None) -> Manifest:
@@ -98,7 +129,21 @@ def _repeated(hashes: "array[int]") -> set[int]:
     return {int(each) for each in ordered[1:][ordered[1:] == ordered[:-1]]}
 
 
-def _source_of(path: Path) -> Source:
+def _spooled() -> "tempfile.TemporaryDirectory[str]":
+    """Standard input in a file, since a manifest is read more than once. It goes when the program does."""
+    folder = tempfile.TemporaryDirectory(prefix="nightshoot-")
+    with (Path(folder.name) / "standard-input").open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return folder
+
+
+def _sheet_of(path: Path) -> tuple[Path, str | None]:
+    """'products.xlsx#Spring' is a file and one of its sheets, unless a file is really called so."""
+    name, hash_, sheet = path.name.partition("#")
+    return (path.with_name(name), sheet) if hash_ and name and sheet and not path.exists() else (path, None)
+
+
+def _source_of(path: Path, sheet: str | None = None) -> Source:
     """The reader is chosen by what the file begins with; its name only helps to explain."""
     head = _head(path)
     if head.startswith(b"PAR1"):
@@ -106,8 +151,11 @@ def _source_of(path: Path) -> Source:
 
         return parquet.read(path)
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        hint = "save it as CSV (in UTF-8) and give that file"
-        raise BadInput(f"{path}: a spreadsheet or archive, which cannot be read yet", hint=hint)
+        from pipeline.manifest import sheet as sheets
+
+        return _fed(sheets.read(path, sheet))
+    if sheet is not None:
+        raise BadInput(f"{path}: no spreadsheet, so it has no sheet {sheet!r}", hint=f"name {path} alone")
     start = first_character(path)
     if start == "{":
         from pipeline.manifest import jsonl
@@ -115,9 +163,20 @@ def _source_of(path: Path) -> Source:
         return jsonl.read(path)
     if start == "[":
         raise BadInput(f"{path}: a JSON array", hint="write one object a line, without brackets around them")
+    if start == "<":
+        from pipeline.manifest import merchant
+
+        return merchant.read_xml(path)
     from pipeline.manifest import table
 
-    return table.read(path)
+    return _fed(table.read(path))
+
+
+def _fed(source: Source) -> Source:
+    """The source as a store's feed, if its header is one's. Told by its columns, never by its name."""
+    from pipeline.manifest import merchant, shopify, woocommerce
+
+    return shopify.feed_of(source) or woocommerce.feed_of(source) or merchant.feed_of(source) or source
 
 
 def _head(path: Path) -> bytes:
@@ -144,7 +203,7 @@ def _neighbours(path: Path) -> str | None:
 
 def _checked_key(key: str | None, source: Source, *, path: Path) -> str | None:
     if key is None:
-        return key_column(source.columns)
+        return "sku" if source.feed is not None else key_column(source.columns)
     if key not in source.columns:
         raise BadInput(f"{path}: no column {key!r} to name the rows", hint=did_you_mean(key, source.columns))
     return key

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import BadInput
+from pipeline.manifest.feed import Feed
 from pipeline.manifest.row import Line
 
 _MOST_COLUMNS = 2000
@@ -15,6 +16,8 @@ class Source:
     columns: tuple[str, ...]
     warnings: tuple[str, ...]
     lines: Callable[[], Iterator[Line]]  # from the start, each time; holds a few lines in memory at most
+    feed: Feed | None = None  # a store's own table; its columns begin with ours
+    kind: str = "table"  # for people
 
 
 def checked_columns(names: Sequence[str], *, path: Path) -> tuple[str, ...]:

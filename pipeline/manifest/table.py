@@ -21,7 +21,10 @@ def read(path: Path) -> Source:
     with readable(path), text.open(newline="") as lines:
         header = next((cells for _, cells in _records(lines, path, delimiter=delimiter)), [])
     columns = checked_columns(header, path=path)
-    return Source(columns, text.warnings, lambda: _lines(text, delimiter=delimiter, width=len(columns)))
+    kind = {"\t": "TSV", ",": "CSV"}.get(delimiter, "table")
+    return Source(
+        columns, text.warnings, lambda: _lines(text, delimiter=delimiter, width=len(columns)), kind=kind
+    )
 
 
 def _lines(text: TextFile, *, delimiter: str, width: int) -> Iterator[Line]:

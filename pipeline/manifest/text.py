@@ -52,9 +52,7 @@ def examine(path: Path) -> TextFile:
 
 def first_character(path: Path) -> str:
     """The first character of its text that is no white space, or ''."""
-    with path.open("rb") as file:
-        gzipped = file.read(2) == _GZIP
-    with readable(path), _opened(path, gzipped=gzipped) as binary:
+    with readable(path), open_bytes(path) as binary:
         head = binary.read(4096)
     encoding = "utf-16" if head.startswith(_UTF16) else "utf-8-sig"
     return head.decode(encoding, errors="replace").lstrip()[:1]
@@ -71,6 +69,13 @@ def readable(path: Path) -> Iterator[None]:
         raise BadInput(f"{path}: no text in {error.encoding}: {error.reason}") from error
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """The bytes of a file from the start, gzip undone."""
+    with path.open("rb") as file:
+        gzipped = file.read(2) == _GZIP
+    return _opened(path, gzipped=gzipped)
 
 
 def _opened(path: Path, *, gzipped: bool) -> BinaryIO:

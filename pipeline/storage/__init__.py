@@ -3,9 +3,9 @@
 import re
 
 from pipeline.errors import BadInput
-from pipeline.storage.base import AlreadyThere, NotFound, Storage
+from pipeline.storage.base import AlreadyThere, NotFound, Storage, Versioned
 
-__all__ = ["AlreadyThere", "NotFound", "Storage", "open_storage"]
+__all__ = ["AlreadyThere", "NotFound", "Storage", "Versioned", "open_bucket", "open_storage"]
 
 
 def open_storage(url: str) -> Storage:
@@ -23,3 +23,10 @@ def open_storage(url: str) -> Storage:
     from pipeline.storage.local import LocalStorage
 
     return LocalStorage(url)
+
+
+def open_bucket(url: str) -> Versioned:
+    """A bucket of somebody's, gs://bucket, to be read. Nothing is asked for yet."""
+    from pipeline.storage.gcs import GcsStorage
+
+    return GcsStorage(url)

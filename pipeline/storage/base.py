@@ -70,3 +70,15 @@ class Storage(Protocol):
         The prefix need not end at a '/'. Names put meanwhile may show or not; nothing there means no names.
         """
         ...
+
+
+class Versioned(Protocol):
+    """A place whose files have versions, so that one can be read as it was when it was looked at."""
+
+    def version(self, name: str) -> tuple[int, int]:
+        """Size and version of a file now. Raises NotFound."""
+        ...
+
+    def read_version(self, name: str, version: int) -> bytes:
+        """The bytes of that version. Raises NotFound where it is gone."""
+        ...

@@ -315,8 +315,8 @@ DEFECTS = (
     Defect(
         "references in any order are the same request",
         "pipeline/prompt.py",
-        '"references": [reference.sha256 for reference in prompt.references],',
-        '"references": sorted(reference.sha256 for reference in prompt.references),',
+        '"references": marks,',
+        '"references": sorted(marks),',
         ("tests/test_prompt.py",),
     ),
 )

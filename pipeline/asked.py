@@ -1,0 +1,46 @@
+"""A request as plan/ and retry/ hold it, both ways: what was asked, in columns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.prompt import Prompt
+from pipeline.references import Reference
+
+_SETTINGS = (
+    "system",
+    "model",
+    "aspect_ratio",
+    "image_size",
+    "modalities",
+    "thinking",
+    "search",
+    "seed",
+    "temperature",
+    "top_p",
+    "top_k",
+    "store",
+)
+_SHOWN = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule")
+
+COLUMNS = ("prompt", "references", "safety", *_SETTINGS)
+"""All that a prompt is made of."""
+
+
+def columns_of(prompt: Prompt) -> dict[str, Any]:
+    """A prompt in columns."""
+    asked: dict[str, Any] = {name: getattr(prompt, name) for name in _SETTINGS}
+    shown = [{name: getattr(reference, name) for name in _SHOWN} for reference in prompt.references]
+    safety = [f"{harm}={threshold}" for harm, threshold in prompt.safety]
+    return asked | {"prompt": prompt.text, "references": shown, "safety": safety}
+
+
+def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
+    """The prompt a row was made from, or None where the plan refused it."""
+    if row.get("refusal") is not None:
+        return None
+    settings = {name: row[name] for name in _SETTINGS}
+    settings |= {name: tuple(settings[name] or ()) for name in ("modalities", "search")}
+    shown = tuple(Reference(**reference) for reference in row["references"] or ())
+    pairs = (said.partition("=") for said in row["safety"] or ())
+    safety = tuple((harm, threshold) for harm, _, threshold in pairs)
+    return Prompt(text=row["prompt"], references=shown, safety=safety, **settings)

@@ -1,0 +1,104 @@
+"""What will hold a run back, and what that means in hours: queues, lines, disks."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import BadInput
+from pipeline.events import FINAL
+from pipeline.survey import IN_FLIGHT, Survey, queue_tokens
+
+FILES_AT_GOOGLE = 20_000_000_000
+"""Bytes of files that a project may keep there; what is sent beyond that waits until earlier batches are done."""
+
+_ROUND = (1, 5)  # hours that one filling of the queue usually takes; at worst 48
+_FREE = 1_000_000_000  # bytes of a disk that we leave alone
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One thing that makes it slower, for people; most are not there."""
+
+    name: str
+    words: str
+
+
+def bounds(found: Survey) -> list[Bound]:
+    """Everything that binds, what matters most first."""
+    return [*_queue(found), *_jobs(found), *_line(found), *_files(found)]
+
+
+def rounds(found: Survey, *, tier: int) -> int:
+    """How often the queue of this tier is filled: the model that needs it most often decides."""
+    lanes = [lane for lane in found.tokens if lane != FINAL]
+    needs = (-(-found.tokens[lane] // queue_tokens(found.table, lane, tier=tier)) for lane in lanes)
+    return max(needs, default=0)
+
+
+def _queue(found: Survey) -> Iterator[Bound]:
+    tier = found.job.tier or 1
+    times = rounds(found, tier=tier)
+    if times <= 1:
+        return
+    told = f"tier {tier}" if found.job.tier else "tier 1, since the job names none"
+    better = [other for other in (2, 3) if other > tier and rounds(found, tier=other) < times]
+    instead = f"; tier {better[0]}: {_times(rounds(found, tier=better[0]))}" if better else ""
+    yield Bound("queue", f"{told}: about {times:,} rounds, {_hours(times)}{instead}")
+
+
+def _jobs(found: Survey) -> Iterator[Bound]:
+    limits = found.job.batches
+    batches = -(-found.price.output_bytes // limits.max_output_bytes)
+    if limits.max_requests:
+        batches = max(batches, -(-found.requests // limits.max_requests))
+    if batches > IN_FLIGHT:
+        yield Bound("jobs", f"{batches:,} batches, of which Google takes {IN_FLIGHT} at once")
+
+
+def _line(found: Survey) -> Iterator[Bound]:
+    rate = found.job.line_mbit * 1_000_000 / 8
+    up, down = (found.input_bytes + found.reference_bytes) / rate, found.price.output_bytes / rate
+    if max(up, down) >= 60:
+        words = f"{_duration(up)} to send, {_duration(down)} to receive, at {found.job.line_mbit:g} Mbit/s"
+        yield Bound("line", words)
+
+
+def _files(found: Survey) -> Iterator[Bound]:
+    sent = found.input_bytes + found.reference_bytes
+    if sent > FILES_AT_GOOGLE:
+        yield Bound(
+            "files", f"Google keeps 20 GB of a project's files: sent in {-(-sent // FILES_AT_GOOGLE)} turns"
+        )
+
+
+def check_room(found: Survey, folder: str) -> None:
+    """Raises BadInput where the pictures will not fit on the disk that they are to lie on."""
+    if "://" in folder:
+        return
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    # Base64 is a third longer than the pictures in it; sent lines and references lie there too.
+    needed = found.price.output_bytes * 3 // 4 + found.input_bytes + found.reference_bytes
+    if needed + _FREE > free:
+        raise BadInput(
+            f"{folder}: {needed / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free there",
+            hint="free some, shoot fewer with --limit, or put the runs elsewhere with --runs",
+        )
+
+
+def _times(count: int) -> str:
+    return "all at once" if count <= 1 else f"about {count:,} rounds"
+
+
+def _hours(times: int) -> str:
+    low, high = (times * hours for hours in _ROUND)
+    return f"{low} to {high} h" if high < 48 else f"{max(1, round(low / 24))} to {round(high / 24)} days"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return "a minute"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

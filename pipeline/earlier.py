@@ -1,0 +1,291 @@
+"""What earlier runs have answered already, by fingerprint: tomorrow is cheap.
+
+In memory is a table of 27 bytes for each earlier request, and a few batches' answers at a time. What an earlier run
+recorded after this one was begun does not count, so that every driver of this run finds the same.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from pipeline import tables
+from pipeline.asked import COLUMNS, prompt_of
+from pipeline.clock import Clock, MachineClock
+from pipeline.errors import BadInput, Corrupt
+from pipeline.events import Reused
+from pipeline.journal import Journal
+from pipeline.prompt import Prompt, Request, fingerprint
+from pipeline.run import Run, index_file, plan_file
+from pipeline.state import State, apply
+from pipeline.storage import NotFound, Storage, open_storage
+
+SETTLED = frozenset({"ok", "blocked", "invalid", "wrong_size", "reused"})
+"""Outcomes that are carried over. Others are asked for again, on a few more nights."""
+
+RETRY_NIGHTS = 3
+"""On how many later nights something that came to nothing is tried again."""
+
+_TRIED = frozenset({"text_only", "no_image", "truncated", "broken", "error", "missing", "expired"})
+_CARRIED = (
+    "outcome",
+    "reason",
+    "message",
+    "path",
+    "width",
+    "height",
+    "mime",
+    "bytes",
+    "sha256",
+    "text",
+    "checks",
+)
+_ANSWERED = ("model_version", "response_id", "answered_at", "earlier", "made_in")
+_BATCHES_AT_HAND = 8
+
+_ENTRY = np.dtype(
+    [("mark", "u8"), ("rest", "u8"), ("run", "u2"), ("batch", "i4"), ("place", "i4"), ("settled", "?")]
+)
+_KNOWN = np.dtype([("which", "u8"), ("text", "u4"), ("shown", "u4"), ("model", "u4"), ("settings", "u4")])
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """An earlier run, as far as its journal counts."""
+
+    reused: Reused
+    storage: Storage
+    state: State
+
+
+def night(storage: Storage, *, home: str, records: int | None = None, clock: Clock | None = None) -> Night:
+    """The run in this place, by its first so many records; None: all there are now."""
+    state = State()
+    for record in Journal(storage, clock or MachineClock(), writer="reader").since(0):
+        if records is not None and record.number >= records:
+            break
+        apply(state, record)
+    if state.created is None:
+        raise BadInput(
+            f"{storage.url}: no run here, and its answers were to be reused", hint="take it out of reuse"
+        )
+    if records is not None and state.next < records:
+        raise Corrupt(f"{storage.url}: {state.next} records where {records} were there before")
+    reused = Reused(place=told(storage.url, home), run=state.created.run, records=state.next)
+    return Night(reused, storage, state)
+
+
+def nights_of(run: Run) -> list[Night]:
+    """The earlier runs that this one was begun with, as they were then."""
+    home = run.storage.url.rpartition("/")[0]
+    return [
+        night(open_storage(resolved(one.place, home)), home=home, records=one.records, clock=run.clock)
+        for one in run.created.reused
+    ]
+
+
+def told(url: str, home: str) -> str:
+    """How a run in this folder of runs names another: by its name alone where that lies beside it."""
+    parent, _, name = url.rpartition("/")
+    if url.startswith("gs://"):
+        return name if parent == home.rstrip("/") else url
+    path = Path(url).resolve()
+    return path.name if not home.startswith("gs://") and path.parent == Path(home).resolve() else str(path)
+
+
+def resolved(place: str, home: str) -> str:
+    """The opposite."""
+    return place if "/" in place or "\\" in place else f"{home.rstrip('/')}/{place}"
+
+
+class Earlier:
+    """The earlier runs that count, newest first."""
+
+    def __init__(self, nights: Sequence[Night], *, home: str, across: Sequence[str] = ()) -> None:
+        self._nights = nights
+        self._home = home
+        # What may differ is neutral on both sides. Without any, stored fingerprints are taken as they are.
+        self._neutral: dict[str, Any] = {name: getattr(_NEUTRAL, name) for name in across}
+        self._at_hand: OrderedDict[tuple[int, int], dict[int, dict[str, Any]]] = OrderedDict()
+        self._pictures: OrderedDict[tuple[str, str], frozenset[str]] = OrderedDict()
+
+    @property
+    def reused(self) -> tuple[Reused, ...]:
+        return tuple(one.reused for one in self._nights)
+
+    def answer(self, request: Request) -> dict[str, Any] | None:
+        """What an earlier run says to this very request, as this run's index will hold it; None: nobody knows."""
+        if request.prompt is None:
+            return None
+        mark = self._mark(request.prompt, request.variant, request.fingerprint)
+        tried = None
+        count = 0
+        for entry in self._entries_of(mark):
+            row = self._row(int(entry["run"]), int(entry["batch"]), int(entry["place"]))
+            if entry["settled"]:
+                carried = self._carried(int(entry["run"]), row)
+                if self._is_there(carried):
+                    return carried
+            else:
+                count += 1
+                tried = tried or (int(entry["run"]), row)
+        if tried is not None and count > RETRY_NIGHTS:
+            return self._carried(*tried)
+        return None
+
+    def is_gone(self, request: Request) -> str | None:
+        """The picture that would have answered this request, and is not there any more."""
+        if request.prompt is None:
+            return None
+        mark = self._mark(request.prompt, request.variant, request.fingerprint)
+        for entry in self._entries_of(mark):
+            row = self._carried(
+                int(entry["run"]), self._row(int(entry["run"]), int(entry["batch"]), int(entry["place"]))
+            )
+            if entry["settled"] and not self._is_there(row):
+                return f"{row['made_in']}/{row['path']}"
+        return None
+
+    def why(self, request: Request) -> str:
+        """Why nobody has answered it: what changed since the newest run that asked for this picture."""
+        assert request.prompt is not None
+        asked = _known(request.key, request.shot, request.variant, request.prompt)
+        place = int(np.searchsorted(self._known["which"], asked[0]))
+        if place == len(self._known) or self._known[place]["which"] != asked[0]:
+            return "new"
+        before = self._known[place]
+        names = {"shown": "photo", "text": "prompt", "model": "model", "settings": "settings"}
+        parts = dict(zip(_KNOWN.names or (), asked, strict=True))
+        return next((word for name, word in names.items() if before[name] != parts[name]), "never answered")
+
+    def _mark(self, prompt: Prompt, variant: int, exact: str) -> str:
+        return fingerprint(replace(prompt, **self._neutral), variant=variant) if self._neutral else exact
+
+    def _entries_of(self, mark: str) -> Iterator[Any]:
+        wanted = int(mark[:16], 16)
+        place = int(np.searchsorted(self._entries["mark"], np.uint64(wanted)))
+        rest = int(mark[16:32], 16)
+        while place < len(self._entries) and int(self._entries[place]["mark"]) == wanted:
+            if int(self._entries[place]["rest"]) == rest:
+                yield self._entries[place]
+            place += 1
+
+    @cached_property
+    def _entries(self) -> Any:
+        """Every request that earlier runs have settled or tried, by mark; the newest run first."""
+        pieces: list[Any] = [np.empty(0, _ENTRY)]
+        for run, batch, table in self._indexes(["fingerprint", "outcome", "place", "earlier"]):
+            marks = table["fingerprint"].to_pylist()
+            if self._neutral:
+                marks = self._neutral_marks(run, batch, table["place"].to_pylist(), marks)
+            outcomes = table["outcome"].to_pylist()
+            rows = [
+                (int(mark[:16], 16), int(mark[16:32], 16), run, batch, place, outcome in SETTLED)
+                for mark, outcome, place in zip(marks, outcomes, table["place"].to_pylist(), strict=True)
+                if mark and (outcome in SETTLED or outcome in _TRIED)
+            ]
+            pieces.append(np.array(rows, _ENTRY))
+        entries: Any = np.concatenate(pieces)
+        return entries[np.lexsort((entries["run"], entries["mark"]))]
+
+    def _neutral_marks(
+        self, run: int, batch: int, places: list[int], marks: list[str | None]
+    ) -> list[str | None]:
+        plan = self._table(run, plan_file(batch), ["place", "variant", "refusal", *COLUMNS])
+        asked: dict[int, str] = {}
+        for row in tables.rows_of(plan):
+            if (prompt := prompt_of(row)) is not None and prompt.model:
+                asked[row["place"]] = self._mark(prompt, row["variant"], "")
+        return [asked.get(place) if mark else None for place, mark in zip(places, marks, strict=True)]
+
+    @cached_property
+    def _known(self) -> Any:
+        """Every picture that earlier runs asked for, by which it is: 24 bytes each, of the newest run that did."""
+        pieces: list[Any] = [np.empty(0, _KNOWN)]
+        for run, one in enumerate(self._nights):
+            for batch in one.state.batches:
+                if batch.planned is None:
+                    continue
+                columns = ["key", "shot", "variant", "refusal", *COLUMNS]
+                rows = tables.rows_of(self._table(run, plan_file(batch.number), columns))
+                asked = ((row, prompt_of(row)) for row in rows)
+                told = [
+                    _known(row["key"], row["shot"], row["variant"], prompt)
+                    for row, prompt in asked
+                    if prompt is not None and prompt.model
+                ]
+                pieces.append(np.array(told, _KNOWN))
+        known: Any = np.concatenate(pieces)
+        _, first = np.unique(known["which"], return_index=True)  # sorted, and of equal ones the newest run's
+        return known[first]
+
+    def _indexes(self, columns: list[str]) -> Iterator[tuple[int, int, Any]]:
+        for run, one in enumerate(self._nights):
+            for batch in one.state.batches:
+                if batch.collected is not None and batch.collected.index is not None:
+                    yield run, batch.number, self._table(run, batch.collected.index.name, columns)
+
+    def _table(self, run: int, name: str, columns: list[str]) -> Any:
+        storage = self._nights[run].storage
+        try:
+            return tables.from_parquet(storage.read(name), columns=columns)
+        except NotFound as error:
+            hint = "restore it, or take the run out of reuse"
+            raise Corrupt(f"{storage.url}: {name} is gone", hint=hint) from error
+
+    def _row(self, run: int, batch: int, place: int) -> dict[str, Any]:
+        if (run, batch) not in self._at_hand:
+            table = self._table(run, index_file(batch), ["place", *_CARRIED, *_ANSWERED])
+            self._at_hand[run, batch] = {row["place"]: row for row in tables.rows_of(table)}
+            if len(self._at_hand) > _BATCHES_AT_HAND:
+                self._at_hand.popitem(last=False)
+        self._at_hand.move_to_end((run, batch))
+        return self._at_hand[run, batch][place]
+
+    def _carried(self, run: int, row: dict[str, Any]) -> dict[str, Any]:
+        """The answer with a pointer to the run that made the picture, however often it was carried over since."""
+        url = self._nights[run].storage.url
+        if row["outcome"] == "reused":
+            made_in, earlier = resolved(row["made_in"], url.rpartition("/")[0]), row["earlier"]
+        else:
+            made_in, earlier = url, row["outcome"]
+        carried = {name: row[name] for name in (*_CARRIED, *_ANSWERED)}
+        return carried | {"outcome": "reused", "earlier": earlier, "made_in": told(made_in, self._home)}
+
+    def _is_there(self, carried: dict[str, Any]) -> bool:
+        path = carried["path"]
+        if path is None:
+            return True
+        where = resolved(carried["made_in"], self._home)
+        folder = path.rpartition("/")[0] + "/"
+        if (where, folder) not in self._pictures:
+            self._pictures[where, folder] = frozenset(open_storage(where).list(folder))
+            if len(self._pictures) > _BATCHES_AT_HAND:
+                self._pictures.popitem(last=False)
+        return path in self._pictures[where, folder]
+
+
+_NEUTRAL = Prompt(model="", text="", modalities=())
+
+
+def _known(key: str, shot: str, variant: int, prompt: Prompt) -> tuple[int, int, int, int, int]:
+    """Which picture it is, and what it was made of, as numbers."""
+    marks = [reference.mark for reference in prompt.references]
+    plain = replace(prompt, text="", system=None, references=(), model="", store=None)
+    return (
+        _number([key, shot, variant], 8),
+        _number([prompt.text, prompt.system], 4),
+        _number(marks, 4),
+        _number(prompt.model, 4),
+        _number(repr(plain), 4),
+    )
+
+
+def _number(value: object, size: int) -> int:
+    return int.from_bytes(hashlib.blake2b(msgspec.json.encode(value), digest_size=size).digest())
