@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from pipeline import tables
 from pipeline.earlier import resolved
-from pipeline.errors import BadInput, Corrupt
+from pipeline.errors import BadInput
 from pipeline.problems import did_you_mean
 from pipeline.run import Run
-from pipeline.storage import NotFound, Storage, open_storage
+from pipeline.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,13 +43,7 @@ def parts(run: Run, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     for batch in run.state.batches:
         if batch.collected is None or batch.collected.index is None:
             continue
-        name = batch.collected.index.name
-        try:
-            yield tables.from_parquet(run.storage.read(name), columns=columns)
-        except NotFound as error:
-            raise Corrupt(
-                f"{run.storage.url}: {name} is gone", hint="restore it: a record names it"
-            ) from error
+        yield tables.from_parquet(run.storage.read(batch.collected.index.name), columns=columns)
 
 
 def read_index(run: Run, *, columns: Sequence[str] | None = None, where: str | None = None) -> "pd.DataFrame":
