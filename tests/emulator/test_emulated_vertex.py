@@ -256,6 +256,13 @@ def test_an_input_that_is_missing_or_no_jsonl_fails_the_job(vertex, data):
     assert done.error.message
 
 
+@pytest.mark.parametrize("limit", [{"vertex_rows": 2}, {"vertex_bytes": 300}])
+def test_an_input_on_vertex_has_a_limit(make_bench, limit):
+    bench = make_bench(buckets=("shoes",), **limit)
+    assert state(bench, bench.predict(requests(3))) == "FAILED"
+    assert state(bench, bench.predict(requests(1))) == "SUCCEEDED"
+
+
 def test_misfortune_of_rows_befalls_these_rows_as_well(vertex):
     for kind, row in (("missing_line", 1), ("duplicate_line", 2), ("no_image", 3), ("swapped_keys", 4)):
         vertex.service.fault(kind, prompt=f"number {row}")
