@@ -34,7 +34,6 @@ from pipeline.run import (
     staged_file,
 )
 from pipeline.state import Batch, Illegal, Stage
-from pipeline.storage.base import NotFound
 
 IN_HAND, IN_HAND_BYTES = 16, 64_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
@@ -93,12 +92,7 @@ def _asked(run: Run, batch: Batch) -> _Asked:
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
-    try:
-        return tables.from_parquet(run.storage.read(name), columns=columns)
-    except NotFound as error:
-        raise Corrupt(
-            f"{run.storage.url}: {name} is gone", hint="restore it; what it named is paid for"
-        ) from error
+    return tables.from_parquet(run.storage.read(name), columns=columns)
 
 
 def _stage(

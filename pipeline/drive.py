@@ -281,6 +281,8 @@ class Driver:
     def _complain_of_others(self) -> None:
         state = self.run.state
         held = state.at(Stage.HELD)
+        if any(self._ask(resolve, batch) for batch in held):
+            return  # asked once more before anybody is bothered: it is clear now
         if held and not state.at(Stage.ENDED):
             said = held[0].held.why if held[0].held else ""
             raise Refused(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from pipeline import tables
-from pipeline.errors import BadInput, Corrupt
+from pipeline.errors import BadInput
 from pipeline.problems import did_you_mean
 from pipeline.run import Run
-from pipeline.storage.base import NotFound, Storage
+from pipeline.storage.base import Storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,13 +42,7 @@ def parts(run: Run, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     for batch in run.state.batches:
         if batch.collected is None or batch.collected.index is None:
             continue
-        name = batch.collected.index.name
-        try:
-            yield tables.from_parquet(run.storage.read(name), columns=columns)
-        except NotFound as error:
-            raise Corrupt(
-                f"{run.storage.url}: {name} is gone", hint="restore it: a record names it"
-            ) from error
+        yield tables.from_parquet(run.storage.read(batch.collected.index.name), columns=columns)
 
 
 def read_index(run: Run, *, columns: Sequence[str] | None = None, where: str | None = None) -> "pd.DataFrame":

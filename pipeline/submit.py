@@ -22,7 +22,6 @@ from pipeline.errors import Corrupt, NightshootError
 from pipeline.events import Disowned, Event, Held, PutBack, Submitted, Submitting
 from pipeline.run import Run, reference_file, requests_file
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
-from pipeline.storage.base import NotFound
 
 log = logging.getLogger(__name__)
 
@@ -190,15 +189,10 @@ def _lines(run: Run, backend: Backend, batch: Batch) -> Iterator[bytes]:
 
     name = requests_file(batch.number)
     digest = hashlib.sha256()
-    try:
-        with run.storage.open(name) as stored:
-            for line in stored:
-                digest.update(line)
-                yield wire.put_in_place(line.rstrip(b"\n"), uri)
-    except NotFound as error:
-        raise Corrupt(
-            f"{run.storage.url}: {error.name} is gone", hint="restore it; nothing was sent"
-        ) from error
+    with run.storage.open(name) as stored:
+        for line in stored:
+            digest.update(line)
+            yield wire.put_in_place(line.rstrip(b"\n"), uri)
     if digest.hexdigest() != batch.planned.digest:
         raise Corrupt(
             f"{run.storage.url}: {name} is not what was planned", hint="restore it; nothing was sent"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from google import genai
 from pipeline import emulator
 from pipeline.backends.base import Found
 from pipeline.backends.developer import Developer, fingerprint
+from pipeline.clock import EmulatorClock
 from pipeline.drive import Driver
 from pipeline.errors import BadInput, Denied, NightshootError, Refused
 from pipeline.events import Capped, Submitting
@@ -387,4 +388,51 @@ def test_a_cap_without_room_is_said_with_what_is_left_and_raising_it_goes_on(ben
     assert [batch.stage for batch in driver.run.state.batches] == [Stage.COLLECTED] + [Stage.PLANNED] * 2
     driver.run.record(Capped(cap=high * 4))
     driver.to_the_end()
+    assert_all_paid_once(bench, driver.run)
+
+
+@pytest.mark.parametrize("minutes", [-90, -15, 15, 90])
+def test_a_wrong_clock_on_one_machine_pays_nothing_twice(bench: Bench, minutes: int) -> None:
+    """The first create's reply is lost and the listing lags: only the provider's own time may say when it is over."""
+
+    class Wrong(EmulatorClock):
+        def now(self) -> datetime:
+            return super().now() + timedelta(minutes=minutes)
+
+        def sleep(self, seconds: float) -> None:
+            bench.service.advance(seconds)
+
+    driver = planned(bench)
+    clock = Wrong(bench.service.url)
+    run = open_run(driver.run.storage, clock)
+    bench.service.fault("lost")
+    bench.service.fault("list_lags", seconds=90)
+    Driver(run, Developer(key=bench.key, service=bench.service.url, clock=clock)).to_the_end()
+    assert_all_paid_once(bench, driver.run)
+
+
+def test_a_full_queue_is_asked_ever_more_seldom_and_for_all_batches_at_once(bench: Bench) -> None:
+    """A night of 429 must fill neither the journal nor the line: a dozen tries, not thousands."""
+    driver = planned(bench)
+    start = bench.service.clock()
+    bench.service.fault("refused", method="create", code=429, retry_after=0, times=12)
+    driver.to_the_end()
+    assert len(intents(driver.run)) == 12 + 3
+    assert bench.service.clock() - start > timedelta(hours=1)
+    assert_all_paid_once(bench, driver.run)
+
+
+def test_a_held_batch_goes_on_when_it_is_certain_that_nothing_was_bought(bench: Bench) -> None:
+    """The listing was down for hours; when it is back it shows everything but this batch."""
+    driver = planned(bench)
+    bench.service.fault("unsent", method="create", times=1)
+    driver.submit()
+    bench.service.fault("refused", method="list", code=503, times=10_000)
+    for _ in range(40):
+        bench.service.advance(300)
+        driver.step()
+    assert driver.run.state.batches[0].stage is Stage.HELD
+    bench.service.clear_faults()
+    driver.to_the_end()
+    assert driver.run.state.batches[0].replaced == 1
     assert_all_paid_once(bench, driver.run)
