@@ -439,18 +439,22 @@ def index(
       nightshoot index --where "outcome != 'ok'" --columns key,shot,message
       nightshoot index -o shoes.csv
     """
+    from pipeline.console import table_mark
     from pipeline.index import read_index, show, write
     from pipeline.session import opened, which
 
     console = _console(as_json, verbose)
     found = opened(run, runs)
     console.note(which(found))
+    mark, marks = table_mark(found.created.service)
     table = read_index(found, columns=columns.split(",") if columns else None, where=where)
     if output is not None:
         write(table, output)
-        console.result([f"wrote {len(table):,} rows to {output}"], {"rows": len(table), "file": str(output)})
+        wrote = f"wrote {len(table):,} rows to {output}" + (f", {mark}" if mark else "")
+        console.result([wrote], {"rows": len(table), "file": str(output), **marks})
         return
-    console.result(*show(table, rows=rows))
+    lines, document = show(table, rows=rows)
+    console.result(lines, document | marks)  # lines alone: they are piped, and the first note has said it
 
 
 # --- Pieces ------------------------------------------------------------------------------------------------------

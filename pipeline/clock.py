@@ -64,12 +64,24 @@ class EmulatorClock:
             answer: dict[str, str] = json.loads(connection.getresponse().read())
         except (OSError, HTTPException, ValueError) as error:
             raise Unavailable(
-                f"the emulator's clock at {self._host}:{self._port} does not answer: {error}",
-                hint="start the emulator, or unset NIGHTSHOOT_CLOCK",
+                f"this shell exports the address of an emulator, {self._host}:{self._port}, "
+                f"which does not answer: {error}",
+                hint=f"start it again, or go back to Google:  unset {' '.join(EXPORTED)}",
             ) from error
         finally:
             connection.close()
         return answer
+
+
+EXPORTED = (  # what a shell was told to export when the emulator began
+    "GEMINI_API_KEY",
+    "GOOGLE_GEMINI_BASE_URL",
+    "GOOGLE_VERTEX_BASE_URL",
+    "GOOGLE_CLOUD_PROJECT",
+    "GOOGLE_CLOUD_LOCATION",
+    "STORAGE_EMULATOR_HOST",
+    "NIGHTSHOOT_CLOCK",
+)
 
 
 def clock_for(service: str) -> Clock:

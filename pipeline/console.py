@@ -147,7 +147,7 @@ def progress_line(now: Tally) -> str:
     parts.append(
         f"paid {dollars(now.spent)}" + (f", reserved {dollars(now.reserved)}" if now.reserved else "")
     )
-    return ", ".join(parts)
+    return ("EMULATOR: " if is_emulated(now.service) else "") + ", ".join(parts)
 
 
 def reasons(now: Tally) -> str:
@@ -173,7 +173,7 @@ def status_lines(now: Tally) -> list[str]:
 def _under_way(now: Tally) -> str:
     waiting = max(0, now.sent - (now.answered - now.outcomes.get("refused_by_plan", 0)) - now.again)
     parts = [
-        f"{waiting:,} at Google" if waiting else "",
+        f"{waiting:,} at {'the EMULATOR' if is_emulated(now.service) else 'Google'}" if waiting else "",
         f"{now.again:,} to try again" if now.again else "",
         f"{now.requests - now.sent:,} to send" if now.requests > now.sent else "",
     ]
@@ -192,7 +192,7 @@ def money_line(now: Tally) -> str:
         line += f"; {dollars(now.overrun)} of it beyond what was ordered"
     if now.cap is not None:
         line += f"; cap {dollars(now.cap)}"
-    return line
+    return f"{line} (EMULATOR: nothing was paid)" if is_emulated(now.service) else line
 
 
 def summary_lines(now: Tally) -> list[str]:
@@ -226,6 +226,13 @@ def is_emulated(service: str) -> bool:
     parts = urlsplit(service)
     host = parts.hostname or ""
     return parts.scheme != "https" or not (host == "googleapis.com" or host.endswith(".googleapis.com"))
+
+
+def table_mark(service: str) -> tuple[str, dict[str, Any]]:
+    """What an index says beside its rows of where they are from: to people, and to programs."""
+    if not is_emulated(service):
+        return "", {"service": service, "emulator": False}
+    return "of a run on the EMULATOR: no row is Google's", {"service": service, "emulator": True}
 
 
 def place_line(name: str, what: str, service: str, account: str | None) -> str:

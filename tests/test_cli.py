@@ -461,6 +461,28 @@ def test_another_service_than_the_run_s(shell: Shell, service: emulator.Service)
         assert re.match(r"shoes-2026-11-21-2, new run", shell("run", "shoes.csv", *PROMPT, *PAID).err)
 
 
+def test_every_output_of_a_run_on_an_emulator_says_so(shell: Shell) -> None:
+    """On stdout as well, which may be kept without the first line on stderr; and in every document."""
+    job = ("shoes.csv", *PROMPT, *PAID)
+    assert "EMULATOR" in shell("submit", *job).out
+    assert json.loads(shell("run", *job, "--json").out)["emulator"] is True
+    for command in (("run", *job), ("status",), ("tick",), ("poll",), ("collect",)):
+        assert "EMULATOR" in shell(*command).out, command
+        assert json.loads(shell(*command, "--json").out)["emulator"] is True, command
+    assert "EMULATOR" in shell("index").err, "its stdout is the table alone"
+    assert json.loads(shell("index", "--json").out)["emulator"] is True
+    assert "EMULATOR" in shell("index", "-o", "shoes.jsonl").out
+
+
+def test_a_shell_that_still_exports_an_emulator_that_is_gone_is_told_what_to_unset(shell: Shell) -> None:
+    with emulator.start() as other:
+        shell.environment |= other.environment()
+    said = shell("run", "shoes.csv", *PROMPT, *PAID)
+    assert said.code == 5
+    assert f"this shell exports the address of an emulator, {other.url.removeprefix('http://')}" in said.err
+    assert set(other.environment()) <= set(said.err.split())
+
+
 def test_a_run_of_a_newer_format_is_refused(shell: Shell) -> None:
     shell("run", "shoes.csv", *PROMPT, *PAID)
     first = next((shell.folder / "runs").iterdir()) / "journal" / "00000000.json"

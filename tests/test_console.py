@@ -28,9 +28,12 @@ from tests.fakes import FakeClock, MemoryStorage
 DOLLAR = 10**9
 
 
+GOOGLE = "https://generativelanguage.googleapis.com"
+
+
 def now(**said: object) -> Tally:
     run = create_run(MemoryStorage(), FakeClock(), e.created(rows=10))
-    return replace(tally(run), **said)  # type: ignore[arg-type]
+    return replace(tally(run), **{"service": GOOGLE} | said)  # type: ignore[arg-type]
 
 
 def test_a_fresh_run_has_everything_before_it() -> None:
@@ -96,6 +99,18 @@ def test_an_emulator_is_always_said_to_be_one() -> None:
     assert is_emulated("http://127.0.0.1:8085/googleapis.com")
 
 
+def test_no_line_about_an_emulator_s_pictures_or_dollars_reads_like_a_real_one() -> None:
+    """What is on stdout may be all that somebody keeps."""
+    there = now(service="http://127.0.0.1:8085", sent=8)
+    pictures, money, *_ = status_lines(there)
+    assert "8 at the EMULATOR" in pictures
+    assert money.endswith("(EMULATOR: nothing was paid)")
+    assert "EMULATOR: nothing was paid" in summary_lines(there)[0]
+    assert progress_line(there).startswith("EMULATOR: ")
+    real = now(sent=8)
+    assert "EMULATOR" not in "".join([*status_lines(real), *summary_lines(real), progress_line(real)])
+
+
 def test_batches_are_listed_for_who_asks() -> None:
     run = create_run(MemoryStorage(), FakeClock(), e.created(rows=10))
     for event in (e.drawn(0, 0, 10), e.planned(0), e.submitting(0), e.submitted(0, 3, ticket="batches/x")):
@@ -153,8 +168,8 @@ def test_progress_away_from_a_terminal_is_a_plain_line_for_each_change(
         progress.update(run)
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "  18:00 0 of 10 sent, 0 pictures on disk, paid $0",
-        "  18:00 10 of 10 sent, 0 pictures on disk, paid $0, reserved under $0.0001",
+        "  18:00 EMULATOR: 0 of 10 sent, 0 pictures on disk, paid $0",
+        "  18:00 EMULATOR: 10 of 10 sent, 0 pictures on disk, paid $0, reserved under $0.0001",
     ]
 
 

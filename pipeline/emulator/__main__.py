@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.emulator import START, Service
 from pipeline.emulator.app import build
 from pipeline.emulator.clock import VirtualClock, checked, parse
+from pipeline.emulator.gcs_objects import Problem as StorageProblem
 from pipeline.emulator.scenario import Scenario, known, read, seconds
 from pipeline.emulator.server import Server, bind, server
 from pipeline.emulator.settings import Settings
@@ -47,7 +48,7 @@ def prepared(options: argparse.Namespace, data: Path) -> tuple[Server, Any]:
         data.mkdir(parents=True, exist_ok=True)
         app = build(settings(options, data, night), clock, night)
         return server(app), bind(options.port)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StorageProblem) as error:
         sys.stderr.write(f"error: {error}\nhint: nightshoot emulator --help\n")
         raise SystemExit(2) from error
 
@@ -83,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     )
     service.add_argument("--no-range", action="store_true", help="downloads ignore Range")
     service.add_argument("--lenient", action="store_true", help="unknown fields in lines are ignored")
+    service.add_argument("--show-keys", action="store_true", help="a row's key is written into its pictures")
     service.add_argument("--c2pa", action="store_true", help="every picture says that a machine made it")
     return parser
 
@@ -97,6 +99,7 @@ def settings(options: argparse.Namespace, data: Path, night: Scenario | None) ->
         "buckets": tuple(options.bucket) if options.bucket else None,
         "ranges": False if options.no_range else None,
         "lenient": options.lenient or None,
+        "show_keys": options.show_keys or None,
         "c2pa": options.c2pa or None,
     }
     chosen = {name: value for name, value in given.items() if value is not None}

@@ -116,6 +116,7 @@ class Maker:
     platform: Literal["developer", "vertex"] = "developer"
     online: bool = False  # answered at once, at twice the price of a batch
     marked: bool = False  # whether every picture carries a C2PA mark
+    keys: bool = False  # whether a row's key is written into its pictures
 
     @property
     def tier(self) -> dict[str, str]:
@@ -265,11 +266,12 @@ class Maker:
         if "wrong_size" in answer.flags:
             other = "1:1" if asked.ratio != "1:1" else "16:9"
             width, height = self.model.size(other, "1K")
-        colours = tuple(reference.look.colour for reference in asked.references)
+        shown = tuple(reference.look for reference in asked.references)
+        words = f"{answer.key}: {asked.words}" if self.keys and answer.key else asked.words
         weight = DRAFT_BYTES if draft else self.picture_bytes
         marked = self.marked or "c2pa" in answer.flags
         mime = asked.mime or self.model.mime
-        return Picture(seed, width, height, mime, asked.words, colours, weight, marked=marked)
+        return Picture(seed, width, height, mime, words, shown, weight, marked=marked)
 
 
 def placeholder(seed: bytes, number: int) -> str:

@@ -334,11 +334,20 @@ class Dated:
         await self._app(scope, receive, dated)
 
 
-async def unknown_path(_request: Request, error: Exception) -> Response:
+NO_PATH = (
+    "The request has no path: with an address of its own in the environment, Google's SDK leaves the path out on "
+    "Vertex AI unless the program itself says project and location, as in "
+    "genai.Client(vertexai=True, project='emulator', location='global', credentials=...)."
+)
+
+
+async def unknown_path(request: Request, error: Exception) -> Response:
     code = error.status_code if isinstance(error, HTTPException) else 500
-    return Problem(
-        code, "The requested URL was not found on this server." if code == 404 else str(error)
-    ).response()
+    if code != 404:
+        return Problem(code, str(error)).response()
+    # The service would say no more than the second; a program that works there deserves to be told why not here.
+    words = NO_PATH if request.url.path == "/" else "The requested URL was not found on this server."
+    return Problem(404, words).response()
 
 
 def build(settings: Settings, clock: VirtualClock, scenario: Scenario | None = None) -> ASGIApp:

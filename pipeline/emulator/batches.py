@@ -243,7 +243,12 @@ class Batches:
     def _finish(self, job: Job) -> None:
         """Lay out the answers of a job as its result."""
         lines = lay_out(job.answers, shuffle=shuffle_of(job.answers, job.faults, self._settings))
-        maker = Maker(job.model, self._settings.picture_bytes, marked=self._settings.c2pa)
+        maker = Maker(
+            job.model,
+            self._settings.picture_bytes,
+            marked=self._settings.c2pa,
+            keys=self._settings.show_keys,
+        )
         job.result = Result(maker, lines, cut="cut_last_line" in job.faults)
 
     def lines(self, job: Job) -> Iterator[bytes]:

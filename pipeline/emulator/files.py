@@ -36,6 +36,15 @@ class File:
     users: int = 0  # jobs that still need the bytes
     reference: Reference | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but how it looks, which is looked up again: every snapshot would carry it."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "reference"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.reference = None
+        for name, value in state.items():
+            setattr(self, name, value)
+
     def as_json(self, base: str) -> dict[str, Any]:
         resource = {
             "name": self.name,

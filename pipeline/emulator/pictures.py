@@ -1,16 +1,17 @@
 """Pictures made from what was asked: always the same bytes, of exactly the asked size, and quick to make.
 
-A picture shows the colour of the first reference as its ground, a pattern of its own, the prompt's first
-words, and a strip with the colour of each reference, so that a person can judge a contact sheet and a test
-can tell whose reference went in. What is drawn is a canvas of about 128 pixels, enlarged in whole blocks;
-the file is then padded inside its own format to a length known in advance, so that a result of gigabytes
-has offsets before one picture is drawn.
+A picture has the colour of the first reference for its ground, a pattern of its own, the prompt's first
+words, small copies of the first three references, and a strip with the colour of each, so that a person can
+judge a contact sheet and a test can tell whose reference went in. What is drawn is a canvas of about 128
+pixels, enlarged in whole blocks; the file is then padded inside its own format to a length known in
+advance, so that a result of gigabytes has offsets before one picture is drawn.
 """
 
 import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from random import Random
@@ -21,10 +22,23 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
+COPY = 40  # dots of the canvas, about a third of its side, that a reference's copy may have each way
+COPIES = 3  # of the first references; the rest are in the strip only
+
 LEAST_BYTES = 32_000  # of a 1K picture: below this a drawing may not fit
 NOISE_BYTES = 4 * 1024**2
 MARK_BYTES = 1024  # more than a mark ever has
 C2PA = bytes.fromhex("6332706100110010800000aa00389b71")  # the type of a C2PA manifest store
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a reference looks like, as far as pictures made from it care."""
+
+    colour: Colour  # the mean of all
+    width: int
+    height: int
+    copy: bytes  # all of it in a few dots: `small(width, height)` of them, red, green and blue
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +50,7 @@ class Picture:
     height: int
     mime: str
     words: str = ""
-    colours: tuple[Colour, ...] = ()  # of the references, first first
+    references: tuple[Look, ...] = ()
     weight: int = LEAST_BYTES  # bytes of a picture of 1024 x 1024
     marked: bool = False  # whether it says, as C2PA does, that a machine made it
 
@@ -45,18 +59,14 @@ class Picture:
         less.
         """
         share = 0.9 + 0.2 * self.seed[0] / 255
-        return 8192 + int(max(self.weight, LEAST_BYTES) * share * self.width * self.height / 1024**2)
+        return 16_384 + int(max(self.weight, LEAST_BYTES) * share * self.width * self.height / 1024**2)
 
 
 @lru_cache(maxsize=2)  # a range that continues in the middle of a line needs the same picture again
 def render(picture: Picture) -> bytes:
     """The file, exactly `picture.length()` bytes of it."""
     factor = enlargement(picture.width, picture.height)
-    canvas = draw(picture, picture.width // factor, picture.height // factor)
-    plain = Image.new(
-        "RGB", canvas.size, canvas.getpixel((0, canvas.height - 1))
-    )  # fits whatever the words are
-    for drawing in (canvas, plain):
+    for drawing in drawings(picture, picture.width // factor, picture.height // factor):
         data = encoded(drawing, picture, factor)
         if len(data) + 12 + (MARK_BYTES if picture.marked else 0) <= picture.length():
             break
@@ -81,21 +91,47 @@ def enlargement(width: int, height: int) -> int:
     return factor
 
 
-def draw(picture: Picture, width: int, height: int) -> Image.Image:
-    seed = picture.seed
-    ground = (
-        picture.colours[0] if picture.colours else (64 + seed[1] // 2, 64 + seed[2] // 2, 64 + seed[3] // 2)
-    )
+def drawings(picture: Picture, width: int, height: int) -> Iterator[Image.Image]:
+    """The picture, and what to fall back on where a file must be smaller: the last one always fits."""
+    seed, references = picture.seed, picture.references
+    ground = references[0].colour if references else (64 + seed[1] // 2, 64 + seed[2] // 2, 64 + seed[3] // 2)
     canvas = Image.new("RGB", (width, height), ground)
     pencil = ImageDraw.Draw(canvas)
     pattern(pencil, seed, ground, width, height)
     words(canvas, picture.words, ground)
     strip = max(4, height // 12)
-    for number, colour in enumerate(picture.colours):
-        left = number * width // len(picture.colours)
-        right = (number + 1) * width // len(picture.colours)
-        pencil.rectangle((left, height - strip, right - 1, height - 1), fill=colour)
-    return canvas
+    for number, reference in enumerate(references):
+        left = number * width // len(references)
+        right = (number + 1) * width // len(references)
+        pencil.rectangle((left, height - strip, right - 1, height - 1), fill=reference.colour)
+    if references:
+        bare = canvas.copy()
+        copies(canvas, references[:COPIES], strip)
+        yield canvas
+        canvas = bare
+    yield canvas
+    yield Image.new("RGB", canvas.size, ground)
+
+
+def copies(canvas: Image.Image, references: tuple[Look, ...], strip: int) -> None:
+    """Each reference whole, in rows from the lower left corner up, in the lower half of the canvas."""
+    room = canvas.height // 2 - strip
+    side = min(COPY, canvas.width - 2, room)
+    columns = max(1, (canvas.width - 2) // (side + 2))
+    side = min(side, room // -(-len(references) // columns) - 2)
+    for number, reference in enumerate(references):
+        copy = Image.frombytes("RGB", small(reference.width, reference.height), reference.copy)
+        if max(copy.size) > side:
+            copy = copy.resize(small(*copy.size, side=side), Image.Resampling.BOX)
+        up, across = divmod(number, columns)
+        bottom = canvas.height - strip - 2 - up * (side + 2)
+        canvas.paste(copy, (2 + across * (side + 2), bottom - copy.height))
+
+
+def small(width: int, height: int, *, side: int = COPY) -> tuple[int, int]:
+    """The size of a copy in which the longer side has so many dots, and never more than the original's."""
+    share = min(1.0, side / max(width, height))
+    return max(1, round(width * share)), max(1, round(height * share))
 
 
 def pattern(pencil: ImageDraw.ImageDraw, seed: bytes, ground: Colour, width: int, height: int) -> None:
@@ -258,23 +294,15 @@ def noise(seed: bytes, length: int) -> bytes:
     return piece
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a reference looks like, as far as pictures made from it care."""
-
-    colour: Colour
-    width: int
-    height: int
-
-
 def look(data: bytes | BinaryIO) -> Look:
-    """The mean colour and shape of a reference. OSError when it is no picture."""
+    """A reference's mean colour, its shape and its copy. OSError when it is no picture."""
     with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
         width, height = image.size
         image.draft("RGB", (64, 64))
-        small = image.convert("RGB").resize((1, 1), Image.Resampling.BOX)
-    red, green, blue = small.tobytes()
-    return Look((red, green, blue), width, height)
+        whole = image.convert("RGB")
+    red, green, blue = whole.resize((1, 1), Image.Resampling.BOX).tobytes()
+    copy = whole.resize(small(width, height), Image.Resampling.BOX)
+    return Look((red, green, blue), width, height, copy.tobytes())
 
 
 def salted(seed: bytes, salt: str) -> bytes:

@@ -19,6 +19,7 @@ class Settings:
     run: tuple[float, float] = (60.0, 300.0)
     picture_bytes: int = 48_000  # of a 1K picture; the real ones have about 1,500,000
     c2pa: bool = False  # whether every picture carries a mark
+    show_keys: bool = False  # whether a row's key is written into its pictures, which then differ by it
     file_life: float = 48 * HOUR
     result_life: float = 42 * 24 * HOUR
     job_life: float = 48 * HOUR  # a job that has not ended by then expires, without results

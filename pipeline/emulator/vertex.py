@@ -344,7 +344,13 @@ class Predictions:
         shuffle = shuffle_of(job.answers, job.faults, self._settings)
         lines = [line for line in lay_out(job.answers, shuffle=shuffle) if id(line.answer) in ready_ones]
         count = max(1, min(self._settings.shards, len(lines)))
-        maker = Maker(job.model, self._settings.picture_bytes, "vertex", marked=self._settings.c2pa)
+        maker = Maker(
+            job.model,
+            self._settings.picture_bytes,
+            "vertex",
+            marked=self._settings.c2pa,
+            keys=self._settings.show_keys,
+        )
         with job.spool.open("rb") as spool:
             for shard in range(count):
                 draft = self._objects.draft()

@@ -9,6 +9,7 @@ DEVELOPER = "pipeline/backends/developer.py"
 WIRE = "pipeline/backends/wire.py"
 LOCAL = "pipeline/storage/local.py"
 GCS = "pipeline/storage/gcs.py"
+EMULATOR = "pipeline/emulator/"
 
 DEFECTS = (
     Defect(
@@ -318,6 +319,48 @@ DEFECTS = (
         '"references": marks,',
         '"references": sorted(marks),',
         ("tests/test_prompt.py",),
+    ),
+    Defect(
+        "the emulator bills a line that came twice only once",
+        EMULATOR + "ledger.py",
+        "for _ in range(max(1, answer.lines))",
+        "for _ in range(1)",
+        ("tests/emulator/test_emulated_misfortune.py",),
+    ),
+    Defect(
+        "the emulator never loses a reply",
+        EMULATOR + "calls.py",
+        'if self.faults.take("lost", **self.facts) is not None:',
+        "if False:",
+        ("tests/emulator/test_emulated_misfortune.py",),
+    ),
+    Defect(
+        "the emulator takes an upload's chunk at any offset",
+        EMULATOR + "upload_calls.py",
+        "        if offset != upload.received:",
+        "        if offset > upload.size:",
+        ("tests/emulator/test_emulated_files.py",),
+    ),
+    Defect(
+        "the emulator draws one reference for another of the same mean colour",
+        EMULATOR + "pictures.py",
+        "        copies(canvas, references[:COPIES], strip)\n",
+        "",
+        ("tests/emulator/test_emulated_results.py",),
+    ),
+    Defect(
+        "the emulator's ranges begin one byte late",
+        EMULATOR + "results.py",
+        "data[skip : skip + stop - start]",
+        "data[skip + 1 : skip + 1 + stop - start]",
+        ("tests/emulator/test_emulated_results.py",),
+    ),
+    Defect(
+        "the emulator shows jobs to keys that did not make them",
+        EMULATOR + "batches.py",
+        "if job is None or job.account != account or job.deleted:",
+        "if job is None or job.deleted:",
+        ("tests/emulator/test_emulated_batches.py",),
     ),
 )
 """Later issues add theirs here."""

@@ -178,6 +178,14 @@ def test_an_input_file_that_is_not_there_is_not_found(bench, row):
     assert bench.service.ledger()["jobs"] == []
 
 
+def test_rows_in_the_request_have_a_limit(make_bench, row):
+    bench = make_bench(inline_limit=500)
+    requests = [{"contents": [{"role": "user", "parts": [{"text": "mug " * 200}]}]}]
+    with pytest.raises(errors.ClientError, match="exceeds the limit: 500 bytes"):
+        bench.sdk.batches.create(model="gemini-2.5-flash-image", src=requests)
+    assert bench.service.ledger()["jobs"] == []
+
+
 def test_an_input_file_deleted_after_create_still_runs(make_bench, row):
     bench = make_bench(queue=(60, 60))
     job = bench.submit([row("a")])

@@ -102,6 +102,77 @@ def test_a_picture_shows_whose_reference_went_in(bench, row):
     assert image.getpixel((3 * image.width // 4, image.height - 10)) == (30, 40, 200)
 
 
+def halves(left, right, size=(60, 40)):
+    """A reference of two colours, so that it is more than its mean."""
+    image = Image.new("RGB", size, right)
+    image.paste(left, (0, 0, size[0] // 2, size[1]))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def shown(picture, number):
+    """The copy of a 60 x 40 reference in a square picture, 40 x 27 of its 128 dots, as small as that."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    dot = image.width // 128
+    left, bottom = 2 + number * 42, 128 - 128 // 12 - 2
+    area = [dot * edge for edge in (left, bottom - 27, left + 40, bottom)]
+    return image.crop(area).resize((40, 27), Image.Resampling.BOX)
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash-image", "gemini-3.1-flash-image"])
+def test_a_reference_can_be_recognised_in_the_picture(bench, row, model):
+    """Small copies of the first three stand side by side, in the file formats of both kinds of model."""
+    red, green, blue, white = (200, 30, 40), (30, 200, 40), (30, 40, 200), (250, 250, 250)
+    pairs = [(red, blue), (blue, red), (green, white)]
+    files = [bench.upload(halves(*pair), "image/png") for pair in pairs]
+    picture = bytes_of(
+        bench.run([row("a", "a mug", *files, image_config={"aspect_ratio": "1:1"})], model=model)["a"]
+    )
+    for number, pair in enumerate(pairs):
+        copy = shown(picture, number)
+        for at, colour in zip((8, 32), pair, strict=True):
+            assert copy.getpixel((at, 13)) == pytest.approx(colour, abs=6)
+
+
+def test_references_of_one_mean_colour_are_told_apart(bench, row):
+    """Red beside blue and blue beside red have one ground, and are two pictures."""
+    red, blue = (200, 30, 40), (30, 40, 200)
+    copies = []
+    for pair in ((red, blue), (blue, red)):
+        file = bench.upload(halves(*pair), "image/png")
+        line = bench.run([row("a", "a mug", file, image_config={"aspect_ratio": "1:1"})])["a"]
+        copies.append(shown(bytes_of(line), 0).getpixel((8, 13)))
+    assert copies == [red, blue]
+
+
+@pytest.mark.parametrize("mime", ["image/png", "image/jpeg"])
+@pytest.mark.parametrize(
+    "size", [(1024, 1024), (384, 3072), (3072, 384), (4096, 4096), (1408, 768), (512, 512)]
+)
+def test_the_busiest_references_fit_into_the_lightest_file(mime, size):
+    """Nobody compresses noise: then the picture does with less, and keeps its size in pixels and bytes."""
+    noise = Image.frombytes("RGB", (90, 70), hashlib.shake_128(b"noise").digest(90 * 70 * 3))
+    file = io.BytesIO()
+    noise.save(file, "PNG")
+    picture = Picture(bytes(range(32)), *size, mime, "a mug " * 16, (look(file.getvalue()),) * 5, weight=0)
+    data = render(picture)
+    assert len(data) == picture.length()
+    assert Image.open(io.BytesIO(data)).size == size
+
+
+def test_keys_are_written_into_pictures_on_request_only(make_bench, row):
+    """Otherwise equal content has equal bytes; with them, a picture says whose it is, whatever key it comes under."""
+    rows = [row("shoe-1", "a mug"), row("shoe-2", "a mug")]
+    plain, told = make_bench(), make_bench(show_keys=True)
+    lines, keyed = plain.run(rows), told.run(rows)
+    assert bytes_of(lines["shoe-1"]) == bytes_of(lines["shoe-2"])
+    assert bytes_of(keyed["shoe-1"]) != bytes_of(keyed["shoe-2"])
+    told.service.fault("swapped_keys", key="shoe-1")
+    swapped = told.run(rows)
+    assert bytes_of(swapped["shoe-2"]) == bytes_of(keyed["shoe-1"])
+
+
 def test_without_a_ratio_the_picture_follows_the_first_reference(bench, row):
     wide = bench.picture((1, 2, 3), (320, 180))
     image = Image.open(io.BytesIO(bytes_of(bench.run([row("a", "a mug", wide)])["a"])))
@@ -277,7 +348,8 @@ SAMPLE = [
 def test_a_picture_has_exactly_the_size_of_the_tables_and_the_length_foretold(model, ratio, size):
     width, height = model.size(ratio, size)
     seed = hashlib.sha256(f"{model.name} {ratio}".encode()).digest()
-    made = Picture(seed, width, height, model.mime, "A red mug on a table, soft light " * 3, ((200, 30, 40),))
+    mug = look(halves((200, 30, 40), (190, 180, 170)))
+    made = Picture(seed, width, height, model.mime, "A red mug on a table, soft light " * 3, (mug,))
     data = render(made)
     image = Image.open(io.BytesIO(data))
     image.load()

@@ -6,7 +6,9 @@ import io
 import json
 
 import pytest
+from google import genai
 from google.genai import errors, types
+from google.oauth2.credentials import Credentials
 from PIL import Image
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -254,6 +256,13 @@ def test_an_input_that_is_missing_or_no_jsonl_fails_the_job(vertex, data):
     assert done.error.message
 
 
+@pytest.mark.parametrize("limit", [{"vertex_rows": 2}, {"vertex_bytes": 300}])
+def test_an_input_on_vertex_has_a_limit(make_bench, limit):
+    bench = make_bench(buckets=("shoes",), **limit)
+    assert state(bench, bench.predict(requests(3))) == "FAILED"
+    assert state(bench, bench.predict(requests(1))) == "SUCCEEDED"
+
+
 def test_misfortune_of_rows_befalls_these_rows_as_well(vertex):
     for kind, row in (("missing_line", 1), ("duplicate_line", 2), ("no_image", 3), ("swapped_keys", 4)):
         vertex.service.fault(kind, prompt=f"number {row}")
@@ -292,3 +301,17 @@ def test_the_asynchronous_client_can_do_all_of_it(vertex):
             return (await aio.batches.get(name=job.name)).state
 
     assert asyncio.run(night(vertex.vertex)) == types.JobState.JOB_STATE_SUCCEEDED
+
+
+def test_what_it_exports_is_enough_for_a_program_that_says_project_and_location(bench, monkeypatch):
+    """Without them the SDK leaves the path out of its requests, and is told so."""
+    for name, value in bench.service.environment().items():
+        monkeypatch.setenv(name, value)
+    token = Credentials(token="any")
+    with genai.Client(vertexai=True, project="emulator", location="global", credentials=token) as said:
+        assert list(said.batches.list()) == []
+    with (
+        genai.Client(vertexai=True, credentials=token) as unsaid,
+        pytest.raises(errors.ClientError, match="unless the program itself says project and location"),
+    ):
+        unsaid.models.generate_content(model="gemini-3.1-flash-image", contents="a mug")

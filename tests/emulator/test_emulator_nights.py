@@ -82,12 +82,20 @@ def test_the_nights_that_come_with_it_can_be_lived(name, row):
         client.close()
 
 
-def test_options_that_make_no_sense_end_it_with_two_lines():
-    command = [sys.executable, "-m", "pipeline.emulator", "--scenario", "good-night"]
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--scenario", "good-night"), "error: good-night: no such scenario"),
+        (("--bucket", "b"), "error: Invalid bucket name: 'b'"),
+    ],
+)
+def test_options_that_make_no_sense_end_it_with_two_lines(option, words):
+    command = [sys.executable, "-m", "pipeline.emulator", *option]
     said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert said.returncode == 2
-    assert said.stderr.startswith("error: good-night: no such scenario")
-    assert "hint: " in said.stderr
+    assert said.stderr.startswith(words)
+    assert said.stderr.count("\n") == 2
+    assert "\nhint: " in said.stderr
 
 
 def test_help_names_every_option():

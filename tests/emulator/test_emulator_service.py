@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from pyarrow import fs
 
 from pipeline.emulator import Service, gcs_faults, start
 from pipeline.emulator.faults import KINDS, MATCHES
+from pipeline.emulator.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "emulator.md"
@@ -216,6 +218,18 @@ def test_the_page_says_what_a_fault_can_be_told_and_where_it_is_tested(kind):
     sources = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert tests
     assert all(f"def {test}(" in sources for test in tests)
+
+
+def test_the_page_has_every_setting_and_where_it_is_tested():
+    table = PAGE.read_text().partition("| setting |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines()[2:]]
+    named = {name for first, *_ in rows for name in re.findall(r"`(\w+)`", first)}
+    assert named == {setting.name for setting in fields(Settings)} - {"data", "keep"}
+    sources = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    for name, *_, report, tests in rows:
+        assert report, name
+        assert all(f"def {test}(" in sources for test in re.findall(r"`(\w+)`", tests))
+        assert "`test_" in tests, name
 
 
 def test_the_page_has_every_fault_of_cloud_storage():
