@@ -214,7 +214,7 @@ def _near(source: str, folders: list[Path]) -> str | None:
         place = (folder / source).parent
         if not place.is_dir():
             return f"there is no folder {place}"
-        if near := nearest(Path(source).name, _names_in(place)):
+        if near := nearest(Path(source).name, _names_in(place.resolve())):
             return f"did you mean {(Path(source).parent / near).as_posix()}?"
     return f"looked in {' and '.join(str((folder / source).parent) for folder in folders)}"
 
