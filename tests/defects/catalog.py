@@ -169,15 +169,15 @@ DEFECTS = (
     Defect(
         "a cut download starts again in the middle of a line",
         DEVELOPER,
-        "        self._position += count\n        return count",
-        "        return count",
+        'headers={"range": f"bytes={self._position}-"}',
+        'headers={"range": f"bytes={max(0, self._position - 1)}-"}',
         ("tests/contracts/test_backend.py",),
     ),
     Defect(
         "record before file",
         "pipeline/plan.py",
-        '        run.storage.put(requests_file(number), stored, content_type="application/jsonl")\n',
-        "",
+        'run.storage.put(requests_file(number), stored, content_type="application/jsonl")',
+        "pass",
         ("tests/test_collect.py",),
     ),
     Defect(

@@ -22,6 +22,10 @@ COPIED = (
 )
 
 
+PATIENCE = 300.0
+"""Seconds for the tests of one defect. One that makes them hang is to be planted otherwise: nobody waits for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Defect:
     """A line that somebody could write, and the tests that must not let it pass."""
@@ -64,6 +68,7 @@ def try_defect(defect: Defect) -> Verdict:
             capture_output=True,
             text=True,
             check=False,
+            timeout=PATIENCE,
         )
     if done.returncode not in (0, 1):
         raise AssertionError(
