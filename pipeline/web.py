@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from pipeline import __version__
+
 MOST_BYTES = 50_000_000
 SECONDS = 60.0
 """For one file, redirects included."""
@@ -112,7 +114,7 @@ def _asked(connection: HTTPConnection, parts: SplitResult, tag: str | None) -> H
     query = "?" + quote(parts.query, safe="/%:=&~+!$,;'@()*[]?") if parts.query else ""
     headers = {
         "Host": parts.netloc,
-        "User-Agent": "nightshoot (+https://pypi.org/project/nightshoot)",
+        "User-Agent": f"nightshoot/{__version__}",
         "Accept": "image/*,*/*;q=0.5",
         "Accept-Encoding": "identity",
         **({"If-None-Match": tag} if tag else {}),
