@@ -53,9 +53,8 @@ class Driver:
         self._ask_at: dict[int, datetime] = {}
         self._interval: dict[int, timedelta] = {}
         self._over_budget: OverBudget | None = None
-        self._refusal: NightshootError | None = (
-            None  # nothing more is sent; what was sent is still brought home
-        )
+        # Nothing more is sent; what was sent is still brought home.
+        self._refusal: NightshootError | None = None
         self._silent_since: datetime | None = None  # the provider, and nothing was heard since
         self._is_silent = False  # in this very step
         self._damaged: dict[int, Corrupt] = {}  # batches that this driver could not settle

@@ -514,10 +514,6 @@ def _weighted(axes: Any) -> Any:
     }
 
 
-def _are_texts(items: Any) -> bool:
-    return isinstance(items, list | tuple) and all(isinstance(item, str) for item in items)
-
-
 def _plain(error: msgspec.ValidationError) -> str:
     text = str(error).replace("`", "").partition(" - at ")[0].replace(" | null", "")
     return text[:1].lower() + text[1:]

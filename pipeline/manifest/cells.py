@@ -58,10 +58,6 @@ def is_none(cell: str) -> bool:
     return cell.strip().casefold() in _NONE
 
 
-def is_true(cell: str) -> bool:
-    return cell.strip().casefold() in {"1", "true", "yes", "y", "x"}
-
-
 def ratio(cell: str) -> str:
     """A ratio as models spell it, also where a spreadsheet made a time of it; anything else as it stands."""
     text = " ".join(cell.split())
