@@ -217,9 +217,11 @@ class Webhooks:
         self._events.record("webhook", type=body["type"], job=notice.job)
 
     def due(self) -> Iterator[Notice]:
-        """What is to be sent now, in order; one that is to come late waits for the one behind it."""
-        now = self._clock.now()
-        while ready := [each for each in self.notices if not each.over and each.due <= now]:
+        """What is to be sent now, in order; one that is to come late waits for the one behind it.
+
+        The clock is asked again after each: time may jump, and a message be added, while another is sent.
+        """
+        while ready := self._ready(now := self._clock.now()):
             late = now - round(LATEST * SECOND)
             first = next((each for each in ready if not each.behind or each.due <= late), None)
             if first is None:
@@ -227,6 +229,9 @@ class Webhooks:
             yield first
             for each in ready:
                 each.behind = False
+
+    def _ready(self, now: int) -> list[Notice]:
+        return [each for each in self.notices if not each.over and each.due <= now]
 
     def waits(self, jobs: Iterable[Job]) -> bool:
         """Whether the passing of time alone can lead to a message."""
@@ -238,15 +243,14 @@ class Webhooks:
     def send(self, notice: Notice) -> None:
         """One attempt, which may take some seconds: call it from a thread."""
         now = self._clock.now()
-        notice.attempts += 1
         for _ in range(notice.copies):
             notice.status = self._post(notice, now)
         if notice.status is not None and 200 <= notice.status < 300:
             notice.over = True
-            return
-        wait = FIRST_WAIT * 2 ** (notice.attempts - 1)
-        notice.due = now + round(wait * SECOND)
-        notice.over = notice.due > notice.made + round(GIVES_UP * SECOND)
+        else:
+            notice.due = now + round(FIRST_WAIT * 2**notice.attempts * SECOND)
+            notice.over = notice.due > notice.made + round(GIVES_UP * SECOND)
+        notice.attempts += 1  # last: whoever counts attempts finds the rest of this one there
 
     def _post(self, notice: Notice, now: int) -> int | None:
         address = urlsplit(notice.uri)
