@@ -32,6 +32,9 @@ BATCH_REQUESTS = 10_000
 BATCH_BYTES = 1_500_000_000  # of Google's 2 GB
 IN_FLIGHT = 100  # jobs at once, says Google
 
+CANARY, MANY = 20, 500
+"""So many requests go first where there are more than that many, unless the job says otherwise."""
+
 PART_BYTES = 256_000_000
 """Results are read in parts of this size: a restart repeats at most one."""
 
@@ -206,9 +209,10 @@ def begin(
     service: str,
     clock: Clock,
     cap: int | None,
+    canary: bool = True,
     part_bytes: int = PART_BYTES,
 ) -> Run:
-    """A new run of a surveyed job. Nothing is sent yet."""
+    """A new run of a surveyed job. Nothing is sent yet. Without a canary, all of it goes at once."""
     job = found.job
     limits = Limits(
         requests=job.batches.max_requests or BATCH_REQUESTS,
@@ -240,8 +244,16 @@ def begin(
         version=__version__,
         reused=found.earlier.reused if found.earlier else (),
         carried=found.left_to_others,
+        canary=canary_of(found) if canary else 0,
+        again={str(outcome): attempts for outcome, attempts in job.again.items()},
     )
     return create_run(storage, clock, created)
+
+
+def canary_of(found: Survey) -> int:
+    """How many requests of each model go first."""
+    said = found.job.night.canary
+    return said if said is not None else CANARY if found.requests > MANY else 0
 
 
 def queue_tokens(table: Models, lane: str, *, tier: int) -> int:

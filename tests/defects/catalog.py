@@ -48,6 +48,41 @@ DEFECTS = (
         ("tests/test_state.py",),
     ),
     Defect(
+        "the rest does not wait for its canary",
+        STATE,
+        "    if canary.collected is None:\n        raise NotYet(",
+        "    if False:\n        raise NotYet(",
+        ("tests/test_night.py",),
+    ),
+    Defect(
+        "a stopped run goes on sending",
+        STATE,
+        '    if state.stopped is not None:\n        raise Illegal("the run was stopped")\n    if event.replaces',
+        "    if event.replaces",
+        ("tests/test_state.py",),
+    ),
+    Defect(
+        "what broke off is settled before late results came",
+        "pipeline/poll.py",
+        "LATE = timedelta(hours=1)",
+        "LATE = timedelta(0)",
+        ("tests/test_night.py",),
+    ),
+    Defect(
+        "what was given up is asked again though it was for good",
+        COLLECT,
+        'return batch.withdrawn.again and row["attempt"] < MOST_ATTEMPTS',
+        'return row["attempt"] < MOST_ATTEMPTS',
+        ("tests/test_night.py",),
+    ),
+    Defect(
+        "a picture is asked for once more as often as somebody says so",
+        STATE,
+        "list(places) != sorted({*places} - settled.taken)",
+        "list(places) != sorted({*places})",
+        ("tests/test_night.py",),
+    ),
+    Defect(
         "books need not balance",
         STATE,
         "if event.indexed + event.retry != batch.planned.requests:",
@@ -204,8 +239,8 @@ DEFECTS = (
     Defect(
         "attempts without end",
         COLLECT,
-        'if answer["outcome"] in AGAIN and row["attempt"] < run.created.attempts:',
-        'if answer["outcome"] in AGAIN and row["attempt"] < run.created.attempts + 1:',
+        'return bool(row["attempt"] < attempts)',
+        'return bool(row["attempt"] <= attempts)',
         ("tests/test_collect.py",),
     ),
     Defect(
@@ -309,8 +344,8 @@ DEFECTS = (
     Defect(
         "variants are the same request",
         "pipeline/prompt.py",
-        '        mark = fingerprint(asked, variant=variant) if asked else ""\n',
-        '        mark = fingerprint(asked) if asked else ""\n',
+        "fingerprint(self.prompt, variant=self.variant)",
+        "fingerprint(self.prompt)",
         ("tests/test_prompt.py",),
     ),
     Defect(
