@@ -110,10 +110,8 @@ def test_every_kind_of_bad_row_is_told_in_the_words_that_are_written_down(tmp_pa
 def test_every_sample_comes_back_as_it_was_asked(name, bench):
     """Shot on the strict emulator: the asked pixels, exact image tokens, and about the dollars that were said."""
     shutil.copytree(SAMPLES, bench.folder, dirs_exist_ok=True)
-    # Of 3 Pro it is known what a reference costs; for the others the table assumes the dearer of two readings.
-    shown = {"model": "gemini-3-pro-image"} if name in ("shoes.csv", "editing.csv") else {}
     said = {"prompt": "Studio photo of {{ title }}", "references": ["photo"]} if name == "shoes.csv" else {}
-    bench.job = job_for(name, **said, **shown)
+    bench.job = job_for(name, **said)
     driver = bench.begin()
     driver.to_the_end()
     index = read_index(driver.run)
@@ -132,13 +130,3 @@ def test_every_sample_comes_back_as_it_was_asked(name, bench):
     assert abs(now.likely / now.spent - 1) <= (0.5 if name == "settings.jsonl" else 0.05)
 
 
-@pytest.mark.parametrize(
-    "model", ["gemini-nano-banana-2.1", "gemini-2.5-flash-image", "gemini-3.1-flash-image"]
-)
-def test_the_estimate_of_a_clean_run_is_within_two_per_cent_of_the_bill(model, bench):
-    bench.make_job(rows=60, max_requests=60, model=model)
-    driver = bench.begin()
-    driver.to_the_end()
-    now = tally(driver.run)
-    assert (now.spent, now.tokens["image"]) == (bench.bill(), 60 * MODELS.find(model).tokens["1K"])
-    assert abs(now.likely / now.spent - 1) <= 0.02
