@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -17,6 +17,9 @@ from pipeline.problems import Problem, did_you_mean, nearest
 
 _TABLE = Path(__file__).with_name("models.toml")
 _SURFACES = {"developer": "the Developer API", "vertex": "Vertex AI"}
+
+
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class Asked(Protocol):
@@ -215,6 +218,8 @@ class Models(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     as_of: date
     sources: tuple[str, ...]
     languages: tuple[str, ...] = ()
+    again: tuple[Share, Share] = (0, 0)  # the share of requests that each further attempt buys: likely, high
+    spend: tuple[int, int, int] | None = None  # dollars in ten minutes, by tier; None: unknown
     names: Mapping[str, Alias] = {}
     models: Mapping[str, Model]
 

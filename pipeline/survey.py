@@ -20,7 +20,7 @@ from pipeline.events import FINAL, FORMAT, Created, Limits
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Manifest, Row, duplicate_keys
 from pipeline.models import Model, Models, load_models
-from pipeline.money import Estimate, estimate
+from pipeline.money import Estimate, estimate, retries
 from pipeline.plan import Planner, tokens
 from pipeline.problems import Group, Problem, group, refusal
 from pipeline.prompt import Prompt, Request, pins_for, problems_of_templates, requests
@@ -31,6 +31,9 @@ from pipeline.storage import Storage
 BATCH_REQUESTS = 10_000
 BATCH_BYTES = 1_500_000_000  # of Google's 2 GB
 IN_FLIGHT = 100  # jobs at once, says Google
+
+TURNS = 20
+"""What the worst case of a run leaves no room for is sent in so many turns, as earlier ones turn out cheaper."""
 
 PART_BYTES = 256_000_000
 """Results are read in parts of this size: a restart repeats at most one."""
@@ -106,7 +109,8 @@ def survey(
     if nights:
         found.earlier = Earlier(nights, home=runs or job.runs, across=job.reuse_across)
     found.problems = group(_problems(found))
-    found.price = sum((price.times(count) for price, count in found.prices.items()), Estimate())
+    once = sum((price.times(count) for price, count in found.prices.items()), Estimate())
+    found.price = once + retries(once, attempts=job.attempts, shares=table.again)
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
     if not found.chosen_rows:
@@ -204,7 +208,7 @@ def begin(
     """A new run of a surveyed job. Nothing is sent yet."""
     job = found.job
     limits = Limits(
-        requests=job.batches.max_requests or BATCH_REQUESTS,
+        requests=_in_a_batch(found, cap=cap),
         input_bytes=job.batches.max_bytes or BATCH_BYTES,
         output_bytes=job.batches.max_output_bytes,
         # A batch larger than the queue would never be taken.
@@ -235,6 +239,16 @@ def begin(
         carried=sum(found.carried.values()),
     )
     return create_run(storage, clock, created)
+
+
+def _in_a_batch(found: Survey, *, cap: int | None) -> int:
+    """How many requests a batch may hold. It is sent only if all of its worst case fits under the cap, so where the
+    worst of the whole run does not, small ones go, and what they did not cost is free for the next.
+    """
+    most = found.job.batches.max_requests or BATCH_REQUESTS
+    if cap is None or cap >= found.price.high:
+        return most
+    return max(1, min(most, found.requests * cap // found.price.high // TURNS))
 
 
 def queue_tokens(table: Models, lane: str, *, tier: int) -> int:

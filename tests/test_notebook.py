@@ -66,7 +66,9 @@ def test_a_plan_has_prices_in_dollars_and_requests_as_a_table(desk: Bench):
     assert list(plan.requests.columns) == ["key", "shot", "variant", "prompt", "model", "references", "usd"]
     assert list(plan.requests["key"]) == ["s0", "s0", "s1", "s1", "s2", "s2"]
     assert plan.requests["prompt"][0] == "Studio photo of Shoe 0 in red"
-    assert plan.requests["usd"].sum() == pytest.approx(plan.usd.likely)
+    assert plan.requests["usd"].sum() == pytest.approx(plan.usd.likely, rel=0.01), (
+        "but for what is bought again"
+    )
     assert plan.problems.empty
     assert "of 3 rows; 3 hero, 3 side" in repr(plan)
     assert plan._repr_html_().startswith("<pre>  pictures")

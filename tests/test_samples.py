@@ -128,5 +128,3 @@ def test_every_sample_comes_back_as_it_was_asked(name, bench):
     # Pictures are exact; how much a model thinks, and how often it searches, nobody publishes: of a few rows
     # that is off by a little more than of many.
     assert abs(now.likely / now.spent - 1) <= (0.5 if name == "settings.jsonl" else 0.05)
-
-
