@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import BadInput
-from pipeline.events import FINAL
-from pipeline.survey import IN_FLIGHT, Survey, queue_tokens
+from pipeline.survey import IN_FLIGHT, Survey, rounds
 
 FILES_AT_GOOGLE = 20_000_000_000
 """Bytes of files that a project may keep there; what is sent beyond that waits until earlier batches are done."""
@@ -27,13 +26,6 @@ class Bound:
 def bounds(found: Survey) -> list[Bound]:
     """Everything that binds, what matters most first."""
     return [*_queue(found), *_jobs(found), *_line(found), *_files(found)]
-
-
-def rounds(found: Survey, *, tier: int) -> int:
-    """How often the queue of this tier is filled: the model that needs it most often decides."""
-    lanes = [lane for lane in found.tokens if lane != FINAL]
-    needs = (-(-found.tokens[lane] // queue_tokens(found.table, lane, tier=tier)) for lane in lanes)
-    return max(needs, default=0)
 
 
 def _queue(found: Survey) -> Iterator[Bound]:

@@ -44,7 +44,15 @@ class Retirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     on: date
     says: str
+    sure: bool = False  # Google says so itself, and nobody says otherwise: such a model is not planned with
     surface: str | None = None  # None: everywhere
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A doubt about a model that matters to some only."""
+
+    says: str
+    about: str  # a surface, a size, 'references', or 'queue'
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,7 +86,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     status: Literal["current", "leaving", "retired"] = "current"
     replaced_by: str | None = None
     retires: tuple[Retirement, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str | Note, ...] = ()
+    languages: tuple[str, ...] = ()  # that it works best in
     batch: tuple[str, ...] = ()
     online: tuple[str, ...] = ()
     sizes: tuple[str, ...]
@@ -125,18 +134,29 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             *self._modality_problems(asked),
         ]
 
-    def warnings(self, day: date, *, surface: str = "developer") -> list[str]:
-        """What a person should know before choosing this model on this day. Nothing here stops a run."""
-        says = [f"{end.says} says {end.on}" for end in self.retires if end.surface in (None, surface)]
-        past = any(end.on <= day for end in self.retires if end.surface in (None, surface))
+    def sure_end(self, surface: str = "developer") -> Retirement | None:
+        """The first of its ends that nobody doubts."""
+        sure = [end for end in self.retires if end.sure and end.surface in (None, surface)]
+        return min(sure, key=lambda end: end.on, default=None)
+
+    def warnings(self, day: date, *, back: date | None = None, surface: str = "developer") -> list[str]:
+        """What a person should know of this model's end before choosing it on this day. Nothing here stops a run.
+
+        `back` is the day on which the last of what is sent now may come back.
+        """
         instead = f"; {self.replaced_by} is its successor" if self.replaced_by else ""
-        warnings = [f"{self.name}: {note}" for note in self.notes]
+        ends = [end for end in self.retires if end.surface in (None, surface)]
         if self.status == "retired":
-            warnings.insert(0, f"{self.name} is retired{instead}")
-        elif says:
-            verb = "may have been switched off" if past else "will be switched off"
-            warnings.insert(0, f"{self.name} {verb}: {', '.join(says)}{instead}")
-        return warnings
+            return [f"{self.name} is retired{instead}"]
+        if not ends:
+            return []
+        first = min(end.on for end in ends)
+        verb = "will be switched off"
+        if first <= day:
+            verb = "may have been switched off"
+        elif back is not None and first <= back:
+            verb = f"may be switched off before all of this is back, on {back} at the latest"
+        return [f"{self.name} {verb}: {', '.join(f'{end.says} says {end.on}' for end in ends)}{instead}"]
 
     def _surface_problems(self, surface: str) -> Iterator[Problem]:
         if surface not in self.batch:
@@ -217,7 +237,6 @@ class Models(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     as_of: date
     sources: tuple[str, ...]
-    languages: tuple[str, ...] = ()
     again: tuple[Share, Share] = (0, 0)  # the share of requests that each further attempt buys: likely, high
     spend: tuple[int, int, int] | None = None  # dollars in ten minutes, by tier; None: unknown
     names: Mapping[str, Alias] = {}
@@ -273,10 +292,10 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 
 def _models_of(document: dict[str, Any], *, where: str) -> Models:
     ratios, pixels = document.pop("ratios", {}), document.pop("pixels", {})
-    assumed = document.pop("assumed", {})
+    assumed, languages = document.pop("assumed", {}), document.pop("languages", {})
     try:
         document["models"] = {
-            name: _spelled_out(name, row, ratios=ratios, pixels=pixels, assumed=assumed)
+            name: _spelled_out(name, row, ratios=ratios, pixels=pixels, assumed=assumed, languages=languages)
             for name, row in document["models"].items()
         }
         return msgspec.convert(document, Models)
@@ -291,11 +310,14 @@ def _spelled_out(
     ratios: Mapping[str, Any],
     pixels: Mapping[str, Any],
     assumed: Mapping[str, Any],
+    languages: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A row that stands alone: named tables in place of their names, assumptions where it says nothing."""
     full = {**assumed, **row, "name": name}
     if isinstance(full["ratios"], str):
         full["ratios"] = ratios[full["ratios"]]
+    if isinstance(spoken := full.get("languages"), str):
+        full["languages"] = languages[spoken]
     table = pixels[full.pop("pixels")] if "pixels" in full else {}
     full["pixel_table"] = {
         ratio: {size: cell for size, cell in cells.items() if size in full["sizes"]}

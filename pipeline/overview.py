@@ -26,10 +26,11 @@ def plan_lines(found: Survey, *, cap: int | None = None, verbose: int = 0) -> li
 
 
 def notes(found: Survey) -> list[str]:
-    """What to know before the table: which store's feed this is, and every warning."""
+    """What to know before the table: which store's feed this is, every warning, every hint."""
     feed = [str(found.manifest.feed)] if found.manifest.feed else []
     gone = [f"{picture} is gone, so it is shot again" for picture in found.gone]
-    return [*feed, *(f"warning: {warning}" for warning in (*found.warnings, *gone))]
+    warnings = [f"warning: {warning}" for warning in (*found.warnings, *gone)]
+    return [*feed, *warnings, *(f"note: {hint}" for hint in found.hints)]
 
 
 def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, str, str]]:
@@ -183,6 +184,7 @@ def plan_document(found: Survey) -> dict[str, Any]:
             for kind in found.problems
         ],
         "warnings": list(found.warnings),
+        "hints": list(found.hints),
     }
 
 

@@ -12,7 +12,7 @@ from pipeline.drive import Driver
 from pipeline.emulator import Service, launch
 from pipeline.errors import BadInput, Unavailable
 from pipeline.money import dollars, nanos
-from pipeline.overview import plan_lines
+from pipeline.overview import notes, plan_lines
 from pipeline.runs import next_name, place
 from pipeline.session import refuse_bad_rows, surveyed
 from pipeline.storage import open_storage
@@ -39,7 +39,7 @@ def rehearse(
     found = surveyed(job, **chosen)
     if found.job.backend != "developer":
         raise BadInput(f"no rehearsal for backend {found.job.backend!r}", hint="it knows developer only")
-    console.note(*(f"warning: {warning}" for warning in found.warnings))
+    console.note(*notes(found))
     if not found.requests or (found.problems and not skip_bad):
         refuse_bad_rows(found, go_on=go_on)
     usd = found.job.max_usd if max_usd is None else max_usd

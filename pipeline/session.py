@@ -26,7 +26,7 @@ from pipeline.runs import Choice, choose, find, next_name, nights, place, planne
 from pipeline.saved import read as read_saved
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
-from pipeline.survey import Survey, begin, planner, planner_for, survey
+from pipeline.survey import Survey, begin, check_ends, planner, planner_for, survey
 
 JOBS = Path("jobs")
 
@@ -54,7 +54,9 @@ def surveyed(job: str | None, *, runs: str | None = None, **chosen: Any) -> Surv
     """The job a person means, looked over. Nothing is written or sent."""
     said, base = meant(job, **chosen)
     folder = runs or said.runs
-    return survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    check_ends(found, clock_for(service_in_environment()).now().date())
+    return found
 
 
 def _nights(job: Job, folder: str) -> list[Night]:
@@ -163,6 +165,7 @@ def begin_or_continue(
         found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
     if saved is not None:
         saved.check(found)
+    check_ends(found, clock.now().date())
     cap = None if usd is None else nanos(usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))

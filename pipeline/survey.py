@@ -4,6 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import partial
 from itertools import groupby, islice, takewhile
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pipeline import __version__
+from pipeline.advice import Asked, endings, hints
 from pipeline.backends import wire
 from pipeline.clock import Clock
 from pipeline.earlier import Earlier, Night, nights_of
@@ -50,6 +52,8 @@ class Survey:
     pins: Pins
     earlier: Earlier | None = None
     warnings: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()  # what is worth knowing, and no reason to stop
+    asked: dict[str, Asked] = field(default_factory=dict)  # of each model
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
     bad_rows: int = 0
@@ -113,9 +117,18 @@ def survey(
     found.price = once + retries(once, attempts=job.attempts, shares=table.again)
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
+    waits = rounds(found, tier=job.tier or 1) > 1
+    found.hints = tuple(hints(found.asked, table, surface=job.backend, waits=waits))
     if not found.chosen_rows:
         raise BadInput(f"{manifest.path}: no row is chosen", hint="loosen --where, --key or --limit")
     return found
+
+
+def check_ends(found: Survey, day: date) -> None:
+    """Warn of models that may end before what is sent on this day is back. Raises BadInput for a sure end."""
+    times = rounds(found, tier=found.job.tier or 1)
+    names = [lane for lane in found.lanes if lane != FINAL]
+    found.warnings += tuple(endings(names, found.table, surface=found.job.backend, day=day, rounds=times))
 
 
 def _problems(found: Survey) -> Iterator[Problem]:
@@ -161,8 +174,9 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
         _say_why(found, request, found.earlier)
     if request.prompt is None or request.carried is not None:
         return
-    found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     model = found.table.find(lane)
+    found.asked.setdefault(lane, Asked()).add(request.prompt, model, key=request.key)
+    found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     price = estimate(request.prompt, model)
     found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
@@ -243,12 +257,20 @@ def begin(
 
 def _in_a_batch(found: Survey, *, cap: int | None) -> int:
     """How many requests a batch may hold. It is sent only if all of its worst case fits under the cap, so where the
-    worst of the whole run does not, small ones go, and what they did not cost is free for the next.
+    worst of the whole run does not, small ones go, unless the job says how large they are; and what they did not cost
+    is free for the next.
     """
-    most = found.job.batches.max_requests or BATCH_REQUESTS
-    if cap is None or cap >= found.price.high:
-        return most
-    return max(1, min(most, found.requests * cap // found.price.high // TURNS))
+    said = found.job.batches.max_requests
+    if said is not None or cap is None or cap >= found.price.high:
+        return said or BATCH_REQUESTS
+    return max(1, min(BATCH_REQUESTS, found.requests * cap // found.price.high // TURNS))
+
+
+def rounds(found: Survey, *, tier: int) -> int:
+    """How often the queue of this tier is filled: the model that needs it most often decides."""
+    lanes = [lane for lane in found.tokens if lane != FINAL]
+    needs = (-(-found.tokens[lane] // queue_tokens(found.table, lane, tier=tier)) for lane in lanes)
+    return max(needs, default=0)
 
 
 def queue_tokens(table: Models, lane: str, *, tier: int) -> int:

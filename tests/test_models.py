@@ -179,6 +179,15 @@ def test_an_end_on_one_surface_is_no_warning_on_the_other():
     assert not any("switched off" in w for w in flash.warnings(date(2026, 11, 1), surface="vertex"))
 
 
+def test_an_end_before_all_of_it_may_be_back_is_said_so():
+    nano = MODELS.find("gemini-2.5-flash-image")
+    (warning,) = nano.warnings(date(2026, 10, 1), back=date(2026, 10, 3))
+    assert "may be switched off before all of this is back, on 2026-10-03 at the latest" in warning
+    (warning,) = nano.warnings(date(2026, 9, 1), back=date(2026, 9, 3))
+    assert "will be switched off" in warning
+    assert nano.sure_end() is None, "two sources disagree"
+
+
 def test_a_model_comes_back_from_json_as_it_was():
     for model in MODELS.models.values():
         assert msgspec.json.decode(msgspec.json.encode(model), type=Model) == model

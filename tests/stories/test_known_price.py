@@ -68,7 +68,7 @@ def test_of_every_model_and_size_the_tokens_of_the_picture_are_exact(model: Mode
 
 def test_a_cap_between_likely_and_the_worst_case_shoots_all_of_it(bench: Bench) -> None:
     """One large batch would not fit under the cap; what small ones did not cost is free for the next."""
-    job = bench.make_job(rows=60, max_requests=1000, model="gemini-3-pro-image")
+    job = bench.make_job(rows=60, batches={}, model="gemini-3-pro-image")
     found = survey(job, base=bench.folder)
     cap = int(found.price.likely * 1.05)
     assert cap < found.price.high / 1.25, "less than the worst case of asking once"
@@ -79,6 +79,6 @@ def test_a_cap_between_likely_and_the_worst_case_shoots_all_of_it(bench: Bench) 
 
 
 def test_a_cap_that_is_enough_in_the_worst_case_changes_no_batch(bench: Bench) -> None:
-    job = bench.make_job(rows=20, max_requests=1000)
+    job = bench.make_job(rows=20, batches={})
     bench.run(cap=survey(job, base=bench.folder).price.high)
     assert len(bench.paid()) == 1
