@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -52,6 +52,9 @@ Threshold = Literal[
     "low", "medium", "high", "none", "off"
 ]  # blocked from this probability on; never; not looked at
 
+Role = Literal["object", "person", "style", "background"]  # what a reference is shown for
+ROLES: tuple[Role, ...] = get_args(Role)
+
 Crossed = Literal[
     "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system"
 ]
@@ -81,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     store: bool | None = None  # whether Google may keep requests and answers; unsaid: as the project is set
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
+    roles: Mapping[str, Role] | None = None  # of these, by column, template or file
 
 
 class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):

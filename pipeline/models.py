@@ -187,12 +187,25 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         yield Problem(message, column="aspect_ratio", value=asked.aspect_ratio, hint=hint)
 
     def _reference_problems(self, asked: Asked) -> Iterator[Problem]:
+        yield from self._role_problems(asked)
         most = self.references.most
         if most is None or len(asked.references) <= most:
             return
         message = f"{self.name} takes no references" if most == 0 else f"{self.name} takes {most} references"
         hint = "leave them out" if most == 0 else f"leave out {len(asked.references) - most}"
         yield Problem(message, column="references", value=str(len(asked.references)), hint=hint)
+
+    def _role_problems(self, asked: Asked) -> Iterator[Problem]:
+        """More of one kind than the model keeps alike. What has no role counts for none."""
+        roles = [getattr(reference, "role", None) for reference in asked.references]
+        for role, things, most in (
+            ("object", "objects", self.references.objects),
+            ("person", "people", self.references.people),
+        ):
+            if most is not None and (count := roles.count(role)) > most:
+                message = f"{self.name} takes {most} {things} among its references"
+                hint = f"leave out {count - most}, or show them without this role"
+                yield Problem(message, column="references", value=f"{count} {things}", hint=hint)
 
     def _thinking_problems(self, asked: Asked) -> Iterator[Problem]:
         if asked.thinking is None or asked.thinking in self.thinking:

@@ -52,6 +52,27 @@ def test_a_model_takes_what_its_page_says_and_nothing_else(name, sizes, ratios, 
     assert not refuses(references=("r",) * (most or 14))
 
 
+@dataclass(frozen=True)
+class Shown:
+    role: str | None
+
+
+@pytest.mark.parametrize(
+    ("name", "objects", "people"), [("gemini-3-pro-image", 6, 5), ("gemini-3.1-flash-image", 10, 4)]
+)
+def test_objects_and_people_are_counted_apart_where_the_model_does(name, objects, people):
+    def told(**roles):
+        shown = tuple(Shown(role) for role, count in roles.items() for _ in range(count))
+        return [p.value for p in MODELS.find(name).problems(replace(PLAIN, references=shown))]
+
+    assert told(object=objects) == told(person=people) == told(style=14) == []
+    assert told(object=objects + 1, person=people + 1) == [
+        f"{objects + 1} objects",
+        f"{people + 1} people",
+    ] + (["16"] if objects + people > 12 else [])
+    assert told(object=objects, person=people, background=14 - objects - people) == []
+
+
 def test_only_the_2_0_models_insist_on_text_beside_their_pictures():
     pictures_alone = replace(PLAIN, modalities=("IMAGE",))
     insisting = {m.name for m in MODELS.models.values() if _modality(m, pictures_alone)}
