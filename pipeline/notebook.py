@@ -272,6 +272,7 @@ class Plan:
 
     def _check_rows(self, *, skip_bad: bool) -> None:
         found = self._found
+        skip_bad = skip_bad or found.bears_its_bad_rows
         if found.problems and not (skip_bad and found.requests):
             others = f"submit(..., skip_bad=True) shoots the other {found.requests:,} pictures"
             raise BadInput("\n".join(problem_lines(found)), hint=others if found.requests else None)

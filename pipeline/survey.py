@@ -82,6 +82,11 @@ class Survey:
         return self.chosen_rows - self.bad_rows
 
     @property
+    def bears_its_bad_rows(self) -> bool:
+        """Whether the job says that so few bad rows are left out, asked or not."""
+        return self.job.bears(self.bad_rows, self.chosen_rows)
+
+    @property
     def folder(self) -> Path:
         """What references are relative to."""
         return self.manifest.path.parent

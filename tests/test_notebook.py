@@ -180,6 +180,8 @@ def test_bad_rows_are_refused_in_the_words_of_the_command_and_left_out_if_asked(
     assert caught.value.message.splitlines() == problem_lines(plan._found)
     assert caught.value.hint == "submit(..., skip_bad=True) shoots the other 3 pictures"
     assert not (desk.folder / "runs").exists()
+    borne = nightshoot.job(rows=rows, **(CHEAP | {"prompt": "{{ title }}", "max_bad": "25 %"})).plan()
+    assert borne.submit(max_usd=1).wait().outcomes == {"ok": 3, "refused_by_plan": 1}
     run = plan.submit(max_usd=1, skip_bad=True)
     assert run.wait().outcomes == {"ok": 3, "refused_by_plan": 1}
     assert list(run.index(where="outcome != 'ok'")["key"]) == ["s2"]
