@@ -9,7 +9,7 @@ import pytest
 from pipeline import emulator
 from pipeline.job import job_for
 from pipeline.models import Model, load_models
-from pipeline.plan import size_of
+from pipeline.money import estimate
 from pipeline.survey import requests_of, survey
 from pipeline.tally import tally
 from tests.bench import Bench
@@ -39,7 +39,7 @@ def test_of_every_model_the_estimate_is_within_two_per_cent_of_the_bill(earlier:
     for request in requests_of(found := survey(earlier.job, base=earlier.folder)):
         assert request.prompt is not None
         model = found.table.find(request.prompt.model)
-        said[model.name] += size_of(b"", request.prompt, model).price.likely
+        said[model.name] += estimate(request.prompt, model).likely
     driver = earlier.begin()
     driver.to_the_end()
     paid: Counter[str] = Counter()
