@@ -17,6 +17,7 @@ AT_WORST = timedelta(hours=48)
 class Asked:
     """What is asked of one model, as far as there is something to know about it."""
 
+    model: Model
     sizes: set[str] = field(default_factory=set)
     most_references: int = 0
     searches: bool = False
@@ -24,20 +25,22 @@ class Asked:
     script: str | None = None  # that none of its languages is written in
     example: str = ""  # a row in that script
 
-    def add(self, prompt: Prompt, model: Model, *, key: str) -> None:
-        self.sizes.add(prompt.image_size or model.default_size)
-        self.most_references = max(self.most_references, len(prompt.references))
-        self.searches = self.searches or bool(prompt.search)
-        if not self.transparent:
-            self.transparent = "transparent background" in prompt.text
-        if self.script is None:
-            self.script, self.example = foreign_script(prompt.text, model.languages), key
+    def add(self, prompt: Prompt, key: str) -> None:
+        self.sizes.add(prompt.image_size or self.model.default_size)
+        if len(prompt.references) > self.most_references:
+            self.most_references = len(prompt.references)
+        if prompt.search:
+            self.searches = True
+        if "transparent background" in prompt.text:
+            self.transparent = True
+        if self.script is None and not prompt.text.isascii():
+            self.script, self.example = foreign_script(prompt.text, self.model.languages), key
 
 
-def hints(asked: Mapping[str, Asked], table: Models, *, surface: str, waits: bool) -> Iterator[str]:
+def hints(asked: Mapping[str, Asked], *, surface: str, waits: bool) -> Iterator[str]:
     """Limits, each said once however many rows meet it."""
     for name, these in asked.items():
-        model = table.find(name)
+        model = these.model
         about = {surface, *these.sizes, *(["queue"] if waits else [])}
         about |= {"references"} if these.most_references else set()
         yield from (f"{name}: {note}" for note in _notes(model, about))

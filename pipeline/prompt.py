@@ -346,7 +346,7 @@ class _Gate:
             prompt.modalities,
             prompt.thinking,
             prompt.search,
-            tuple(reference.role for reference in prompt.references),
+            prompt.references and tuple(reference.role for reference in prompt.references),
         )
         if kind not in self._judged:
             if len(self._judged) > _MOST_REMEMBERED:

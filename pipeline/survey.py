@@ -129,7 +129,7 @@ def survey(
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
     waits = rounds(found, tier=job.tier or 1) > 1
-    found.hints = tuple(hints(found.asked, table, surface=job.backend, waits=waits))
+    found.hints = tuple(hints(found.asked, surface=job.backend, waits=waits))
     if not found.chosen_rows:
         raise BadInput(f"{manifest.path}: no row is chosen", hint="loosen --where, --key or --limit")
     return found
@@ -187,7 +187,10 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
     if request.prompt is None or request.carried is not None:
         return
     model = found.table.find(lane)
-    found.asked.setdefault(lane, Asked()).add(request.prompt, model, key=request.key)
+    asked = found.asked.get(lane)
+    if asked is None:
+        asked = found.asked[lane] = Asked(model)
+    asked.add(request.prompt, request.key)
     found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     price = estimate(request.prompt, model)
     found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
