@@ -346,7 +346,7 @@ class _Gate:
             prompt.modalities,
             prompt.thinking,
             prompt.search,
-            prompt.references and tuple(reference.role for reference in prompt.references),
+            tuple(shown.role for shown in prompt.references) if prompt.references else (),
         )
         if kind not in self._judged:
             if len(self._judged) > _MOST_REMEMBERED:

@@ -309,8 +309,8 @@ DEFECTS = (
     Defect(
         "variants are the same request",
         "pipeline/prompt.py",
-        '        mark = fingerprint(asked, variant=variant) if asked else ""\n',
-        '        mark = fingerprint(asked) if asked else ""\n',
+        "else fingerprint(self.prompt, variant=self.variant)",
+        "else fingerprint(self.prompt)",
         ("tests/test_prompt.py",),
     ),
     Defect(
