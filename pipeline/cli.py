@@ -167,6 +167,7 @@ _job = _options(
     click.option("--set", "changes", multiple=True, metavar="K=V", help="Above job and manifest: model, ..."),
     click.option("--prompt", metavar="TEXT", help="With a manifest for a job: the prompt, '{{ caption }}'."),
     click.option("--model", metavar="NAME", help="The model, whatever the job says."),
+    click.option("--models", metavar="FILE", help="Laid over the table of models and prices."),
     _common,
 )
 _spend = _options(
@@ -262,7 +263,7 @@ def plan(
     """
     from pipeline.bounds import check_room
     from pipeline.overview import notes, plan_document, plan_lines
-    from pipeline.session import refuse_bad_rows, surveyed
+    from pipeline.session import bad_rows_left_out, refuse_bad_rows, surveyed
 
     console = _console(as_json, verbose)
     found = surveyed(job, runs=runs, **chosen)
@@ -273,8 +274,9 @@ def plan(
         from pipeline.saved import save as keep
 
         keep(save, found, job=job, chosen=chosen)
-    if found.problems:
+    if found.problems and not (found.bears_its_bad_rows and found.requests):
         refuse_bad_rows(found, go_on=_go_on())
+    console.note(*bad_rows_left_out(found))
     if detailed_exitcode and found.requests:
         sys.exit(TO_SEND)
 

@@ -397,7 +397,7 @@ def _to_retry(row: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
 def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[str, Any]:
     spent = row["spent"] + (answer["spent"] or 0)
     shown = [
-        {name: one[name] for name in ("source", "sha256", "mime", "made_from")}
+        {name: one[name] for name in ("source", "sha256", "mime", "made_from", "role")}
         for one in row["references"] or []
     ]
     return {

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -16,6 +16,7 @@ from pipeline.errors import BadInput
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import ratio, size, split, text_of
 from pipeline.manifest.feed import COLUMNS
+from pipeline.manifest.values import is_file, values_of
 from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.templates import BadTemplate, context_of, expression, name_of, names_of, template
 
@@ -52,6 +53,9 @@ Harm = Literal["harassment", "hate_speech", "sexually_explicit", "dangerous_cont
 Threshold = Literal[
     "low", "medium", "high", "none", "off"
 ]  # blocked from this probability on; never; not looked at
+
+Role = Literal["object", "person", "style", "background"]  # what a reference is shown for
+ROLES: tuple[Role, ...] = get_args(Role)
 
 Crossed = Literal[
     "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system"
@@ -95,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     store: bool | None = None  # whether Google may keep requests and answers; unsaid: as the project is set
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
+    roles: Mapping[str, Role] | None = None  # of these, by column, template or file
 
 
 class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):
@@ -239,7 +244,7 @@ def read_job(path: Path) -> Job:
         raise BadInput(f"{path}: no TOML: {error}") from error
     if "settings" in document:  # where --set goes
         raise BadInput(f"{path}: unknown key 'settings'", hint="say it in [defaults] or in a shot")
-    return _job_of({"name": path.stem, **document}, where=str(path))
+    return _job_of({"name": path.stem, **_with_axes(document, path.parent)}, where=str(path))
 
 
 def job_for(
@@ -261,7 +266,7 @@ def job_for(
         if value is not None:
             setting = ALIASES.get(key, key)
             _put(document, ["defaults", setting] if setting in Settings.__struct_fields__ else [key], value)
-    return _job_of(document, where=str(manifest))
+    return _job_of(_with_axes(document, Path()), where=str(manifest))
 
 
 def write_job(path: Path, manifest: Manifest, *, tier: int | None = None) -> str:
@@ -541,6 +546,17 @@ def _meant(name: str, value: Any, kind: Any) -> Any:
             else items
         )
     return spelled(text_of(value)) if name in _SPELLED else value
+
+
+def _with_axes(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The document with the values of those axes that are said as files, relative to this folder."""
+    axes = document.get("axes")
+    if not isinstance(axes, Mapping):
+        return document
+    read = {
+        axis: values_of(axis, said, folder=folder) if is_file(said) else said for axis, said in axes.items()
+    }
+    return document | {"axes": read}
 
 
 def _weighted(axes: Any) -> Any:

@@ -1,6 +1,7 @@
 """What a command works on: the job and the run that a person means, and a driver for them."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from pipeline.runs import Choice, choose, find, is_proved, next_name, nights, pl
 from pipeline.saved import read as read_saved
 from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
-from pipeline.survey import Survey, begin, planner, planner_for, survey
+from pipeline.survey import Survey, begin, check_ends, planner, planner_for, survey
 from pipeline.takes import USUAL, Failed, draw, failed
 
 JOBS = Path("jobs")
@@ -42,10 +43,13 @@ def meant(
     changes: Sequence[str] = (),
     prompt: str | None = None,
     model: str | None = None,
+    models: str | None = None,
 ) -> tuple[Job, Path]:
     """The job a person means, changed as they say, and the folder its manifest is relative to."""
     said, base = _found(job, prompt=prompt)
     settings: dict[str, Any] = {"model": model, "where": where, "keys": list(keys) or None, "limit": limit}
+    if models is not None:
+        settings["models"] = Path(os.path.relpath(models, base)).as_posix()
     if said.manifest != job:
         settings["prompt"] = prompt
     settings = {name: value for name, value in settings.items() if value is not None} | _changes(changes)
@@ -56,7 +60,9 @@ def surveyed(job: str | None, *, runs: str | None = None, **chosen: Any) -> Surv
     """The job a person means, looked over. Nothing is written or sent."""
     said, base = meant(job, **chosen)
     folder = runs or said.runs
-    return survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    check_ends(found, clock_for(service_in_environment()).now().date())
+    return found
 
 
 def _nights(job: Job, folder: str) -> list[Night]:
@@ -106,9 +112,16 @@ def _changes(changes: Sequence[str]) -> dict[str, str]:
 def refuse_bad_rows(found: Survey, *, go_on: str) -> None:
     """Bad rows never stop or vanish in silence: they are all named, with the command that goes on."""
     hint = None
+    if found.job.max_bad is not None and not found.bears_its_bad_rows and found.problems:
+        go_on = f"max_bad = {found.job.max_bad} allows fewer bad ones; {go_on}"
     if found.requests:
         hint = f"{found.good_rows:,} of {found.chosen_rows:,} rows are good; {go_on}"
     raise BadInput("\n".join([*problem_lines(found), *_written_down(found)]), hint=hint)
+
+
+def bad_rows_left_out(found: Survey) -> list[str]:
+    """All of them, named, where the others are shot nevertheless."""
+    return [*problem_lines(found), *_written_down(found)] if found.problems else []
 
 
 def _written_down(found: Survey) -> list[str]:
@@ -167,6 +180,7 @@ def begin_or_continue(
         found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
     if saved is not None:
         saved.check(found)
+    check_ends(found, clock.now().date())
     cap = None if usd is None else nanos(usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
@@ -213,13 +227,12 @@ def _ask(
 ) -> None:
     """One table and one question, before anything is sent."""
     console.note(*notes(found))
-    skip_bad = skip_bad or found.job.bears(found.bad_rows, found.chosen_rows)
+    skip_bad = skip_bad or found.bears_its_bad_rows
     nothing_to_send = not found.requests and not (found.left_to_others and not found.problems)
     if nothing_to_send or (found.problems and not skip_bad and (yes or not console.can_ask())):
         refuse_bad_rows(found, go_on=go_on)
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
-    if found.problems:
-        console.note(*problem_lines(found), *_written_down(found))
+    console.note(*bad_rows_left_out(found))
     check_room(found, folder)
     if not found.requests:
         return  # all of it is there already: that costs nothing
@@ -313,7 +326,8 @@ def _again_words(held: int, those: Sequence[Failed]) -> str:
         likely, high = sum(one.likely for one in those), sum(one.high for one in those)
         count = sum(one.requests for one in those)
         words.append(
-            f"{count:,} {'request' if count == 1 else 'requests'} without a picture, for about {dollars(likely)}, at most {dollars(high)}"
+            f"{count:,} {'request' if count == 1 else 'requests'} without a picture,"
+            f" for about {dollars(likely)}, at most {dollars(high)}"
         )
     return " and ".join(words)
 
