@@ -175,6 +175,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backend: str = "developer"
     runs: str = "runs"  # a folder or a gs:// URL
     max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    max_usd_month: Annotated[float, msgspec.Meta(gt=0)] | None = None  # of all its runs of one month together
     max_bad: str | int | None = None  # rows with problems that are left out unasked: 20, or '2 %'
     line_mbit: Annotated[float, msgspec.Meta(gt=0)] = 20  # of the line, for saying how long sending takes
     tier: Annotated[int, msgspec.Meta(ge=1, le=3)] | None = None  # of the Google account; unsaid: 1

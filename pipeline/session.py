@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.backends import open_backend, service_in_environment
 from pipeline.backends.base import Backend
 from pipeline.bounds import check_room
-from pipeline.clock import MachineClock, clock_for
+from pipeline.clock import Clock, MachineClock, clock_for
 from pipeline.complaints import FILE, write_problems
 from pipeline.console import Console, place_line
 from pipeline.drive import Driver
@@ -24,7 +24,18 @@ from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
-from pipeline.runs import Choice, choose, find, is_proved, next_name, nights, place, planned, recent
+from pipeline.runs import (
+    Choice,
+    choose,
+    find,
+    is_proved,
+    left_this_month,
+    next_name,
+    nights,
+    place,
+    planned,
+    recent,
+)
 from pipeline.saved import read as read_saved
 from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
@@ -164,7 +175,10 @@ def begin_or_continue(
     backend = open_backend(said.backend, service=service, clock=clock)
     there = None if new else planned(folder, said, base=base, service=service, clock=clock)
     if there is not None:
-        return _continued(console, there, backend, Choice.CONTINUE, usd=usd, plans=None, canary=canary)
+        left = left_this_month(said, folder, service=service, clock=clock, but=there.name)
+        return _continued(
+            console, there, backend, Choice.CONTINUE, usd=usd, left=left, plans=None, canary=canary
+        )
     # To see whether a run goes on, the job is looked over with the earlier nights that one was begun with.
     before = None if new else next(recent(folder, said.name, service=service, clock=clock), None)
     known = nights_of(before) if said.reuse and before else _nights(said, folder)
@@ -174,14 +188,17 @@ def begin_or_continue(
         _ask_for_another(console, there)
         there = None
     if there is not None:
-        plans = planner(found, there)
-        return _continued(console, there, backend, choice, usd=usd, plans=plans, canary=canary)
+        plans, left = (
+            planner(found, there),
+            left_this_month(said, folder, service=service, clock=clock, but=there.name),
+        )
+        return _continued(console, there, backend, choice, usd=usd, left=left, plans=plans, canary=canary)
     if said.reuse and before is not None:  # a new night also knows what the last one answered
         found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
     if saved is not None:
         saved.check(found)
     check_ends(found, clock.now().date())
-    cap = None if usd is None else nanos(usd)
+    cap = _cap_of(said, folder, service=service, clock=clock, usd=usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
     _ask(console, found, folder, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
@@ -191,6 +208,21 @@ def begin_or_continue(
     return Driver(run, backend, planner=planner(found, run))
 
 
+def _cap_of(job: Job, folder: str, *, service: str, clock: Clock, usd: float | None) -> int | None:
+    """What a new run may cost: what is said for it, and no more than this month has left."""
+    left = left_this_month(job, folder, service=service, clock=clock)
+    if left == 0:
+        raise Refused(
+            f"this month's ${job.max_usd_month:g} for {job.name} are spent or reserved by its other runs",
+            hint="raise max_usd_month in the job, or wait for the next month",
+        )
+    return _less(None if usd is None else nanos(usd), left)
+
+
+def _less(*caps: int | None) -> int | None:
+    return min((cap for cap in caps if cap is not None), default=None)
+
+
 def _continued(
     console: Console,
     run: Run,
@@ -198,11 +230,15 @@ def _continued(
     choice: Choice,
     *,
     usd: float | None,
+    left: int | None,  # of this month's money
     plans: Planner | None,
     canary: bool,
 ) -> Driver:
     console.note(place_line(run.name, choice.value, backend.service, backend.account))
     _change_cap(run, usd)
+    lower = _less(run.state.cap, left)
+    if lower != run.state.cap and lower is not None:
+        _change_cap(run, max(lower, run.state.committed) / 1e9)
     if not canary:
         clear(run)
     return Driver(run, backend, planner=plans)

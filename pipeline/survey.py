@@ -270,6 +270,7 @@ def begin(
         version=__version__,
         reused=found.earlier.reused if found.earlier else (),
         carried=found.left_to_others,
+        said=found.price.likely,
         canary=canary_of(found) if canary else 0,
         again={str(outcome): attempts for outcome, attempts in job.again.items()},
     )
