@@ -171,6 +171,8 @@ def _serve_result(*, rows: int) -> dict[str, float]:
     from google import genai
 
     now = ("--speed", "0", "--queue", "0", "0", "--run", "0", "0")
+    from pipeline import emulator
+
     with emulator.launch(*now, "--picture-bytes", "1500000") as service:
         client = genai.Client(api_key="bench", http_options={"base_url": service.url})
         lines = [

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Any, BinaryIO, Protocol
 
-BLOCK = 8 << 20
+BLOCK = 4 << 20
 """Bytes. A line that begins in one block and ends in the next is moved, so a block holds several."""
 
 Bytes = bytes | memoryview

@@ -14,6 +14,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
+from threading import Condition
 from typing import Any, BinaryIO
 
 import msgspec
@@ -38,7 +39,7 @@ from pipeline.run import (
 )
 from pipeline.state import Batch, Illegal, Stage
 
-IN_HAND, IN_HAND_BYTES = 16, 64_000_000
+IN_HAND, IN_HAND_BYTES = 64, 16_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
 
 TRIES = 3
@@ -102,48 +103,54 @@ def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
     return tables.from_parquet(run.storage.read(name), columns=columns)
 
 
-@dataclass(slots=True)
 class _Hand:
     """Lines whose pictures are looked at and written while the download goes on: so many, or so large.
 
-    They leave in the order in which they came, and a part is kept when the last of its lines has left.
+    What is done makes room at once, in whatever order; rows are kept in the order of their lines, and a part when the
+    last of its lines is done.
     """
 
-    pool: Executor
-    keep: Callable[[int, list[dict[str, Any]]], object]  # a part, and its rows
-    held: int = 0
-    lines: deque[tuple[int, Future[dict[str, Any]] | int]] = field(default_factory=deque)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    kept: deque[Future[object]] = field(default_factory=deque)
+    def __init__(self, pool: Executor, keep: Callable[[int, list[dict[str, Any]]], object]) -> None:
+        self._pool = pool
+        self._keep = keep  # a part, and its rows
+        self._rows: list[Future[dict[str, Any]]] = []  # of the part at hand
+        self._kept: deque[Future[object]] = deque()
+        self._changed = Condition()
+        self._lines = self._bytes = 0  # that are not done
+        self._error: BaseException | None = None
 
     def take(self, size: int, work: Callable[[], dict[str, Any]]) -> None:
-        """One more line. Waits until there is room for the next."""
-        self.lines.append((size, self.pool.submit(work)))
-        self.held += size
-        while len(self.lines) >= IN_HAND or (self.held > IN_HAND_BYTES and len(self.lines) > 1):
-            self._leave()
+        """One more line. Waits until there is room for the next, and raises what went wrong with one before."""
+        with self._changed:
+            self._lines += 1
+            self._bytes += size
+        row = self._pool.submit(work)
+        row.add_done_callback(partial(self._done, size))
+        self._rows.append(row)
+        with self._changed:
+            while self._lines >= IN_HAND or (self._bytes > IN_HAND_BYTES and self._lines > 1):
+                self._changed.wait()
+        if self._error is not None:
+            raise self._error
 
     def close(self, part: int) -> None:
         """No more lines of this part will come."""
-        self.lines.append((0, part))
+        rows, self._rows = self._rows, []
+        while len(self._kept) > 2:
+            self._kept.popleft().result()
+        self._kept.append(self._pool.submit(lambda: self._keep(part, [row.result() for row in rows])))
 
     def finish(self) -> None:
         """Wait until everything is written."""
-        while self.lines:
-            self._leave()
-        while self.kept:
-            self.kept.popleft().result()
+        while self._kept:
+            self._kept.popleft().result()
 
-    def _leave(self) -> None:
-        size, line = self.lines.popleft()
-        self.held -= size
-        if not isinstance(line, int):
-            self.rows.append(line.result())
-            return
-        self.kept.append(self.pool.submit(self.keep, line, self.rows))
-        self.rows = []
-        while len(self.kept) > 2:
-            self.kept.popleft().result()
+    def _done(self, size: int, row: Future[dict[str, Any]]) -> None:
+        with self._changed:
+            self._error = self._error or (None if row.cancelled() else row.exception())
+            self._lines -= 1
+            self._bytes -= size
+            self._changed.notify()
 
 
 def _missing(parts: Sequence[Part], there: Callable[[int], bool]) -> Iterator[list[tuple[int, Part]]]:
