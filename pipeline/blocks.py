@@ -36,7 +36,7 @@ class Source(Protocol):
         ...
 
 
-def blocks_of(stream: BinaryIO, *, block: int = BLOCK) -> Source:
+def blocks_of(stream: BinaryIO, *, block: int) -> Source:
     """The stream from where it stands. A file is mapped, since a copy of it would be all that reading adds."""
     descriptor = _file(stream)
     return Read(stream, block) if descriptor is None else Mapped(descriptor, stream.tell(), block)

@@ -110,8 +110,11 @@ class _Hand:
     last of its lines is done.
     """
 
-    def __init__(self, pool: Executor, keep: Callable[[int, list[dict[str, Any]]], object]) -> None:
+    def __init__(
+        self, pool: Executor, keep: Callable[[int, list[dict[str, Any]]], object], *, room: int
+    ) -> None:
         self._pool = pool
+        self._room = room  # bytes
         self._keep = keep  # a part, and its rows
         self._rows: list[Future[dict[str, Any]]] = []  # of the part at hand
         self._kept: deque[Future[object]] = deque()
@@ -128,7 +131,7 @@ class _Hand:
         row.add_done_callback(partial(self._done, size))
         self._rows.append(row)
         with self._changed:
-            while self._lines >= IN_HAND or (self._bytes > IN_HAND_BYTES and self._lines > 1):
+            while self._lines >= IN_HAND or (self._bytes > self._room and self._lines > 1):
                 self._changed.wait()
         if self._error is not None:
             raise self._error
@@ -175,7 +178,8 @@ def _bring(
         return tables.keep(run.storage, staged_file(batch.number, place), rows, tables.staged_schema())
 
     file = span[0][1].file
-    hand = _Hand(pool, keep)
+    # What is in hand when the power is cut is fetched again: it has to be little beside a part.
+    hand = _Hand(pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 4))
     waiting = deque(span)
     for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):
         while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:

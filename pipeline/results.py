@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import msgspec
 import pybase64
 
-from pipeline.blocks import Bytes, Source, blocks_of
+from pipeline.blocks import BLOCK, Bytes, Source, blocks_of
 
 LONGEST = 100_000_000
 """Bytes of a line that is held in memory. The longest that a model is known to send has a tenth of it."""
@@ -74,7 +74,7 @@ class Line:
 
 
 def lines(
-    stream: BinaryIO, *, start: int, end: int | None, longest: int = LONGEST
+    stream: BinaryIO, *, start: int, end: int | None, longest: int = LONGEST, block: int = BLOCK
 ) -> Generator[Line, None, int]:
     """The lines whose first byte lies in start to end, and then the offset that was read up to.
 
@@ -82,7 +82,7 @@ def lines(
     at start. Lines end at \\n only; U+2028 inside a string does not end one. A block of the stream is in memory at
     a time, and those that earlier lines are still held of: a line is a view of its block.
     """
-    source = blocks_of(stream)
+    source = blocks_of(stream, block=block)
     offset = start
     if start:
         offset = start - 1 + _skip(source)[0]  # the rest of a line that began before

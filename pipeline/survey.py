@@ -32,7 +32,7 @@ BATCH_REQUESTS = 10_000
 BATCH_BYTES = 1_500_000_000  # of Google's 2 GB
 IN_FLIGHT = 100  # jobs at once, says Google
 
-PART_BYTES = 32_000_000
+PART_BYTES = 64_000_000
 """Results are read in parts of this size: a restart repeats at most one."""
 
 
