@@ -16,6 +16,9 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 FINAL = "final"
 """The lane of requests that are final before sending. Every other lane is a model: a batch asks one model only."""
 
+ON_ITS_WAY = "on_its_way"
+"""What `earlier` says of a request that an unfinished run has paid for and not collected yet."""
+
 
 class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="rows"):
     """A span of the manifest's rows. Of its requests the batch takes those of one lane."""
@@ -83,6 +86,7 @@ class Reused(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     place: str  # its name, where it lies beside this one; else a path or URL
     run: str  # its id
     records: int
+    unfinished: bool = False  # by then: some of what was paid for was still on its way
 
 
 class Created(_Event, frozen=True, kw_only=True, tag="created"):

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipeline.clock import Clock
-from pipeline.earlier import Night, night
+from pipeline.earlier import Night, night, resolved
 from pipeline.errors import BadInput
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import STANDARD_INPUT, open_manifest
@@ -147,8 +147,20 @@ def nights(job: Job, *, folder: str, service: str, clock: Clock) -> list[Night]:
         else:
             meant = [place(folder, name) for name in reversed(there) if fnmatchcase(str(name), entry)]
         places.update(dict.fromkeys(meant))
-    found = [night(open_storage(url), home=folder, clock=clock) for url in places]
-    return [one for one in found if one.state.created and one.state.created.service == service]
+    found: dict[str, Night] = {}
+    while places:
+        url = next(iter(places))
+        del places[url]
+        one = found[url] = night(open_storage(url), home=folder, clock=clock)
+        # What that run left to another, which was still at it, is known to the other alone.
+        waited_for = {resolved(each, folder) for each in _waited_for(one)} - found.keys()
+        places.update(dict.fromkeys(sorted(waited_for)))
+    return [one for one in found.values() if one.state.created and one.state.created.service == service]
+
+
+def _waited_for(one: Night) -> set[str]:
+    created = one.state.created
+    return {earlier.place for earlier in created.reused if earlier.unfinished} if created else set()
 
 
 def find(what: str | None, *, folder: str, clock: Clock) -> Run:

@@ -200,7 +200,7 @@ def _ask(
     """One table and one question, before anything is sent."""
     console.note(*notes(found))
     skip_bad = skip_bad or found.job.bears(found.bad_rows, found.chosen_rows)
-    nothing_to_send = not found.requests and not (found.carried and not found.problems)
+    nothing_to_send = not found.requests and not (found.left_to_others and not found.problems)
     if nothing_to_send or (found.problems and not skip_bad and (yes or not console.can_ask())):
         refuse_bad_rows(found, go_on=go_on)
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
