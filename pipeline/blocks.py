@@ -74,6 +74,7 @@ class Read(_Held):
         # One read at a time: what has come is looked at while the rest is on its way.
         self._read_into = getattr(stream, "readinto1", None) or stream.readinto  # type: ignore[attr-defined]
         self._block = block
+        self._used: list[bytearray] = []
         self.buffer = bytearray(block)
         self.head = self.held = 0
 
@@ -94,9 +95,28 @@ class Read(_Held):
                 pass
             else:
                 return
-        room = bytearray(max(self._block, 2 * self.held))
-        room[: self.held] = self.view(self.held)
+        used, room = self.buffer, self._another(max(self._block, 2 * self.held))
+        with self.view(self.held) as held:
+            room[: self.held] = held
+        if len(used) == self._block:
+            self._used.append(used)
         self.buffer, self.head = room, 0
+
+    def _another(self, size: int) -> bytearray:
+        """A block that nobody holds a view of any more: to be given memory takes longer than to fill it."""
+        for place, block in enumerate(self._used):
+            if size == self._block and _is_free(block):
+                return self._used.pop(place)
+        return bytearray(size)
+
+
+def _is_free(block: bytearray) -> bool:
+    try:
+        block.append(0)
+    except BufferError:
+        return False
+    block.pop()
+    return True
 
 
 class Mapped(_Held):
