@@ -178,6 +178,14 @@ def test_a_payload_is_a_view_of_the_block_that_was_read() -> None:
     assert payload(data) == PICTURE
 
 
+def test_a_line_stays_what_it_was_however_much_is_read_after_it() -> None:
+    """Blocks are used again, but none that somebody still looks at."""
+    pictures = [bytes([n]) * 5000 for n in range(100)]
+    data = b"".join(answer(base64.b64encode(picture).decode()) + b"\n" for picture in pictures)
+    found = list(lines(io.BytesIO(data), start=0, end=None, block=30_000))
+    assert [payload(part_of(line.body)["inlineData"]["data"]) for line in found] == pictures
+
+
 @pytest.mark.parametrize("at", range(1, 60, 7))
 def test_a_payload_may_be_cut_at_every_edge_of_a_block(at: int) -> None:
     data = answer() + b"\n" + answer(name="inline_data") + b"\n"
