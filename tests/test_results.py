@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.backends import wire
@@ -56,6 +56,7 @@ def drawn(raw: bytes) -> bytes:
 # --- lines ----------------------------------------------------------------------------------------------------------
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of the machine, at times, and not of these
 @given(
     st.lists(OBJECTS, max_size=6),
     st.sampled_from(["\n", "\r\n", "\n\n", "  \n"]),
