@@ -23,7 +23,7 @@ class ModelCalls:
         name = call.request.path_params["model"]
         call.meet(model=name, account=call.account)
         now = self._clock.now()
-        methods = METHODS if find(name, now=now) else ()
+        methods: tuple[str, ...] = METHODS if find(name, now=now) else ()
         if find_imagen(name, now=now, platform="developer"):
             methods = ("predict",)
         if not methods or call.faults.retired(name, at=now):
