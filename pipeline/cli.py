@@ -108,9 +108,12 @@ def _terminate(number: int, frame: object) -> None:
     raise _Terminated
 
 
+_GOES_ON = ("run", "submit", "tick", "poll", "collect")
+
+
 def _interrupted(code: int) -> int:
     sys.stderr.write("\ninterrupted")
-    if sys.argv[1:2] and sys.argv[1] in ("run", "submit", "tick", "poll", "collect"):
+    if sys.argv[1:2] and (sys.argv[1] in _GOES_ON or "--live" in sys.argv):
         # --new would begin once more, and pay once more.
         command = shlex.join(["nightshoot", *(a for a in sys.argv[1:] if a != "--new")])
         sys.stderr.write(f"; what was sent goes on at Google\nhint: go on from here with  {command}")
@@ -461,21 +464,39 @@ def index(
 @click.argument("job", required=False)
 @click.option("--model", metavar="NAME", help="The model, whatever the job says.")
 @click.option("--offline", is_flag=True, help="Only what needs no network.")
+@click.option("--live", is_flag=True, help="Shoot two small pictures for at most $0.10, and see what holds.")
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="With --live: a lower cap.")
+@click.option("-y", "--yes", is_flag=True, help="With --live: ask nothing.")
 @_common
 def doctor(
-    job: str | None, model: str | None, offline: bool, as_json: bool, verbose: int, runs: str | None
+    job: str | None,
+    model: str | None,
+    offline: bool,
+    live: bool,
+    max_usd: float | None,
+    yes: bool,
+    as_json: bool,
+    verbose: int,
+    runs: str | None,
 ) -> None:
     """See whether a night could begin: key, model, place, clock, prices. Spends nothing. Exit 1 on a problem.
 
     \b
       nightshoot doctor jobs/shoes.toml
+      nightshoot doctor --live           one batch of two pictures, for at most $0.10
     """
+    console = _console(as_json, verbose)
+    if live and offline:
+        raise BadInput("--live --offline: one of them", hint="nightshoot doctor --live asks before it spends")
+    if live:
+        from pipeline.trial import try_it
+
+        sys.exit(try_it(console, job, runs=runs, model=model, max_usd=max_usd, yes=yes))
     from pipeline.backends import service_in_environment
     from pipeline.console import table_mark
     from pipeline.doctor import examine
     from pipeline.findings import Level, document_of, lines_of
 
-    console = _console(as_json, verbose)
     findings = list(examine(job, runs=runs, model=model, offline=offline))
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
     _, marks = table_mark(service_in_environment())

@@ -249,7 +249,7 @@ def test_a_bucket_that_is_not_there_is_a_problem(shell: Shell) -> None:
 def test_an_account_that_may_only_read_is_told_what_it_lacks(shell: Shell, service: emulator.Service) -> None:
     """What it may not know besides, such as where the bucket lies, is no problem: a run does not need it."""
     with_bucket(shell, service.url)
-    with serve(Reader) as url:
+    with serve(reader) as url:
         shell.environment["STORAGE_EMULATOR_HOST"] = url
         found = findings(shell("doctor", "--json", "--runs", "gs://shoes/runs"))
     assert found["runs"]["level"] == "problem"
@@ -258,7 +258,7 @@ def test_an_account_that_may_only_read_is_told_what_it_lacks(shell: Shell, servi
     assert found["bucket"]["level"] == "not checked"
 
 
-async def Reader(scope: Any, receive: Any, send: Any) -> None:
+async def reader(scope: Any, receive: Any, send: Any) -> None:
     """A bucket whose account has one role: to look at objects."""
     allowed = {"permissions": ["storage.objects.get", "storage.objects.list"]}
     refused = {"error": {"code": 403, "message": "does not have storage.buckets.get access."}}

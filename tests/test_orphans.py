@@ -1,4 +1,4 @@
-"""Jobs that are paid for and that nobody waits for: found, told with what they cost, and given back where that is safe."""
+"""Jobs that are paid for and that nobody waits for: found, told with their cost, and given back where that is safe."""
 
 import json
 import shutil
