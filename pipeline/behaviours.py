@@ -184,8 +184,9 @@ def _price(evidence: Evidence) -> Seen:
     if evidence.took is None or not any(row["image_tokens"] for row in evidence.rows):
         return UNSEEN
     said = evidence.said
+    low = said.low if all(row["path"] is not None for row in evidence.rows) else 0
     words = f"said {dollars(said.likely)} ({dollars(said.low)} to {dollars(said.high)}), took {dollars(evidence.took)}"
-    return Seen(said.low <= evidence.took <= said.high, words)
+    return Seen(low <= evidence.took <= said.high, words)
 
 
 def _ranges(evidence: Evidence) -> Seen:

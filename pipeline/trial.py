@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__, tables
+from pipeline import tables
 from pipeline.backends import open_backend, service_in_environment
 from pipeline.backends.base import Backend, Gone
-from pipeline.behaviours import REFERENCE, Behaviour, Evidence, behaviours
+from pipeline.behaviours import REFERENCE, Evidence, behaviours
 from pipeline.clock import Clock, clock_for
-from pipeline.console import Console, is_emulated, place_line
+from pipeline.console import Console, place_line
 from pipeline.drive import Driver
 from pipeline.errors import NightshootError, Refused
 from pipeline.findings import models_of
@@ -30,9 +30,9 @@ from pipeline.money import dollars, nanos
 from pipeline.run import Run, quarantine_file
 from pipeline.runs import Choice, choose, next_name, place
 from pipeline.session import meant, only_job
-from pipeline.storage import AlreadyThere, Storage, open_storage
+from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, planner, survey
-from pipeline.tally import tally
+from pipeline.verdict import Verdict, document_of, keep, lines_of
 
 NAME = "doctor"
 MOST = nanos("0.10")
@@ -108,16 +108,12 @@ def try_it(
         driver = Driver(run, backend, planner=planner(found, run))
         trial = Trial(driver, backend, found.table.find(next(iter(found.lanes))), found)
         _live_through(console, trial)
-    seen = list(behaviours(_evidence(trial)))
-    document = document_of(trial, seen)
-    lines = lines_of(trial, seen)
-    kept = _keep(open_storage(folder), trial.run.storage.url.rstrip("/").rpartition("/")[2], lines, document)
-    console.result(
-        [*lines, "", f"  report  {place(folder, kept)}"], document | {"report": place(folder, kept)}
-    )
+    verdict = _verdict(trial)
+    report = place(folder, keep(verdict, open_storage(folder)))
+    console.result([*lines_of(verdict), "", f"  report  {report}"], document_of(verdict) | {"report": report})
     if trial.stopped is not None:
         return trial.stopped.exit_code
-    return 0 if all(each.seen.held is not False for each in seen) else 1
+    return 0 if verdict.held else 1
 
 
 # --- what is shot ------------------------------------------------------------------------------------------------
@@ -230,6 +226,22 @@ def _live_through(console: Console, trial: Trial) -> None:
 # --- what was seen -----------------------------------------------------------------------------------------------
 
 
+def _verdict(trial: Trial) -> Verdict:
+    run, evidence = trial.run, _evidence(trial)
+    return Verdict(
+        run=run.storage.url.rstrip("/").rpartition("/")[2],
+        at=run.created_at,
+        service=run.created.service,
+        account=trial.backend.account,
+        model=trial.model.name,
+        prices_as_of=run.created.prices_as_of,
+        said=trial.found.price.likely,
+        took=run.state.spent,
+        seen=tuple(behaviours(evidence)),
+        stopped=trial.stopped,
+    )
+
+
 def _evidence(trial: Trial) -> Evidence:
     """All that the run and the provider can tell now."""
     run, ticket = trial.run, trial.ticket
@@ -274,69 +286,3 @@ def _strays(run: Run) -> Iterator[dict[str, Any]]:
         if batch.collected is not None and batch.collected.quarantine is not None:
             for line in run.storage.read(quarantine_file(batch.number)).splitlines():
                 yield json.loads(line)
-
-
-# --- said, and kept ----------------------------------------------------------------------------------------------
-
-_WORDS = {True: "held", False: "DID NOT HOLD", None: "not seen"}
-
-
-def lines_of(trial: Trial, seen: list[Behaviour]) -> list[str]:
-    """What people read."""
-    run, now = trial.run, tally(trial.run)
-    who = f"the EMULATOR at {now.service}" if is_emulated(now.service) else f"Google, at {now.service}"
-    lines = [
-        f"  {run.created_at:%Y-%m-%d %H:%M} UTC, {who}, {trial.model.name}, nightshoot {__version__}",
-        f"  said {dollars(trial.found.price.likely)}, took {dollars(now.spent)}, {now.pictures} of 2 pictures",
-        "",
-    ]
-    for behaviour in seen:
-        fact = behaviour.fact
-        lines.append(f"  {_WORDS[behaviour.seen.held]:<12}  {fact.name:<9}  {fact.words}")
-        lines.append(f"{'':27}{behaviour.seen.words}")
-        if behaviour.seen.held is False:
-            lines.append(f"{'':27}so: {fact.otherwise}")
-    if trial.stopped is not None:
-        lines += ["", f"  stopped: {trial.stopped.message}"]
-        lines += [f"  hint: {trial.stopped.hint}"] if trial.stopped.hint else []
-    return lines
-
-
-def document_of(trial: Trial, seen: list[Behaviour]) -> dict[str, Any]:
-    """What programs read. No credential is in it: of a key only what a record has."""
-    run = trial.run
-    return {
-        "run": run.name,
-        "at": run.created_at.isoformat(),
-        "service": run.created.service,
-        "emulator": is_emulated(run.created.service),
-        "account": trial.backend.account,
-        "version": __version__,
-        "model": trial.model.name,
-        "prices_as_of": run.created.prices_as_of,
-        "said_usd": trial.found.price.likely / 1e9,
-        "took_usd": run.state.spent / 1e9,
-        "stopped": trial.stopped.message if trial.stopped else None,
-        "facts": [
-            {"name": each.fact.name, "fact": each.fact.words, "held": each.seen.held, "seen": each.seen.words}
-            for each in seen
-        ],
-    }
-
-
-def _keep(folder: Storage, run: str, lines: list[str], document: dict[str, Any]) -> str:
-    """The report beside the run, readable and as JSON. One that is there stays, and the new one is numbered."""
-    texts = {
-        "txt": "\n".join(lines) + "\n",
-        "json": json.dumps(document, ensure_ascii=False, indent=2) + "\n",
-    }
-    number = 1
-    while True:
-        name = f"{run}.report" + (f"-{number}" if number > 1 else "")
-        try:
-            for kind, text in texts.items():
-                folder.put(f"{name}.{kind}", text.encode())
-        except AlreadyThere:
-            number += 1
-        else:
-            return f"{name}.txt"
