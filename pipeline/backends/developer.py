@@ -212,9 +212,8 @@ class Developer:
     # --- for whoever looks ------------------------------------------------------------------------------------------
 
     def jobs(self) -> Iterator[RemoteJob]:
-        token = ""
+        more = ""
         while True:
-            more = f"&pageToken={quote(token, safe='')}" if token else ""
             body, _ = self._raw(f"batches?pageSize=100{more}")
             for operation in body.get("operations") or []:
                 metadata = operation.get("metadata") or {}
@@ -226,9 +225,9 @@ class Developer:
                     at=wire.moment(metadata.get("createTime")),
                     requests=_stats(metadata.get("batchStats")).get("requestCount"),
                 )
-            token = body.get("nextPageToken") or ""
-            if not token:
+            if not body.get("nextPageToken"):
                 return
+            more = f"&pageToken={quote(body['nextPageToken'], safe='')}"
 
     def offer(self, model: str) -> Offer | None:
         try:
