@@ -39,6 +39,7 @@ class Reference:
     height: int
     made_from: str | None = None  # sha256 of what the source holds, where other bytes are sent
     rule: str | None = None  # what was done to it
+    role: str | None = None  # what this row shows it for; the model is not told, unless the prompt says so
 
     @property
     def mark(self) -> str:

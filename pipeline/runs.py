@@ -8,14 +8,18 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import msgspec
+
 from pipeline.clock import Clock
 from pipeline.earlier import Night, night, resolved
 from pipeline.errors import BadInput
+from pipeline.events import FINAL
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import STANDARD_INPUT, open_manifest
+from pipeline.money import nanos
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
-from pipeline.state import Stage
+from pipeline.state import Batch, Stage, model_of, trouble_of
 from pipeline.storage import Storage, open_storage
 from pipeline.survey import Survey, is_from, is_of
 
@@ -124,6 +128,43 @@ def recent(folder: str, job: str, *, service: str, clock: Clock) -> Iterator[Run
         run = open_run(open_storage(place(folder, name)), clock)
         if run.created.service == service:
             yield run
+
+
+def left_this_month(
+    job: Job, folder: str, *, service: str, clock: Clock, but: str | None = None
+) -> int | None:
+    """What this month's runs of a job, but one, leave of what all may cost together; None: nobody says how much."""
+    if job.max_usd_month is None:
+        return None
+    month = clock.now().strftime("%Y-%m-")
+    left = nanos(job.max_usd_month)
+    for name in names(open_storage(folder), job.name):
+        if name.day.startswith(month) and str(name) != but:
+            run = open_run(open_storage(place(folder, name)), clock)
+            if run.created.service == service:
+                left -= run.state.committed
+    return max(0, left)
+
+
+def is_proved(folder: str, found: Survey, *, service: str, clock: Clock) -> bool:
+    """Whether an earlier run asked these models for the same pictures of other rows, and they came as asked."""
+    wanted = {lane for lane in found.lanes if lane != FINAL}
+    for run in recent(folder, found.job.name, service=service, clock=clock):
+        first = {lane: run.state.canary(lane) or _first_home(run, lane) for lane in wanted}
+        well = (b is not None and b.collected is not None and trouble_of(b) is None for b in first.values())
+        if _pictured(msgspec.convert(run.created.job, Job)) == _pictured(found.job) and all(well):
+            return True
+    return False
+
+
+def _first_home(run: Run, lane: str) -> Batch | None:
+    of_lane = (b for b in run.state.at(Stage.COLLECTED) if b.sends and model_of(b) == lane)
+    return next(of_lane, None)
+
+
+def _pictured(job: Job) -> tuple[object, ...]:
+    """What a job says of the pictures themselves, whatever their rows."""
+    return job.defaults, job.shots, job.include, job.settings, job.references, job.backend
 
 
 def has_sent(run: Run) -> bool:
