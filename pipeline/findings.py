@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from pipeline.advice import AT_WORST
 from pipeline.errors import BadInput, NightshootError
 from pipeline.job import DEFAULT_MODEL, NONE, Job
 from pipeline.models import Model, Models
@@ -125,6 +126,9 @@ def of_life(model: Model, now: datetime, surface: str) -> Finding:
         return problem(about, f"{name} never comes in batches on {_SURFACES.get(surface, surface)}", instead)
     if model.status == "retired":
         return problem(about, f"{name} is retired", instead)
+    sure = model.sure_end(surface)
+    if sure is not None and sure.on <= now.date() + AT_WORST:
+        return problem(about, f"{name} ends on {sure.on}, says {sure.says}: too soon for a run", instead)
     ends = [end for end in model.retires if end.surface in (None, surface)]
     if not ends:
         return ok(about, f"{name}: no end is announced")

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.findings import Level, lines_of, models_of, of_clocks, of_life, of_prices, of_regions, problem
 from pipeline.job import job_for
-from pipeline.models import load_models
+from pipeline.models import Retirement, load_models
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 TABLE = load_models()
@@ -35,6 +36,15 @@ def test_a_model_s_end_is_told_by_who_says_it(
     found = of_life(TABLE.find(model), day, surface)
     assert found.level is level
     assert words in found.words
+
+
+@pytest.mark.parametrize(("days", "level"), [(3, Level.WARNING), (2, Level.PROBLEM), (-1, Level.PROBLEM)])
+def test_an_end_that_nobody_doubts_is_a_problem_once_a_run_may_not_be_back_by_then(
+    days: int, level: Level
+) -> None:
+    end = Retirement(on=(NOW + timedelta(days=days)).date(), says="Google", sure=True)
+    model = replace(TABLE.find("gemini-3-pro-image"), retires=(end,))
+    assert of_life(model, NOW, "developer").level is level
 
 
 @pytest.mark.parametrize(
