@@ -40,7 +40,7 @@ CANARY, MANY = 20, 500
 TURNS = 20
 """What the worst case of a run leaves no room for is sent in so many turns, as earlier ones turn out cheaper."""
 
-PART_BYTES = 256_000_000
+PART_BYTES = 64_000_000
 """Results are read in parts of this size: a restart repeats at most one."""
 
 

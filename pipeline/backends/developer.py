@@ -368,7 +368,7 @@ class _Download(io.RawIOBase):
             raise httpx2.HTTPStatusError(
                 f"{response.status_code}: {response.text[:200]}", request=request, response=response
             )
-        self._chunks = response.iter_raw(CHUNK)
+        self._chunks = response.iter_raw()  # as they come: to gather them costs more than to read them
         if response.status_code == 206:
             self._total = _total(response.headers.get("content-range", ""))
             return

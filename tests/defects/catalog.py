@@ -6,6 +6,7 @@ STATE = "pipeline/state.py"
 SUBMIT = "pipeline/submit.py"
 COLLECT = "pipeline/collect.py"
 DEVELOPER = "pipeline/backends/developer.py"
+RESULTS = "pipeline/results.py"
 WIRE = "pipeline/backends/wire.py"
 LOCAL = "pipeline/storage/local.py"
 GCS = "pipeline/storage/gcs.py"
@@ -246,30 +247,100 @@ DEFECTS = (
     Defect(
         "a second answer replaces the first",
         COLLECT,
-        'elif answers[place]["outcome"] != "ok" and row["outcome"] == "ok":',
-        'elif row["outcome"] == "ok":',
+        'elif kinds[found.to[place]] != "ok" and kind == "ok":',
+        'elif kind == "ok":',
         ("tests/test_collect.py",),
     ),
     Defect(
         "surplus answers cost nothing",
         COLLECT,
-        '            books.spent += stray.row["spent"]\n',
+        "            books.spent += spent\n",
         "            pass\n",
         ("tests/test_collect.py",),
     ),
     Defect(
         "split on U+2028",
-        "pipeline/results.py",
-        '        stripped = raw.rstrip(b"\\r\\n")\n',
-        '        stripped = raw.decode(errors="replace").splitlines()[0].encode() if raw.strip() else b""\n',
+        RESULTS,
+        "            raw = _stripped(source, size)\n",
+        '            raw = len(bytes(source.view(size)).decode(errors="replace").splitlines()[0].encode())\n',
         ("tests/test_results.py",),
     ),
     Defect(
         "a line that straddles two parts is read by both",
-        "pipeline/results.py",
-        "        offset = start - 1 + len(stream.readline())",
-        "        stream.readline()",
+        RESULTS,
+        "        offset = start - 1 + _skip(source)[0]",
+        "        _skip(source)",
         ("tests/test_results.py",),
+    ),
+    Defect(
+        "a text that looks like a mark is taken for one",
+        RESULTS,
+        "        if rest.count(_MARKED) == len(cuts) and _ESCAPED_MARK not in rest:",
+        "        if True:",
+        ("tests/test_results.py",),
+    ),
+    Defect(
+        "a quote that is escaped ends a string",
+        RESULTS,
+        "        if closing >= 0 and buffer[closing - 1] == _BACKSLASH:",
+        "        if False:",
+        ("tests/test_results.py",),
+    ),
+    Defect(
+        "an escaped slash counts although its backslash is escaped itself",
+        RESULTS,
+        'return unescaped if b"\\\\" not in unescaped and _is_printable(unescaped) else None',
+        'return unescaped.replace(b"\\\\", b"") if _is_printable(unescaped) else None',
+        ("tests/test_results.py",),
+    ),
+    Defect(
+        "every long string is a payload",
+        RESULTS,
+        'payload if inline and name == "data" else payload.text()',
+        "payload",
+        ("tests/test_results.py",),
+    ),
+    Defect(
+        "control characters may stand in a payload",
+        RESULTS,
+        "    return bool(np.frombuffer(characters, np.int8).min() >= 0x20)",
+        "    return np is not None",
+        ("tests/test_results.py",),
+    ),
+    Defect(
+        "a line without an end is held",
+        RESULTS,
+        "    while seen <= longest:\n",
+        "    while True:\n",
+        ("tests/test_results.py",),
+    ),
+    Defect(
+        "a block is filled again while lines are still held of it",
+        "pipeline/blocks.py",
+        "    except BufferError:\n        return False\n",
+        "    except BufferError:\n        return True\n",
+        ("tests/test_results.py",),
+    ),
+    Defect(
+        "a stream that ends too early is the whole result",
+        COLLECT,
+        "        is_short = size is not None and reached < size and",
+        "        is_short = False and size is not None and reached < size and",
+        ("tests/test_collect.py",),
+    ),
+    Defect(
+        "a part is kept before all of its pictures are written",
+        COLLECT,
+        "        while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:\n",
+        "        while waiting[0][1].end is not None and line.offset + line.length >= waiting[0][1].end:\n",
+        ("tests/test_collect.py",),
+    ),
+    Defect(
+        "who waits for a folder's sync is served by one that began before",
+        LOCAL,
+        "        self._busy, waiting = True, self._came\n",
+        "        self._busy, waiting = True, self._came + 1\n",
+        ("tests/test_storage_local.py",),
     ),
     Defect(
         "a thought picture is taken for a result",
