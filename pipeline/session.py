@@ -111,6 +111,22 @@ def _only_job() -> Path:
     raise BadInput(f"no job given, and there are {len(jobs)} in jobs/", hint=f"name one, as in {jobs[0]}")
 
 
+def only_job(what: str | None) -> str | None:
+    """The job a person names, or the only one in jobs/, or none: for commands that can do without."""
+    there = list(JOBS.glob("*.toml"))
+    return str(there[0]) if what is None and len(there) == 1 else what
+
+
+def account_of(what: str | None, runs: str | None) -> tuple[Backend, str, Clock]:
+    """Whoever shoots this job, the folder of its runs, and the clock. Without a job: the key in the environment."""
+    named = only_job(what)
+    job = None if named is None else meant(named)[0]
+    service = service_in_environment()
+    clock = clock_for(service)
+    backend = open_backend(job.backend if job else "developer", service=service, clock=clock)
+    return backend, runs or (job.runs if job else "runs"), clock
+
+
 def _changes(changes: Sequence[str]) -> dict[str, str]:
     for change in changes:
         if "=" not in change:

@@ -8,7 +8,7 @@ nor its downloads continue after a cut.
 import hashlib
 import io
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, TypeVar
@@ -20,7 +20,18 @@ from google import genai
 from google.genai import errors as genai_errors
 
 from pipeline.backends import wire
-from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, MaybeBought, NotBought, Outcome
+from pipeline.backends.base import (
+    Attached,
+    Candidate,
+    Ending,
+    Found,
+    Gone,
+    MaybeBought,
+    NotBought,
+    Offer,
+    Outcome,
+    RemoteJob,
+)
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, Denied, NightshootError, Unavailable
 from pipeline.events import ResultFile
@@ -197,6 +208,50 @@ class Developer:
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
         return io.BufferedReader(_Download(self._http, self._url(file), start, self._clock), CHUNK)
+
+    # --- for whoever looks ------------------------------------------------------------------------------------------
+
+    def jobs(self) -> Iterator[RemoteJob]:
+        more = ""
+        while True:
+            body, _ = self._raw(f"batches?pageSize=100{more}")
+            for operation in body.get("operations") or []:
+                metadata = operation.get("metadata") or {}
+                yield RemoteJob(
+                    ticket=operation.get("name") or metadata.get("name") or "",
+                    label=metadata.get("displayName"),
+                    model=str(metadata.get("model") or "").removeprefix("models/") or None,
+                    state=str(metadata.get("state") or ""),
+                    at=wire.moment(metadata.get("createTime")),
+                    requests=_stats(metadata.get("batchStats")).get("requestCount"),
+                )
+            if not body.get("nextPageToken"):
+                return
+            more = f"&pageToken={quote(body['nextPageToken'], safe='')}"
+
+    def offer(self, model: str) -> Offer | None:
+        try:
+            body, _ = self._raw(f"models/{quote(model.removeprefix('models/'), safe='')}")
+        except _Missing:
+            return None
+        methods = body.get("supportedGenerationMethods")
+        return Offer(model, "batchGenerateContent" in methods if isinstance(methods, list) else None)
+
+    def raw(self, ticket: str) -> Mapping[str, Any]:
+        try:
+            return self._raw(ticket)[0]
+        except _Missing as error:
+            raise Gone(f"Google knows no {ticket}") from error
+
+    def takes_ranges(self, ticket: str, file: str) -> bool:
+        try:
+            with self._http.stream("GET", self._url(file), headers={"range": "bytes=1-1"}) as answer:
+                if answer.status_code in (200, 206):
+                    return answer.status_code == 206
+                answer.read()
+        except httpx2.HTTPError as error:
+            raise _translate(error, f"ask for a byte of {file}") from error
+        raise _from_status(answer.status_code, answer.text, f"ask for a byte of {file}")
 
     def _url(self, file: str) -> str:
         return f"{self.service}/{self._version}/{file}:download?alt=media"

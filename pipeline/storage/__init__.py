@@ -3,9 +3,18 @@
 import re
 
 from pipeline.errors import BadInput
-from pipeline.storage.base import AlreadyThere, NotFound, Storage, Versioned
+from pipeline.storage.base import AlreadyThere, Inspected, NotFound, Storage, Versioned
 
-__all__ = ["AlreadyThere", "NotFound", "Storage", "Versioned", "open_bucket", "open_storage"]
+__all__ = [
+    "AlreadyThere",
+    "Inspected",
+    "NotFound",
+    "Storage",
+    "Versioned",
+    "inspect_bucket",
+    "open_bucket",
+    "open_storage",
+]
 
 
 def open_storage(url: str) -> Storage:
@@ -30,3 +39,10 @@ def open_bucket(url: str) -> Versioned:
     from pipeline.storage.gcs import GcsStorage
 
     return GcsStorage(url)
+
+
+def inspect_bucket(url: str) -> Inspected:
+    """The bucket of gs://bucket/folder, to be asked about itself. A person waits: trouble is said soon."""
+    from pipeline.storage.gcs import GcsStorage
+
+    return GcsStorage(url, patience=10)
