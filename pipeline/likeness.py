@@ -197,8 +197,8 @@ def _standing(dots: Any) -> Any:
     flat = dots.reshape(-1, 3).astype(
         np.float32
     )  # exact all the same: whole and half numbers below 2 to the 24th
-    squares = (flat**2).sum(axis=1)[:, None] + (ground**2).sum(axis=1)[None, :] - 2 * flat @ ground.T
-    distance = np.sqrt(squares.min(axis=1).clip(0)).reshape(_GRID, _GRID)
+    squares = (ground**2).sum(axis=1)[:, None] - 2 * ground @ flat.T
+    distance = np.sqrt((squares.min(axis=0) + np.einsum("ij,ij->i", flat, flat)).clip(0)).reshape(_GRID, _GRID)
     return ((distance.astype(np.float64) - 16) / 48).clip(0, 1)
 
 

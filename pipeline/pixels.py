@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SIDE = 320
+SIDE = 256
 """Pixels of the longer side that checks look at."""
 
 PAPER = 245
