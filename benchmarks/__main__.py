@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.checking import checking
+from benchmarks.witness import witness
 from tests.bench import write_rows
 
 HOUSE = Path(__file__).parent.parent
@@ -105,6 +107,8 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "planning": planning,
     "dataset": dataset,
     "journal": journal,
+    "checking": checking,
+    "witness": witness,
 }
 
 

@@ -288,6 +288,89 @@ def pattern(one: Colour, other: Colour, random: Random) -> Image.Image:
     return area
 
 
+def lamp(pencil: ImageDraw.ImageDraw, layer: Image.Image, random: Random) -> None:
+    shade, stem, foot = colour(random), colour(random), colour(random)
+    narrow, wide, drop = random.randint(20, 60), random.randint(60, 110), random.randint(80, 130)
+    thick = random.randint(3, 10)
+    pencil.rectangle((128 - thick, drop - 10, 128 + thick, 230), stem)
+    pencil.polygon([(128 - narrow, 16), (128 + narrow, 16), (128 + wide, drop), (128 - wide, drop)], shade)
+    pencil.ellipse((128 - random.randint(30, 60), 220, 128 + random.randint(30, 60), 248), foot)
+    if random.random() < 0.4:
+        pencil.rectangle((128 - wide + 4, drop - 12, 128 + wide - 4, drop - 4), colour(random))
+
+
+def watch(pencil: ImageDraw.ImageDraw, layer: Image.Image, random: Random) -> None:
+    strap, case, face, hands = colour(random), colour(random), colour(random), colour(random)
+    wide, radius = random.randint(22, 40), random.randint(50, 72)
+    pencil.rounded_rectangle((128 - wide, 6, 128 + wide, 250), 10, strap)
+    for hole in range(random.randint(0, 5)):
+        pencil.ellipse((124, 200 + 9 * hole, 132, 206 + 9 * hole), hands)
+    outline = pencil.ellipse if random.random() < 0.7 else pencil.rectangle
+    for size, paint in ((radius, case), (radius - random.randint(6, 14), face)):
+        outline((128 - size, 128 - size, 128 + size, 128 + size), fill=paint)
+    for length in (radius // 2, radius - 20):
+        angle = random.random() * 2 * math.pi
+        pencil.line((128, 128, 128 + length * math.cos(angle), 128 + length * math.sin(angle)), hands, 5)
+
+
+def glasses(pencil: ImageDraw.ImageDraw, layer: Image.Image, random: Random) -> None:
+    """Thin things of which little is to be seen."""
+    frame, tint = colour(random), colour(random, pale=random.choice((0.2, 0.7)))
+    wide, tall, thick = random.randint(40, 50), random.randint(26, 50), random.randint(4, 12)
+    for centre in (128 - wide - 10, 128 + wide + 10):
+        box = (centre - wide, 128 - tall, centre + wide, 128 + tall)
+        shape = pencil.ellipse if tall > 38 else pencil.rectangle
+        shape(box, fill=tint, outline=frame, width=thick)
+    pencil.arc((112, 108, 144, 138), 180, 360, frame, thick)
+    for x in (16, 240):
+        pencil.line((x, 118, x - 8 if x < 128 else x + 8, 90), frame, thick)
+
+
+def car(pencil: ImageDraw.ImageDraw, layer: Image.Image, random: Random) -> None:
+    body, roof, wheel, stripe = colour(random), colour(random), colour(random), colour(random)
+    low, start, stop = random.randint(130, 150), random.randint(50, 90), random.randint(150, 210)
+    pencil.polygon([(start, low), (start + 26, 84), (stop - 30, 84), (stop, low)], roof)
+    pencil.rounded_rectangle((14, low - 6, 242, 196), random.randint(6, 26), body)
+    if random.random() < 0.6:
+        pencil.rectangle((14, low + 18, 242, low + 18 + random.randint(4, 16)), stripe)
+    size = random.randint(22, 34)
+    for x in (70, 186):
+        pencil.ellipse((x - size, 190 - size, x + size, 190 + size), wheel)
+        pencil.ellipse((x - size // 2, 190 - size // 2, x + size // 2, 190 + size // 2), stripe)
+
+
+def plant(pencil: ImageDraw.ImageDraw, layer: Image.Image, random: Random) -> None:
+    """All green above; the pot tells them apart, and the habit."""
+    pot, rim = colour(random), colour(random)
+    green = (random.randint(20, 110), random.randint(90, 180), random.randint(30, 100))
+    count, long, broad = random.randint(5, 18), random.randint(60, 130), random.randint(8, 24)
+    for leaf in range(count):
+        angle = math.pi * (1.1 + 0.8 * leaf / (count - 1))
+        for step in range(12):
+            x, y = (at + long * step / 12 * turn(angle) for at, turn in ((128, math.cos), (150, math.sin)))
+            size = broad * (1 - abs(step - 6) / 7)
+            by = random.randint(-8, 8)
+            pencil.ellipse((x - size, y - size, x + size, y + size), (green[0] + by, green[1] + by, green[2]))
+    wide = random.randint(36, 66)
+    pencil.polygon([(128 - wide, 160), (128 + wide, 160), (128 + wide - 18, 248), (146 - wide, 248)], pot)
+    pencil.rectangle((128 - wide - 6, 148, 128 + wide + 6, 166), rim)
+
+
+def sofa(pencil: ImageDraw.ImageDraw, layer: Image.Image, random: Random) -> None:
+    stuff, cushion, leg = colour(random), colour(random), colour(random)
+    stencil = Image.new("L", layer.size, 0)
+    mask = ImageDraw.Draw(stencil)
+    mask.rounded_rectangle((30, random.randint(70, 110), 226, 190), 18, 255)
+    mask.rounded_rectangle((8, 120, 54, 206), 14, 255)
+    mask.rounded_rectangle((202, 120, 248, 206), 14, 255)
+    mask.rectangle((30, 160, 226, 206), 255)
+    layer.paste(pattern(stuff, colour(random), random), (0, 0), stencil)
+    for seat in range(random.randint(0, 3)):
+        pencil.rounded_rectangle((58 + 48 * seat, 120, 100 + 48 * seat, 160), 8, cushion)
+    for x in (26, 214):
+        pencil.rectangle((x, 206, x + 14, 206 + random.randint(8, 30)), leg)
+
+
 FAMILIES: dict[str, Callable[[ImageDraw.ImageDraw, Image.Image, Random], None]] = {
     "bottle": bottle,
     "shirt": shirt,
@@ -297,6 +380,13 @@ FAMILIES: dict[str, Callable[[ImageDraw.ImageDraw, Image.Image, Random], None]] 
     "jewel": jewel,
     "bag": bag,
     "cloth": cloth,
+    "lamp": lamp,
+    "watch": watch,
+    "glasses": glasses,
+    "car": car,
+    "plant": plant,
+    "sofa": sofa,
 }
-TUNED = ("bottle", "shirt", "mug")
-"""What the witness was tuned on. All others were drawn once it was done."""
+TUNED = ("bottle", "shirt", "mug", "shoe", "chair", "jewel", "bag", "cloth")
+HELD_OUT = tuple(family for family in FAMILIES if family not in TUNED)
+"""Drawn when the witness was done: none of its numbers was chosen by them."""

@@ -182,7 +182,7 @@ def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
 def _write(
     run: Run, batch: int, place: int, name: str, drawings: Iterable[Drawing], *, rules: Rules
 ) -> tuple[list[dict[str, Any]], Seen | Broken | None]:
-    """Every whole picture of an answer, byte for byte; and what the last one, the final one, showed, or what is wrong."""
+    """Every whole picture of an answer, byte for byte; and what the last one showed, or what is wrong with it."""
     pictures: list[dict[str, Any]] = []
     seen: Seen | Broken | None = None
     for drawing in drawings:

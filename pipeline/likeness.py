@@ -198,7 +198,9 @@ def _standing(dots: Any) -> Any:
         np.float32
     )  # exact all the same: whole and half numbers below 2 to the 24th
     squares = (ground**2).sum(axis=1)[:, None] - 2 * ground @ flat.T
-    distance = np.sqrt((squares.min(axis=0) + np.einsum("ij,ij->i", flat, flat)).clip(0)).reshape(_GRID, _GRID)
+    distance = np.sqrt((squares.min(axis=0) + np.einsum("ij,ij->i", flat, flat)).clip(0)).reshape(
+        _GRID, _GRID
+    )
     return ((distance.astype(np.float64) - 16) / 48).clip(0, 1)
 
 

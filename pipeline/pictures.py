@@ -152,7 +152,7 @@ def _shape(data: bytes, picture_format: str) -> tuple[int, int, str | None] | Br
 
 
 def decoded(data: bytes, *, side: int | None = None) -> "Image | Broken":
-    """Every pixel of it. A JPEG may come smaller, no less than `side` along its longer side; it is read whole anyway."""
+    """Every pixel of it. A JPEG may come smaller, its longer side no less than `side`; all of it is read anyway."""
     from PIL import Image, UnidentifiedImageError
 
     try:
