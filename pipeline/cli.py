@@ -22,7 +22,7 @@ GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
     "Choose": ("rehearse",),
     "Every night": ("tick",),
-    "Look inside": ("status", "index"),
+    "Look inside": ("status", "index", "retry", "cancel"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
 }
 """The commands as a person meets them. What is not named here is listed last."""
@@ -304,6 +304,9 @@ def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
 @_job
 @_spend
 @click.option(
+    "--canary/--no-canary", default=True, help="On a big run, send 20 first and the rest when they are well."
+)
+@click.option(
     "--fail-under", type=click.FloatRange(0, 1), default=1.0, help="Exit 0 from this share of pictures on."
 )
 def run(
@@ -386,6 +389,61 @@ def tick(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: st
     driver.tick()
     _report(console, driver.run)
     sys.exit(STILL_RUNNING if exit_code and not driver.run.state.finished else 0)
+
+
+@cli.command()
+@_run_argument
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@_common
+def cancel(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | None) -> None:
+    """Stop a run: send nothing more, bring home what Google has made by now.
+
+    \b
+      nightshoot cancel shoes
+    """
+
+    from pipeline.session import cancelled
+
+    console = _console(as_json, verbose)
+    driver = cancelled(console, run, runs, yes=yes)
+    with console.progress(driver.run) as progress:
+        driver.listener = progress.update
+        driver.to_the_end()
+    _report(console, driver.run)
+
+
+@cli.command()
+@_run_argument
+@click.option(
+    "--outcome", "outcomes", multiple=True, metavar="WORD", help="These only, as in --outcome blocked."
+)
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Never order more than this.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; needs a cap.")
+@_common
+def retry(
+    run: str | None,
+    outcomes: tuple[str, ...],
+    max_usd: float | None,
+    yes: bool,
+    as_json: bool,
+    verbose: int,
+    runs: str | None,
+) -> None:
+    """Ask once more for what ended without a picture.
+
+    \b
+      nightshoot retry shoes --max-usd 25
+      nightshoot retry shoes --outcome blocked
+    """
+
+    from pipeline.session import asked_again
+
+    console = _console(as_json, verbose)
+    driver = asked_again(console, run, runs, outcomes=outcomes, max_usd=max_usd, yes=yes)
+    with console.progress(driver.run) as progress:
+        driver.listener = progress.update
+        driver.to_the_end()
+    _finish(console, driver.run, 1.0)
 
 
 @cli.command()

@@ -199,8 +199,10 @@ def money_line(now: Tally) -> str:
 def summary_lines(now: Tally) -> list[str]:
     """What there is to say when a run is through."""
     lines = [f"  {now.pictures:,} of {now.requests:,} pictures on disk       {money_line(now)}"]
-    if now.reused:
-        lines.append(f"  {now.reused:,} as before, {now.before:,} of them with their picture")
+    if before := now.reused - now.expected:
+        lines.append(f"  {before:,} as before, {now.before:,} of them with their picture")
+    if now.expected:
+        lines.append(f"  {now.expected:,} left to an earlier run, which has paid for them")
     if without := reasons(now):
         lines.append(f"  {without}")
     # pandas reads a bucket only with another package; the index command always does.
@@ -257,7 +259,8 @@ def document_of(now: Tally) -> dict[str, Any]:
         "finished": now.finished,
         "requests": now.requests,
         "left_out": now.refused,
-        "as_before": now.reused,
+        "as_before": now.reused - now.expected,
+        "on_their_way": now.expected,
         "sent": now.sent,
         "answered": now.answered,
         "again": now.again,

@@ -7,7 +7,7 @@ recorded after this one was begun does not count, so that every driver of this r
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from pipeline import tables
 from pipeline.asked import COLUMNS, prompt_of
 from pipeline.clock import Clock, MachineClock
 from pipeline.errors import BadInput, Corrupt
-from pipeline.events import Reused
+from pipeline.events import ON_ITS_WAY, Reused
 from pipeline.journal import Journal
 from pipeline.prompt import Prompt, Request, fingerprint
 from pipeline.run import Run, index_file, plan_file
-from pipeline.state import State, apply
+from pipeline.state import RESERVING, State, apply
 from pipeline.storage import NotFound, Storage, open_storage
 
 SETTLED = frozenset({"ok", "blocked", "invalid", "wrong_size", "unfit", "reused"})
@@ -51,8 +51,9 @@ _ANSWERED = ("model_version", "response_id", "answered_at", "earlier", "made_in"
 _BATCHES_AT_HAND = 8
 
 _ENTRY = np.dtype(
-    [("mark", "u8"), ("rest", "u8"), ("run", "u2"), ("batch", "i4"), ("place", "i4"), ("settled", "?")]
+    [("mark", "u8"), ("rest", "u8"), ("run", "u2"), ("batch", "i4"), ("place", "i4"), ("stands", "u1")]
 )
+_TRIED_ONCE, _SETTLED, _PAID = range(3)  # how an entry stands
 _KNOWN = np.dtype([("which", "u8"), ("text", "u4"), ("shown", "u4"), ("model", "u4"), ("settings", "u4")])
 
 
@@ -78,7 +79,12 @@ def night(storage: Storage, *, home: str, records: int | None = None, clock: Clo
         )
     if records is not None and state.next < records:
         raise Corrupt(f"{storage.url}: {state.next} records where {records} were there before")
-    reused = Reused(place=told(storage.url, home), run=state.created.run, records=state.next)
+    reused = Reused(
+        place=told(storage.url, home),
+        run=state.created.run,
+        records=state.next,
+        unfinished=any(batch.stage in RESERVING for batch in state.batches),
+    )
     return Night(reused, storage, state)
 
 
@@ -124,18 +130,24 @@ class Earlier:
         """What an earlier run says to this very request, as this run's index will hold it; None: nobody knows."""
         if request.prompt is None:
             return None
-        mark = self._mark(request.prompt, request.variant, request.fingerprint)
-        tried = None
+        mark = self._mark(request.prompt, request.variant)
+        tried, paid = None, None
         count = 0
         for entry in self._entries_of(mark):
-            row = self._row(int(entry["run"]), int(entry["batch"]), int(entry["place"]))
-            if entry["settled"]:
-                carried = self._carried(int(entry["run"]), row)
+            run = int(entry["run"])
+            if entry["stands"] == _PAID:
+                paid = run if paid is None else paid
+                continue
+            row = self._row(run, int(entry["batch"]), int(entry["place"]))
+            if entry["stands"] == _SETTLED:
+                carried = self._carried(run, row)
                 if self._is_there(carried):
                     return carried
             else:
                 count += 1
-                tried = tried or (int(entry["run"]), row)
+                tried = tried or (run, row)
+        if paid is not None:
+            return self._expected(paid)
         if tried is not None and count > RETRY_NIGHTS:
             return self._carried(*tried)
         return None
@@ -144,12 +156,13 @@ class Earlier:
         """The picture that would have answered this request, and is not there any more."""
         if request.prompt is None:
             return None
-        mark = self._mark(request.prompt, request.variant, request.fingerprint)
+        mark = self._mark(request.prompt, request.variant)
         for entry in self._entries_of(mark):
-            row = self._carried(
-                int(entry["run"]), self._row(int(entry["run"]), int(entry["batch"]), int(entry["place"]))
-            )
-            if entry["settled"] and not self._is_there(row):
+            if entry["stands"] != _SETTLED:
+                continue
+            run = int(entry["run"])
+            row = self._carried(run, self._row(run, int(entry["batch"]), int(entry["place"])))
+            if not self._is_there(row):
                 return f"{row['made_in']}/{row['path']}"
         return None
 
@@ -165,8 +178,9 @@ class Earlier:
         parts = dict(zip(_KNOWN.names or (), asked, strict=True))
         return next((word for name, word in names.items() if before[name] != parts[name]), "never answered")
 
-    def _mark(self, prompt: Prompt, variant: int, exact: str) -> str:
-        return fingerprint(replace(prompt, **self._neutral), variant=variant) if self._neutral else exact
+    def _mark(self, prompt: Prompt, variant: int) -> str:
+        neutral = msgspec.structs.replace(prompt, **self._neutral) if self._neutral else prompt
+        return fingerprint(neutral, variant=variant)
 
     def _entries_of(self, mark: str) -> Iterator[Any]:
         wanted = int(mark[:16], 16)
@@ -179,21 +193,48 @@ class Earlier:
 
     @cached_property
     def _entries(self) -> Any:
-        """Every request that earlier runs have settled or tried, by mark; the newest run first."""
-        pieces: list[Any] = [np.empty(0, _ENTRY)]
+        """Every request that earlier runs have settled, tried or paid for, by mark; the newest run first."""
+        pieces: list[Any] = [np.empty(0, _ENTRY), *self._paid()]
         for run, batch, table in self._indexes(["fingerprint", "outcome", "place", "earlier"]):
             marks = table["fingerprint"].to_pylist()
             if self._neutral:
                 marks = self._neutral_marks(run, batch, table["place"].to_pylist(), marks)
             outcomes = table["outcome"].to_pylist()
+            known = zip(
+                marks, outcomes, table["earlier"].to_pylist(), table["place"].to_pylist(), strict=True
+            )
             rows = [
-                (int(mark[:16], 16), int(mark[16:32], 16), run, batch, place, outcome in SETTLED)
-                for mark, outcome, place in zip(marks, outcomes, table["place"].to_pylist(), strict=True)
-                if mark and (outcome in SETTLED or outcome in _TRIED)
+                (*_halves(mark), run, batch, place, _SETTLED if outcome in SETTLED else _TRIED_ONCE)
+                for mark, outcome, earlier, place in known
+                # Who waited for another run has no answer of its own.
+                if mark and earlier != ON_ITS_WAY and (outcome in SETTLED or outcome in _TRIED)
             ]
             pieces.append(np.array(rows, _ENTRY))
         entries: Any = np.concatenate(pieces)
         return entries[np.lexsort((entries["run"], entries["mark"]))]
+
+    def _paid(self) -> Iterator[Any]:
+        """What is with the provider, or may be: to order it again would be to pay twice."""
+        for run, one in enumerate(self._nights):
+            for batch in one.state.batches:
+                if batch.stage not in RESERVING:
+                    continue
+                table = self._table(run, plan_file(batch.number), ["fingerprint", "place"])
+                marks, places = table["fingerprint"].to_pylist(), table["place"].to_pylist()
+                if self._neutral:
+                    marks = self._neutral_marks(run, batch.number, places, marks)
+                rows = [
+                    (*_halves(mark), run, batch.number, place, _PAID)
+                    for mark, place in zip(marks, places, strict=True)
+                    if mark
+                ]
+                yield np.array(rows, _ENTRY)
+
+    def _expected(self, run: int) -> dict[str, Any]:
+        """A pointer to the run that will have the answer."""
+        made_in = told(self._nights[run].storage.url, self._home)
+        nothing = dict.fromkeys((*_CARRIED, *_ANSWERED))
+        return nothing | {"outcome": "reused", "earlier": ON_ITS_WAY, "made_in": made_in}
 
     def _neutral_marks(
         self, run: int, batch: int, places: list[int], marks: list[str | None]
@@ -202,7 +243,7 @@ class Earlier:
         asked: dict[int, str] = {}
         for row in tables.rows_of(plan):
             if (prompt := prompt_of(row)) is not None and prompt.model:
-                asked[row["place"]] = self._mark(prompt, row["variant"], "")
+                asked[row["place"]] = self._mark(prompt, row["variant"])
         return [asked.get(place) if mark else None for place, mark in zip(places, marks, strict=True)]
 
     @cached_property
@@ -272,13 +313,17 @@ class Earlier:
         return path in self._pictures[where, folder]
 
 
+def _halves(mark: str) -> tuple[int, int]:
+    return int(mark[:16], 16), int(mark[16:32], 16)
+
+
 _NEUTRAL = Prompt(model="", text="", modalities=())
 
 
 def _known(key: str, shot: str, variant: int, prompt: Prompt) -> tuple[int, int, int, int, int]:
     """Which picture it is, and what it was made of, as numbers."""
     marks = [reference.mark for reference in prompt.references]
-    plain = replace(prompt, text="", system=None, references=(), model="", store=None)
+    plain = msgspec.structs.replace(prompt, text="", system=None, references=(), model="", store=None)
     return (
         _number([key, shot, variant], 8),
         _number([prompt.text, prompt.system], 4),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pipeline.checks import Checks
+from pipeline.clock import duration
 from pipeline.errors import BadInput
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import ratio, size, split, text_of
@@ -57,6 +58,20 @@ Crossed = Literal[
     "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system"
 ]
 
+Outcome = Literal[
+    "text_only",
+    "no_image",
+    "truncated",
+    "broken",
+    "error",
+    "missing",
+    "expired",
+    "cancelled",
+    "wrong_size",
+    "unfit",
+    "blocked",
+]
+Attempts = Annotated[int, msgspec.Meta(ge=1, le=10)]
 Weight = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -130,6 +145,17 @@ class References(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     convert: Literal["PNG", "JPEG"] | None = None  # what no model reads is sent as that
 
 
+class Night(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a run gets through a long night. Lengths of time are written as '90 min', '2 h', '1 d'."""
+
+    canary: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None  # requests of each model that go first
+    canary_wait: str = "2 h"  # so long the rest waits for them
+    on_late_canary: Literal["go_on", "hold"] = "go_on"
+    stall_after: str = "24 h"  # from when a batch counts as stalled
+    on_stall: Literal["wait", "resubmit", "give_up"] = "wait"
+    deadline: str | None = None  # so long after its begin the run is over; unsaid: when all is home
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to shoot and how, kept whole in the run's first record: nothing in it names this machine."""
 
@@ -149,7 +175,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_bad: str | int | None = None  # rows with problems that are left out unasked: 20, or '2 %'
     line_mbit: Annotated[float, msgspec.Meta(gt=0)] = 20  # of the line, for saying how long sending takes
     tier: Annotated[int, msgspec.Meta(ge=1, le=3)] | None = None  # of the Google account; unsaid: 1
-    attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
+    attempts: Attempts = 2
+    again: Mapping[Outcome, Attempts] = {}  # outcomes with a number of attempts of their own
+    night: Night = Night()
     batches: Batches = Batches()
     references: References = References()
     checks: Checks = Checks()
@@ -391,6 +419,8 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     values["batches"] = Batches(
         **_checked(Batches, document.get("batches", {}), f"{where} [batches]", problems)
     )
+    values["night"] = Night(**_checked(Night, document.get("night", {}), f"{where} [night]", problems))
+    problems += _no_lengths(values["night"], f"{where} [night]")
     values["references"] = References(
         **_checked(References, document.get("references", {}), f"{where} [references]", problems)
     )
@@ -423,6 +453,15 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     if problems:
         raise refusal(problems)
     return Job(**values)
+
+
+def _no_lengths(night: Night, where: str) -> Iterator[Problem]:
+    for name in ("canary_wait", "stall_after", "deadline"):
+        said = getattr(night, name)
+        try:
+            duration(said or "0 s")
+        except ValueError:
+            yield Problem("no length of time", where, column=name, value=said, hint=f'as in {name} = "2 h"')
 
 
 def _picks_of(
@@ -463,6 +502,7 @@ _TABLES = {
     "defaults",
     "settings",
     "batches",
+    "night",
     "references",
     "checks",
     "shots",

@@ -42,6 +42,8 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
             f"{total:,}",
             "answered by earlier runs" + (f"; of these {others}" if others else ""),
         )
+    for run, count in found.expected.items():
+        yield "on their way", f"{count:,}", f"paid for by {run}, which is not finished"
     for why, (count, example) in sorted(found.again.items(), key=lambda each: -each[1][0]):
         yield f"  {why}"[:13], f"{count:,}", f"e.g. {example}"
     if found.bad_rows:
@@ -142,6 +144,7 @@ def plan_document(found: Survey) -> dict[str, Any]:
         "lanes": found.lanes,
         "shots": found.shots,
         "as_before": found.carried,
+        "on_their_way": found.expected,
         "why_again": {
             why: {"requests": count, "example": example} for why, (count, example) in found.again.items()
         },
@@ -181,9 +184,7 @@ def expanded(request: Request) -> dict[str, Any]:
         return which | {"refusal": request.refusal}
     prompt = request.prompt
     asked = {
-        name: getattr(prompt, name)
-        for name in prompt.__dataclass_fields__
-        if name not in ("text", "references")
+        name: getattr(prompt, name) for name in prompt.__struct_fields__ if name not in ("text", "references")
     }
     asked |= {
         "modalities": list(prompt.modalities),

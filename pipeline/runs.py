@@ -8,14 +8,17 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import msgspec
+
 from pipeline.clock import Clock
-from pipeline.earlier import Night, night
+from pipeline.earlier import Night, night, resolved
 from pipeline.errors import BadInput
+from pipeline.events import FINAL
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import STANDARD_INPUT, open_manifest
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
-from pipeline.state import Stage
+from pipeline.state import Batch, Stage, model_of, trouble_of
 from pipeline.storage import Storage, open_storage
 from pipeline.survey import Survey, is_from, is_of
 
@@ -126,6 +129,27 @@ def recent(folder: str, job: str, *, service: str, clock: Clock) -> Iterator[Run
             yield run
 
 
+def is_proved(folder: str, found: Survey, *, service: str, clock: Clock) -> bool:
+    """Whether an earlier run asked these models for the same pictures of other rows, and they came as asked."""
+    wanted = {lane for lane in found.lanes if lane != FINAL}
+    for run in recent(folder, found.job.name, service=service, clock=clock):
+        first = {lane: run.state.canary(lane) or _first_home(run, lane) for lane in wanted}
+        well = (b is not None and b.collected is not None and trouble_of(b) is None for b in first.values())
+        if _pictured(msgspec.convert(run.created.job, Job)) == _pictured(found.job) and all(well):
+            return True
+    return False
+
+
+def _first_home(run: Run, lane: str) -> Batch | None:
+    of_lane = (b for b in run.state.at(Stage.COLLECTED) if b.sends and model_of(b) == lane)
+    return next(of_lane, None)
+
+
+def _pictured(job: Job) -> tuple[object, ...]:
+    """What a job says of the pictures themselves, whatever their rows."""
+    return job.defaults, job.shots, job.include, job.settings, job.references, job.backend
+
+
 def has_sent(run: Run) -> bool:
     """Whether money may have been spent on it."""
     return any(batch.intent is not None for batch in run.state.batches)
@@ -147,8 +171,20 @@ def nights(job: Job, *, folder: str, service: str, clock: Clock) -> list[Night]:
         else:
             meant = [place(folder, name) for name in reversed(there) if fnmatchcase(str(name), entry)]
         places.update(dict.fromkeys(meant))
-    found = [night(open_storage(url), home=folder, clock=clock) for url in places]
-    return [one for one in found if one.state.created and one.state.created.service == service]
+    found: dict[str, Night] = {}
+    while places:
+        url = next(iter(places))
+        del places[url]
+        one = found[url] = night(open_storage(url), home=folder, clock=clock)
+        # What that run left to another, which was still at it, is known to the other alone.
+        waited_for = {resolved(each, folder) for each in _waited_for(one)} - found.keys()
+        places.update(dict.fromkeys(sorted(waited_for)))
+    return [one for one in found.values() if one.state.created and one.state.created.service == service]
+
+
+def _waited_for(one: Night) -> set[str]:
+    created = one.state.created
+    return {earlier.place for earlier in created.reused if earlier.unfinished} if created else set()
 
 
 def find(what: str | None, *, folder: str, clock: Clock) -> Run:

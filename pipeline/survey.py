@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, islice, takewhile
 from pathlib import Path
@@ -16,7 +16,7 @@ from pipeline.backends import wire
 from pipeline.clock import Clock
 from pipeline.earlier import Earlier, Night, nights_of
 from pipeline.errors import BadInput
-from pipeline.events import FINAL, FORMAT, Created, Limits
+from pipeline.events import FINAL, FORMAT, ON_ITS_WAY, Created, Limits
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Manifest, Row, duplicate_keys
 from pipeline.models import Model, Models, load_models
@@ -31,6 +31,9 @@ from pipeline.storage import Storage
 BATCH_REQUESTS = 10_000
 BATCH_BYTES = 1_500_000_000  # of Google's 2 GB
 IN_FLIGHT = 100  # jobs at once, says Google
+
+CANARY, MANY = 20, 500
+"""So many requests go first where there are more than that many, unless the job says otherwise."""
 
 PART_BYTES = 256_000_000
 """Results are read in parts of this size: a restart repeats at most one."""
@@ -57,6 +60,7 @@ class Survey:
     tokens: dict[str, int] = field(default_factory=dict)  # that each model's queue will count
     prices: dict[Estimate, int] = field(default_factory=dict)  # how many requests cost just this
     carried: dict[str, int] = field(default_factory=dict)  # what earlier runs settled, by outcome
+    expected: dict[str, int] = field(default_factory=dict)  # what unfinished runs have paid for, by run
     again: dict[str, list[Any]] = field(default_factory=dict)  # why others are shot, how many, and an example
     gone: list[str] = field(default_factory=list)  # pictures that would have answered, a few of them by name
     at_once: int | None = 0  # the likely price outside of batches; None where one is unknown
@@ -73,6 +77,11 @@ class Survey:
     @property
     def good_rows(self) -> int:
         return self.chosen_rows - self.bad_rows
+
+    @property
+    def left_to_others(self) -> int:
+        """Requests that earlier runs have answered, or have paid for."""
+        return sum(self.carried.values()) + sum(self.expected.values())
 
     @property
     def folder(self) -> Path:
@@ -144,15 +153,16 @@ def _pour(found: Survey, rows: Iterable[Row]) -> Iterator[Request]:
 def _answered(earlier: Earlier, request: Request) -> Request:
     """The request with the answer that an earlier run has, if one has."""
     answer = earlier.answer(request)
-    return request if answer is None else replace(request, carried=answer)
+    return request if answer is None else msgspec.structs.replace(request, carried=answer)
 
 
 def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
     lane = request.lane
     found.lanes[lane] = found.lanes.get(lane, 0) + 1
     if request.carried is not None:
-        earlier = request.carried["earlier"]
-        found.carried[earlier] = found.carried.get(earlier, 0) + 1
+        earlier, made_in = request.carried["earlier"], request.carried["made_in"]
+        which, name = (found.expected, made_in) if earlier == ON_ITS_WAY else (found.carried, earlier)
+        which[name] = which.get(name, 0) + 1
     elif request.prompt is not None and found.earlier is not None:
         _say_why(found, request, found.earlier)
     if request.prompt is None or request.carried is not None:
@@ -199,9 +209,10 @@ def begin(
     service: str,
     clock: Clock,
     cap: int | None,
+    canary: bool = True,
     part_bytes: int = PART_BYTES,
 ) -> Run:
-    """A new run of a surveyed job. Nothing is sent yet."""
+    """A new run of a surveyed job. Nothing is sent yet. Without a canary, all of it goes at once."""
     job = found.job
     limits = Limits(
         requests=job.batches.max_requests or BATCH_REQUESTS,
@@ -232,9 +243,17 @@ def begin(
         cap=cap,
         version=__version__,
         reused=found.earlier.reused if found.earlier else (),
-        carried=sum(found.carried.values()),
+        carried=found.left_to_others,
+        canary=canary_of(found) if canary else 0,
+        again={str(outcome): attempts for outcome, attempts in job.again.items()},
     )
     return create_run(storage, clock, created)
+
+
+def canary_of(found: Survey) -> int:
+    """How many requests of each model go first."""
+    said = found.job.night.canary
+    return said if said is not None else CANARY if found.requests > MANY else 0
 
 
 def queue_tokens(table: Models, lane: str, *, tier: int) -> int:
@@ -255,7 +274,7 @@ def is_of(run: Run, found: Survey) -> bool:
     """Whether a run was made from this job, this manifest and these photos, as they are now."""
     created = run.created
     same = created.rows == found.rows and created.lanes == found.lanes and created.photos == found.photos
-    same = same and created.carried == sum(found.carried.values())
+    same = same and created.carried == found.left_to_others
     return same and is_from(run, found.job, found.manifest.digest)
 
 

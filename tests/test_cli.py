@@ -282,6 +282,31 @@ def test_bad_rows_are_named_and_the_others_are_offered(shell: Shell) -> None:
     assert "1 row has a problem. Shoot the other 6" in seen
 
 
+def test_a_run_is_cancelled_by_its_name_and_says_what_that_means(
+    shell: Shell, service: emulator.Service
+) -> None:
+    assert shell("submit", "shoes.csv", *PROMPT, *PAID).code == 0
+    assert shell("cancel").code == 3, "nobody said yes"
+    said = shell("cancel", "--yes")
+    assert said.code == 0
+    assert "1 batch with 6 requests is at Google" in said.err
+    assert json.loads(shell("status", "--json").out)["outcomes"] == {"cancelled": 6}
+    again = shell("cancel", "--yes")
+    assert (again.code, "is finished" in again.err) == (2, True)
+
+
+def test_what_ended_without_a_picture_is_asked_once_more_when_a_person_says_so(
+    shell: Shell, service: emulator.Service
+) -> None:
+    service.fault("image_safety", prompt="Shoe 1", times=1)
+    assert shell("run", "shoes.csv", *PROMPT, *PAID).code == 1
+    assert "nothing to ask again" in shell("retry").err
+    said = shell("retry", "--outcome", "blocked", "--yes")
+    assert "1 request without a picture, for about $0.02" in said.err
+    assert said.code == 0
+    assert json.loads(shell("status", "--json").out)["outcomes"] == {"ok": 6}
+
+
 def test_without_a_terminal_bad_rows_stop_and_the_hint_goes_on(shell: Shell) -> None:
     with (shell.folder / "shoes.csv").open("a") as file:
         file.write("sku-x,,red,\n")

@@ -49,6 +49,11 @@ class Nights:
         return survey(job, base=self.folder, nights=before, runs=self.home)
 
     def shoot(self, day: int, **said: object) -> Driver:
+        driver = self.begin(day, **said)
+        driver.to_the_end()
+        return driver
+
+    def begin(self, day: int, **said: object) -> Driver:
         found = self.look(**said)
         name = f"shoes-2026-11-{day:02}"
         run = begin(
@@ -59,9 +64,7 @@ class Nights:
             clock=self.bench.clock,
             cap=None,
         )
-        driver = Driver(run, self.bench.backend(), planner=planner(found, run))
-        driver.to_the_end()
-        return driver
+        return Driver(run, self.bench.backend(), planner=planner(found, run))
 
 
 @pytest.fixture
@@ -89,6 +92,26 @@ def test_the_pointer_is_always_to_the_run_that_made_the_picture(shop: Nights) ->
     index = read_index(shop.shoot(3, reuse=["shoes-2026-11-02"]).run)
     assert set(index["made_in"]) == {"shoes-2026-11-01"}
     assert set(index["earlier"]) == {"ok"}
+
+
+def test_what_an_unfinished_run_has_paid_for_is_not_bought_again(shop: Nights) -> None:
+    unfinished = shop.begin(1)
+    while unfinished.draw():
+        pass
+    assert unfinished.submit()
+    shop.rows(7)
+    found = shop.look()
+    assert (found.carried, found.expected) == ({}, {"shoes-2026-11-01": 6})
+    assert "  on their way         6  paid for by shoes-2026-11-01, which is not finished" in plan_lines(
+        found
+    )
+    second = shop.shoot(2).run
+    assert read_index(second)["earlier"].value_counts().to_dict() == {"on_its_way": 6}
+    assert (tally(second).expected, tally(second).without) == (6, 0)
+    unfinished.to_the_end()
+    third = read_index(shop.shoot(3, reuse=["latest"]).run)
+    assert set(third["earlier"]) == {"ok"}, "the second night alone would not know what it left to the first"
+    assert sorted(third["made_in"].unique()) == ["shoes-2026-11-01", "shoes-2026-11-02"]
 
 
 def test_only_what_changed_is_shot_again_and_the_plan_says_why(shop: Nights) -> None:

@@ -217,6 +217,29 @@ def test_a_listing_that_breaks_off_is_no_evidence(bench: Bench) -> None:
     assert_all_paid_once(bench, driver.run)
 
 
+class Robbed(Broken):
+    """A backend whose input file goes between the intent and the create call, once: another driver removed it."""
+
+    robbed = False
+
+    def find(self, label: str) -> Found:
+        return self._backend.find(label)
+
+    def submit(self, label: str, model: str, staged: str) -> str:
+        if not self.robbed:
+            self.robbed = True
+            self._backend.unstage(staged)
+        return self._backend.submit(label, model, staged)
+
+
+def test_an_input_file_that_another_driver_removed_is_staged_again(bench: Bench) -> None:
+    planned(bench)
+    driver = Driver(bench.again().run, Robbed(bench.backend()))
+    driver.to_the_end()
+    assert len(intents(driver.run)) == 4
+    assert_all_paid_once(bench, driver.run)
+
+
 def test_several_jobs_of_one_name_are_shown_to_a_person(bench: Bench) -> None:
     """Nothing is sent, nothing is guessed; when one is left, it is the one."""
     driver = planned(bench)

@@ -131,7 +131,7 @@ class Developer:
         try:
             job = self._client.batches.create(model=model, src=staged, config={"display_name": label})
         except genai_errors.ClientError as error:
-            raise _refusal(error) from error
+            raise _refusal(error, staged) from error
         except httpx2.ConnectError as error:
             raise NotBought("no connection", wait=30.0) from error
         except (genai_errors.APIError, httpx2.HTTPError, ValueError) as error:
@@ -375,18 +375,20 @@ def _retry_after(error: genai_errors.APIError) -> float:
     return float(value) if value.isdigit() else 60.0
 
 
-def _refusal(error: genai_errors.ClientError) -> NotBought | MaybeBought:
+def _refusal(error: genai_errors.ClientError, staged: str) -> NotBought | MaybeBought:
     """What a 4xx to a create call means. Where somebody gave up or got in the way nothing is told; else it is a no."""
+    words = error.message or str(error.code)
     if error.code in (408, 409, 499):
         return MaybeBought(str(error.code))
     if error.code == 429:
         return NotBought(error.message or "too much at once", wait=max(1.0, _retry_after(error)))
+    if error.code in (403, 404) and staged.removeprefix("files/") in words:
+        # The input file is gone: it died, or another driver takes the batch over. It is staged anew next time.
+        return NotBought(words, wait=1.0)
     fatal = _translate(error, "submit a batch")
-    if isinstance(
-        fatal, Unavailable
-    ):  # a 404 is about the model or the input file here: waiting will not help
+    if isinstance(fatal, Unavailable):  # a 404 is about the model here: waiting will not help
         fatal = BadInput(fatal.message, hint="the service refused what was sent; its words are above")
-    return NotBought(error.message or str(error.code), wait=0.0, fatal=fatal)
+    return NotBought(words, wait=0.0, fatal=fatal)
 
 
 def _translated(call: Callable[[], T], what: str) -> T:

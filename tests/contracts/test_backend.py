@@ -192,9 +192,11 @@ def test_after_unstaging_a_create_call_buys_nothing(backend: Backend, service: e
     staged = backend.stage("one", [line(backend, 0)])
     backend.unstage(staged)
     backend.unstage(staged)  # gone already: that is what was wanted
-    with pytest.raises(NotBought):
+    with pytest.raises(NotBought) as refusal:
         backend.submit("one", MODEL, staged)
     assert service.ledger()["jobs"] == []
+    assert refusal.value.fatal is None, "another driver may have removed it: the batch is staged anew"
+    assert refusal.value.wait > 0
 
 
 def test_another_key_s_batch_is_unknown_and_not_failed(make: Make, service: emulator.Service) -> None:
