@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import collecting as collecting_sides
+from benchmarks.checking import checking
 from benchmarks.children import child
 from benchmarks.collecting import write_shoes
+from benchmarks.witness import witness
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -149,6 +151,8 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "planning": planning,
     "dataset": dataset,
     "journal": journal,
+    "checking": checking,
+    "witness": witness,
 }
 
 ON_DEMAND = frozenset({"huge"})

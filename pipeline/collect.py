@@ -9,7 +9,7 @@ import hashlib
 import tempfile
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,8 @@ import msgspec
 
 from pipeline import tables
 from pipeline.backends.base import Backend, Drawing, Outcome
+from pipeline.checks import Checks, Rules, Seen, examine, rules_of
+from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
 from pipeline.models import Model
@@ -76,7 +78,11 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
     there = set(run.storage.list(f"staged/{number:05}-"))
     for span in _missing(batch.parts, lambda place: staged_file(number, place) in there):
         _bring(run, backend, batch, span, asked, pool=pool)
-    return _settle(run, backend, batch, _answers(run, batch))
+    found = _answers(run, batch)
+    noticed = compare(run, number, _seen(found), rules=asked.of_shot, pool=pool)
+    return _settle(
+        run, backend, batch, found, noticed={n: (each, asked.rules[n]) for n, each in noticed.items()}
+    )
 
 
 # --- one part ---------------------------------------------------------------------------------------------------
@@ -88,6 +94,8 @@ class _Asked:
 
     names: list[str]  # for the file names of pictures
     sizes: list[tuple[int, int] | None]  # pixels that were asked for
+    rules: list[Rules]  # what is checked
+    of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
 
 
@@ -96,12 +104,17 @@ def _asked(run: Run, batch: Batch) -> _Asked:
     columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size"]
     plan = _read(run, plan_file(batch.number), columns)
     model = msgspec.convert(run.created.models[batch.planned.model], Model)
-    names, sizes = [], []
+    checks = msgspec.convert(run.created.job.get("checks", {}), Checks)
+    names, sizes, rules = [], [], []
+    of_shot: dict[str, Rules] = {}
     for row in tables.rows_of(plan):
         take = f"-take{row['take']}" if row["take"] > 1 else ""
         names.append(f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{take}")
         sizes.append(model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None)
-    return _Asked(names, sizes, model)
+        if row["shot"] not in of_shot:
+            of_shot[row["shot"]] = rules_of(checks, row["shot"])
+        rules.append(of_shot[row["shot"]])
+    return _Asked(names, sizes, rules, of_shot, model)
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -249,19 +262,23 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     bill = _bill(outcome, asked.model)
     if place is None or place >= len(asked.names):
         return {**where, **bill, "outcome": outcome.kind, "raw": bytes(line.raw)}
-    pictures, broken = _write(run, batch, place, asked.names[place], outcome.drawings)
+    rules = asked.rules[place]
+    pictures, last = _write(run, batch, place, asked.names[place], outcome.drawings, rules=rules)
+    broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
     kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
     final = pictures[-1] if pictures and pictures[-1]["final"] else {}
+    answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
     return {
         **where,
         **bill,
         "wire_id": wire,
-        "outcome": kind,
+        **_unless_unfit(answer, final.get("checks", []), rules),
         "reason": outcome.reason,
-        "message": broken.reason if broken is not None else outcome.message,
         "text": outcome.text,
         "pictures": pictures,
-        "checks": checks,
+        "checks": [*checks, *final.get("checks", [])],
+        "numbers": final.get("numbers"),
+        "likeness": seen.likeness if seen is not None else None,
         "model_version": outcome.model_version,
         "response_id": outcome.response_id,
         "answered_at": outcome.at,
@@ -285,26 +302,25 @@ def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
 
 
 def _write(
-    run: Run, batch: int, place: int, name: str, drawings: Iterable[Drawing]
-) -> tuple[list[dict[str, Any]], Broken | None]:
-    """Every whole picture of an answer, byte for byte; and what is wrong with the last one, the final one, if so."""
+    run: Run, batch: int, place: int, name: str, drawings: Iterable[Drawing], *, rules: Rules
+) -> tuple[list[dict[str, Any]], Seen | Broken | None]:
+    """Every whole picture of an answer, byte for byte; and what the last one showed, or what is wrong with it."""
     pictures: list[dict[str, Any]] = []
-    broken: Broken | None = None
+    seen: Seen | Broken | None = None
     for drawing in drawings:
         picture = look(drawing.data)
-        if isinstance(picture, Broken):
-            broken = picture
+        seen = picture if isinstance(picture, Broken) else examine(drawing.data, picture, rules)
+        if isinstance(picture, Broken) or isinstance(seen, Broken):
             continue
-        broken = None
         path = picture_file(batch, place, name, picture.sha256, picture.extension)
         run.storage.put(path, drawing.data, content_type=picture.mime)
-        pictures.append(_described(path, picture, drawing.declared_mime))
-    if pictures and broken is None:
+        pictures.append(_described(path, picture, drawing.declared_mime, seen))
+    if pictures and not isinstance(seen, Broken):
         pictures[-1]["final"] = True
-    return pictures, broken
+    return pictures, seen
 
 
-def _described(path: str, picture: Picture, declared: str | None) -> dict[str, Any]:
+def _described(path: str, picture: Picture, declared: str | None, seen: Seen) -> dict[str, Any]:
     return {
         "path": path,
         "width": picture.width,
@@ -314,6 +330,9 @@ def _described(path: str, picture: Picture, declared: str | None) -> dict[str, A
         "bytes": picture.size,
         "sha256": picture.sha256,
         "final": False,
+        "mark": picture.mark,
+        "checks": seen.words,
+        "numbers": seen.numbers,
     }
 
 
@@ -330,6 +349,28 @@ def _judge(
     if wanted is not None and not _fits(final["width"], final["height"], wanted):
         return "wrong_size", [*checks, "size"]
     return "ok", checks
+
+
+def _unless_unfit(answer: Mapping[str, Any], words: Iterable[str], rules: Rules) -> dict[str, Any]:
+    """An answer's outcome and message, now that a check said these words of its picture."""
+    failed = rules.fatal(words) if answer["outcome"] == "ok" else []
+    if failed:
+        return {"outcome": "unfit", "message": f"fails what the job sets to error: {', '.join(failed)}"}
+    return {"outcome": answer["outcome"], "message": answer["message"]}
+
+
+def _compared(answer: dict[str, Any], noticed: Noticed, rules: Rules) -> dict[str, Any]:
+    """An answer, with what the other pictures of its batch say about its own."""
+    *others, final = answer["pictures"]
+    numbers = {**(answer["numbers"] or {}), **noticed.numbers}
+    final = {**final, "checks": [*final["checks"], *noticed.words], "numbers": numbers}
+    return {
+        **answer,
+        **_unless_unfit(answer, noticed.words, rules),
+        "checks": [*answer["checks"], *noticed.words],
+        "numbers": numbers,
+        "pictures": [*others, final],
+    }
 
 
 def _fits(width: int, height: int, wanted: tuple[int, int]) -> bool:
@@ -389,6 +430,12 @@ def _answers(run: Run, batch: Batch) -> _Answers:
     return found
 
 
+def _seen(found: _Answers) -> dict[int, dict[str, Any]]:
+    """What pictures are compared by, for each place."""
+    kinds, likenesses = (found.lines[name].to_pylist() for name in ("outcome", "likeness"))
+    return {place: {"outcome": kinds[n], "likeness": likenesses[n]} for place, n in found.to.items()}
+
+
 _SETTLING = [name for name in tables.staged_schema().names if name != "raw"]
 """All of a staged row but the bytes of unclaimed lines, which are copied one at a time."""
 
@@ -416,7 +463,14 @@ class _Books:
     tokens: Tokens = field(default_factory=Tokens)
 
 
-def _settle(run: Run, backend: Backend, batch: Batch, found: _Answers) -> bool:
+def _settle(
+    run: Run,
+    backend: Backend,
+    batch: Batch,
+    found: _Answers,
+    *,
+    noticed: Mapping[int, tuple[Noticed, Rules]] | None = None,
+) -> bool:
     """Every planned request into the index or the retries, every line that is neither into quarantine; one record."""
     books = _Books()
     columns = run.created.columns
@@ -427,6 +481,8 @@ def _settle(run: Run, backend: Backend, batch: Batch, found: _Answers) -> bool:
     answers = _in_order(found, plan["place"].to_pylist())
     for row, answered in zip(tables.rows_of(plan), answers, strict=True):
         answer = answered or last.get(row["place"]) or _no_answer(batch, row, lines=found.lines.num_rows)
+        if noticed and row["place"] in noticed:
+            answer = _compared(answer, *noticed[row["place"]])
         dearest = max(dearest, row["high"])
         _count(books, answer, high=row["high"])
         if batch.ended is not None and _is_worth_more(run, batch, row, answer):

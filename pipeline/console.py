@@ -25,6 +25,7 @@ REASONS = {
     "blocked": "blocked for safety",
     "truncated": "cut short by the model's limit",
     "wrong_size": "with the wrong size or shape",
+    "unfit": "that fail a check of the job",
     "broken": "with broken bytes",
     "error": "failed at Google",
     "invalid": "refused by Google as malformed",

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.checks import MEASURED
 from pipeline.errors import Corrupt
 from pipeline.events import File
 from pipeline.storage.base import AlreadyThere, Storage
@@ -21,6 +22,7 @@ ROW_GROUP = 20_000
 _word = pa.dictionary(pa.int32(), pa.string())  # few values, often repeated
 _time = pa.timestamp("us", tz="UTC")
 
+_NUMBERS = pa.struct([(name, pa.float64()) for name in MEASURED])
 _PICTURE = pa.struct(
     [
         ("path", pa.string()),
@@ -31,6 +33,9 @@ _PICTURE = pa.struct(
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
         ("final", pa.bool_()),
+        ("mark", pa.string()),
+        ("checks", pa.list_(pa.string())),
+        ("numbers", _NUMBERS),
     ]
 )
 _SHOWN = pa.struct(
@@ -73,6 +78,7 @@ _ANSWER: list[tuple[str, pa.DataType]] = [
     ("pictures", pa.list_(_PICTURE)),
     ("text", pa.string()),
     ("checks", pa.list_(pa.string())),
+    ("numbers", _NUMBERS),
 ]
 
 _TOKENS = [
@@ -155,6 +161,7 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     ("spent", pa.int64()),
     ("searches", pa.int32()),
     *_ANSWERED,
+    ("likeness", pa.binary()),  # of the final picture, for comparing it with others of its batch
     ("raw", pa.binary()),  # the line itself, where nobody claims it
 ]
 

@@ -9,7 +9,18 @@ from tests.shell import HOUSE
 
 
 @pytest.mark.parametrize(
-    "name", ["collecting", "downloading", "growing", "planning", "dataset", "journal", "serving"]
+    "name",
+    [
+        "collecting",
+        "downloading",
+        "growing",
+        "planning",
+        "dataset",
+        "journal",
+        "serving",
+        "checking",
+        "witness",
+    ],
 )
 def test_a_benchmark_says_what_it_measured_on_what(name: str) -> None:
     command = [sys.executable, "-m", "benchmarks", "--small", "--only", name]
