@@ -6,6 +6,8 @@ STATE = "pipeline/state.py"
 SUBMIT = "pipeline/submit.py"
 COLLECT = "pipeline/collect.py"
 DEVELOPER = "pipeline/backends/developer.py"
+SDK = "pipeline/backends/sdk.py"
+DOWNLOADS = "pipeline/backends/downloads.py"
 WIRE = "pipeline/backends/wire.py"
 LOCAL = "pipeline/storage/local.py"
 GCS = "pipeline/storage/gcs.py"
@@ -140,7 +142,7 @@ DEFECTS = (
     ),
     Defect(
         "first page of the listing only",
-        DEVELOPER,
+        SDK,
         '            token = body.get("nextPageToken") or ""\n',
         '            token = ""\n',
         ("tests/contracts/test_backend.py",),
@@ -161,14 +163,14 @@ DEFECTS = (
     ),
     Defect(
         "a server that ignores ranges is read as if it had not",
-        DEVELOPER,
+        DOWNLOADS,
         "        while behind < self._position:",
         "        while False:",
         ("tests/contracts/test_backend.py",),
     ),
     Defect(
         "a cut download starts again in the middle of a line",
-        DEVELOPER,
+        DOWNLOADS,
         'headers={"range": f"bytes={self._position}-"}',
         'headers={"range": f"bytes={max(0, self._position - 1)}-"}',
         ("tests/contracts/test_backend.py",),
