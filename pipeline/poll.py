@@ -1,15 +1,9 @@
 """Tickets become endings."""
 
-from datetime import timedelta
-
 from pipeline.backends.base import Backend, Ending, Gone
 from pipeline.events import Ended, Part, ResultFile
 from pipeline.run import Run
 from pipeline.state import Illegal, Stage
-
-LIFE = timedelta(hours=72)
-"""Google ends a job after 48 hours. Of what cannot be read a day later, nothing will come any more: it counts as
-expired, and as spent in full, since nobody can say."""
 
 
 def poll(run: Run, backend: Backend, number: int) -> bool:
@@ -22,8 +16,9 @@ def poll(run: Run, backend: Backend, number: int) -> bool:
     try:
         ending = backend.ending(batch.submitted.ticket)
     except Gone as gone:
-        if run.clock.now() < batch.submitting.until + LIFE:
+        if run.clock.now() < batch.submitting.until + backend.life:
             return False  # it may still show
+        # It counts as expired, and as spent in full, since nobody can say.
         ending = Ending("expired", None, error=str(gone))
     if ending is None:
         return False

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.cache import Cache, users_cache
 from pipeline.manifest.cells import split
-from pipeline.pictures import Broken, described, header_size, mime_of, sniff
+from pipeline.pictures import Broken, described, extension_of, header_size, mime_of, sniff
 from pipeline.problems import Problem, nearest
 from pipeline.remote import Remote
 from pipeline.scale import READ_BY_MODELS, Rule, applied
@@ -200,6 +200,11 @@ def reference_of(source: str, data: bytes) -> Reference | Problem:
         hint = 'models read PNG, JPEG, WEBP and HEIC: save it as one of them, or add [references] convert = "PNG"'
         return Problem(f"reference is a {found}", value=source, hint=hint)
     return Reference(source, hashlib.sha256(data).hexdigest(), mime_of(found), len(data), *size)
+
+
+def reference_file(sha256: str, mime: str) -> str:
+    """Where a run keeps the bytes of a reference."""
+    return f"references/{sha256[:2]}/{sha256}.{extension_of(mime)}"
 
 
 def _made_key(original: str, rule: Rule) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.backends import open_backend, service_in_environment
+from pipeline.backends import check_backend, open_backend, service_of
 from pipeline.backends.base import Backend
 from pipeline.bounds import check_room
 from pipeline.clock import MachineClock, clock_for
@@ -26,7 +26,7 @@ from pipeline.runs import Choice, choose, find, next_name, nights, place, planne
 from pipeline.saved import read as read_saved
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
-from pipeline.survey import Survey, begin, planner, planner_for, survey
+from pipeline.survey import Survey, begin, job_of, planner, planner_for, survey
 
 JOBS = Path("jobs")
 
@@ -61,7 +61,7 @@ def _nights(job: Job, folder: str) -> list[Night]:
     """The earlier nights that the job wants to know of, as they are now."""
     if not job.reuse:
         return []
-    service = service_in_environment()
+    service = service_of(job)
     return nights(job, folder=folder, service=service, clock=clock_for(service))
 
 
@@ -137,18 +137,18 @@ def begin_or_continue(
     **chosen: Any,
 ) -> Driver:
     """The run that `run JOB` means, said in the first line, with a driver for it."""
-    service = service_in_environment()
-    clock = clock_for(service)
     saved = read_saved(Path(job)) if job is not None and job.endswith(".json") else None
     if saved is not None:
         job, chosen = saved.job or None, saved.chosen
     said, base = meant(job, **chosen)
     folder = runs or said.runs
     usd = _finite(said.max_usd if max_usd is None else max_usd)
-    backend = open_backend(said.backend, service=service, clock=clock)
+    service = service_of(said)
+    clock = clock_for(service)
+    check_backend(said, folder=folder)
     there = None if new else planned(folder, said, base=base, service=service, clock=clock)
     if there is not None:
-        return _continued(console, there, backend, Choice.CONTINUE, usd=usd, plans=None)
+        return _continued(console, there, Choice.CONTINUE, usd=usd, plans=None)
     # To see whether a run goes on, the job is looked over with the earlier nights that one was begun with.
     before = None if new else next(recent(folder, said.name, service=service, clock=clock), None)
     known = nights_of(before) if said.reuse and before else _nights(said, folder)
@@ -158,13 +158,14 @@ def begin_or_continue(
         _ask_for_another(console, there)
         there = None
     if there is not None:
-        return _continued(console, there, backend, choice, usd=usd, plans=planner(found, there))
+        return _continued(console, there, choice, usd=usd, plans=planner(found, there))
     if said.reuse and before is not None:  # a new night also knows what the last one answered
         found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
     if saved is not None:
         saved.check(found)
     cap = None if usd is None else nanos(usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
+    backend = open_backend(said, service=service, clock=clock, place=place(folder, name))
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
     _ask(console, found, folder, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
     storage = open_storage(place(folder, name))
@@ -173,8 +174,9 @@ def begin_or_continue(
 
 
 def _continued(
-    console: Console, run: Run, backend: Backend, choice: Choice, *, usd: float | None, plans: Planner | None
+    console: Console, run: Run, choice: Choice, *, usd: float | None, plans: Planner | None
 ) -> Driver:
+    backend = _backend_of(run)
     console.note(place_line(run.name, choice.value, backend.service, backend.account))
     _change_cap(run, usd)
     return Driver(run, backend, planner=plans)
@@ -244,9 +246,14 @@ def driver_of(console: Console, what: str | None, runs: str | None) -> Driver:
     there = opened(what, runs)
     clock = clock_for(there.created.service)
     run = open_run(there.storage, clock)
-    backend = open_backend(run.created.backend, service=run.created.service, clock=clock)
+    backend = _backend_of(run)
     console.note(which(run, backend))
     return Driver(run, backend, planner=_planner_of(run, what) if run.state.needs_manifest else None)
+
+
+def _backend_of(run: Run) -> Backend:
+    """Who makes the pictures of a run that is there."""
+    return open_backend(job_of(run), service=run.created.service, clock=run.clock, place=run.storage.url)
 
 
 def _planner_of(run: Run, what: str | None) -> Planner | None:
@@ -259,4 +266,6 @@ def _planner_of(run: Run, what: str | None) -> Planner | None:
 def which(run: Run, backend: Backend | None = None) -> str:
     """Which run a command means: its first line."""
     what = "finished" if run.state.finished else "under way"
-    return place_line(run.name, what, run.created.service, backend.account if backend else None)
+    return place_line(
+        run.name, what, run.created.service, backend.account if backend else run.created.backend
+    )

@@ -13,6 +13,7 @@ import msgspec
 
 from pipeline import __version__
 from pipeline.backends import wire
+from pipeline.backends.base import ROOM
 from pipeline.clock import Clock
 from pipeline.earlier import Earlier, Night, nights_of
 from pipeline.errors import BadInput
@@ -29,8 +30,8 @@ from pipeline.run import Run, create_run
 from pipeline.storage import Storage
 
 BATCH_REQUESTS = 10_000
-BATCH_BYTES = 1_500_000_000  # of Google's 2 GB
 IN_FLIGHT = 100  # jobs at once, says Google
+UNCOUNTED = 10**15  # tokens, where no queue counts them
 
 PART_BYTES = 256_000_000
 """Results are read in parts of this size: a restart repeats at most one."""
@@ -210,12 +211,15 @@ def begin(
 ) -> Run:
     """A new run of a surveyed job. Nothing is sent yet."""
     job = found.job
+    room = ROOM[job.backend]
     limits = Limits(
-        requests=job.batches.max_requests or BATCH_REQUESTS,
-        input_bytes=job.batches.max_bytes or BATCH_BYTES,
+        requests=min(job.batches.max_requests or BATCH_REQUESTS, room.requests),
+        input_bytes=min(job.batches.max_bytes or room.input_bytes, room.input_bytes),
         output_bytes=job.batches.max_output_bytes,
         # A batch larger than the queue would never be taken.
-        tokens=min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes),
+        tokens=min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes)
+        if room.queued
+        else UNCOUNTED,
         in_flight=IN_FLIGHT,
         part_bytes=part_bytes,
     )
@@ -268,8 +272,12 @@ def is_of(run: Run, found: Survey) -> bool:
 
 def is_from(run: Run, job: Job, manifest: str) -> bool:
     """Whether a run was made from this job and the manifest of this digest. Where it lives and its cap count not."""
-    asked = msgspec.convert(run.created.job, Job)
-    return run.created.manifest_sha256 == manifest and _essence(asked) == _essence(job)
+    return run.created.manifest_sha256 == manifest and _essence(job_of(run)) == _essence(job)
+
+
+def job_of(run: Run) -> Job:
+    """The job that a run was begun for, as it was then."""
+    return msgspec.convert(run.created.job, Job)
 
 
 def _essence(job: Job) -> Job:
@@ -283,7 +291,7 @@ def planner(found: Survey, run: Run) -> Planner:
 
 def planner_for(run: Run, *, base: Path) -> Planner | None:
     """The same, from what the run knows of its job. None: its manifest is not here, or not the same."""
-    job = msgspec.convert(run.created.job, Job)
+    job = job_of(run)
     try:
         manifest = job.open_manifest(base)
         table = load_models(base / job.models if job.models else None)

@@ -102,7 +102,9 @@ def test_what_an_unfinished_run_has_paid_for_is_not_bought_again(shop: Nights) -
     shop.rows(7)
     found = shop.look()
     assert (found.carried, found.expected) == ({}, {"shoes-2026-11-01": 6})
-    assert "  on their way         6  paid for by shoes-2026-11-01, which is not finished" in plan_lines(found)
+    assert "  on their way         6  paid for by shoes-2026-11-01, which is not finished" in plan_lines(
+        found
+    )
     second = shop.shoot(2).run
     assert read_index(second)["earlier"].value_counts().to_dict() == {"on_its_way": 6}
     assert (tally(second).expected, tally(second).without) == (6, 0)

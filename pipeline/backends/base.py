@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
 
 from pipeline.errors import NightshootError
@@ -10,6 +10,22 @@ from pipeline.events import ResultFile
 from pipeline.money import Usage
 from pipeline.prompt import Prompt
 from pipeline.results import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much a service takes at once."""
+
+    requests: int  # of one batch
+    input_bytes: int  # of one batch, as we count them: what is put in on the way needs the rest
+    queued: bool = True  # whether it counts the tokens that wait
+    files: int | None = None  # bytes that a project may keep there
+
+
+ROOM = {
+    "developer": Room(requests=10**9, input_bytes=1_500_000_000, files=20_000_000_000),  # of 2 GB
+    "vertex": Room(requests=200_000, input_bytes=800_000_000, queued=False),  # of 1 GB
+}
 
 
 class NotBought(Exception):
@@ -100,6 +116,9 @@ class Backend(Protocol):
     service: str
     """The base URL that is talked to."""
 
+    life: timedelta
+    """So long after it was sent a job has ended, and what cannot be read of it then will never be."""
+
     def encode(self, wire_id: str, prompt: Prompt) -> bytes:
         """One line of requests/, without its line end. References are named by digest."""
         ...
@@ -120,7 +139,8 @@ class Backend(Protocol):
         ...
 
     def unstage(self, staged: str) -> None:
-        """Remove an input file. After this, a create call that names it fails."""
+        """Remove an input file. After this, a create call that names it buys nothing: it is refused, or its job fails
+        before it reads a row."""
         ...
 
     def time(self) -> datetime | None:
@@ -139,8 +159,8 @@ class Backend(Protocol):
         """A stream of a result file's bytes, from start. Survives cut connections."""
         ...
 
-    def line_id(self, line: Line) -> str | None:
-        """The wire id a line answers, or None if it says none."""
+    def line_id(self, line: Line, *, ticket: str) -> str | None:
+        """The wire id that a line of this ticket's result answers, or None if it says none. The same every time."""
         ...
 
     def outcome(self, line: Line) -> Outcome:

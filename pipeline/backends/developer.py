@@ -9,7 +9,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 
 import httpx2
@@ -37,6 +37,8 @@ def fingerprint(key: str) -> str:
 class Developer:
     """A Backend on one API key."""
 
+    life = timedelta(hours=72)  # Google ends a job after 48 hours
+
     def __init__(self, *, key: str, service: str, clock: Clock) -> None:
         self.account = fingerprint(key)
         self.service = service.rstrip("/")
@@ -60,7 +62,7 @@ class Developer:
     def encode(self, wire_id: str, prompt: Prompt) -> bytes:
         return wire.encode(wire_id, prompt)
 
-    def line_id(self, line: Line) -> str | None:
+    def line_id(self, line: Line, *, ticket: str) -> str | None:
         key = line.body.get("key") if line.body else None
         return key if isinstance(key, str) else None
 

@@ -3,9 +3,18 @@
 import re
 
 from pipeline.errors import BadInput
-from pipeline.storage.base import AlreadyThere, NotFound, Storage, Versioned
+from pipeline.storage.base import AlreadyThere, Bucket, NotFound, Storage, Stored, Versioned
 
-__all__ = ["AlreadyThere", "NotFound", "Storage", "Versioned", "open_bucket", "open_storage"]
+__all__ = [
+    "AlreadyThere",
+    "Bucket",
+    "NotFound",
+    "Storage",
+    "Stored",
+    "Versioned",
+    "open_bucket",
+    "open_storage",
+]
 
 
 def open_storage(url: str) -> Storage:
@@ -25,8 +34,8 @@ def open_storage(url: str) -> Storage:
     return LocalStorage(url)
 
 
-def open_bucket(url: str) -> Versioned:
-    """A bucket of somebody's, gs://bucket, to be read. Nothing is asked for yet."""
+def open_bucket(url: str) -> Bucket:
+    """A bucket of somebody's, gs://bucket. Nothing is asked for yet."""
     from pipeline.storage.gcs import GcsStorage
 
     return GcsStorage(url)
