@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check js defects bench clean
+.PHONY: help setup demo test slow check js defects bench clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,10 @@ demo: $(READY) ## one whole run on the built-in emulator: no key, no network, no
 	@$(BIN)/nightshoot demo
 
 test: $(READY) ## all tests but the slow ones
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+
+slow: $(READY) ## the slow tests
+	@$(BIN)/python -m pytest -m slow
 
 check: $(READY) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff check .

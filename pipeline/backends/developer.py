@@ -1,8 +1,7 @@
-"""The Gemini Developer API through google-genai: the only module that knows that SDK.
+"""The Gemini Developer API through google-genai.
 
 What it fears: the SDK drops an operation's error, its counters and its response, and fails on odd ones, so operations
-are read raw; its create call has no request id, so it is sent once and never repeated here; and neither its uploads
-nor its downloads continue after a cut.
+are read raw; and neither its uploads nor its downloads continue after a cut, so those are our own.
 """
 
 import hashlib
@@ -10,7 +9,7 @@ import io
 import tempfile
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import httpx2
 from google import genai
@@ -20,13 +19,12 @@ from pipeline.backends import wire
 from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Outcome
 from pipeline.backends.downloads import CHUNK, Download, total_of
 from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
+from pipeline.backends.uploads import Uploads
 from pipeline.clock import Clock
 from pipeline.errors import Unavailable
 from pipeline.events import ResultFile
 from pipeline.prompt import Prompt
 from pipeline.results import Line
-
-UPLOAD_TIMEOUT = 600.0  # seconds, for one chunk of 8 MiB
 
 
 def fingerprint(key: str) -> str:
@@ -57,6 +55,13 @@ class Developer:
         self._http = httpx2.Client(
             timeout=httpx2.Timeout(CONTROL_TIMEOUT, read=CONTROL_TIMEOUT), headers={"x-goog-api-key": key}
         )
+        self._uploads = Uploads(
+            f"{self.service}/upload/{self._version}/files",
+            headers={"x-goog-api-key": key},
+            account=self.account,
+            clock=clock,
+            explain=self._calls.explain,
+        )
         self._attached: dict[str, Attached] = {}
 
     def encode(self, wire_id: str, prompt: Prompt) -> bytes:
@@ -75,43 +80,28 @@ class Developer:
         known = self._attached.get(sha256)
         if known is not None and (known.expires is None or known.expires > until):
             return known
-        file = self._upload(data, mime=mime, name=f"nightshoot-{sha256[:16]}")
-        if not file.uri:
+        file = self._uploads.send(data, sha256=sha256, mime=mime, name=f"nightshoot-{sha256[:16]}")
+        if not isinstance(file.get("uri"), str):
             raise Unavailable(
                 f"the upload of reference {sha256[:16]} was answered without a URI", hint="try again"
             )
-        attached = Attached(file.uri, file.expiration_time)
+        attached = Attached(file["uri"], wire.moment(file.get("expirationTime")))
         self._attached[sha256] = attached
         return attached
 
     def stage(self, label: str, lines: Iterable[bytes]) -> str:
+        digest = hashlib.sha256()
         with tempfile.TemporaryFile() as spool:
             for line in lines:
+                digest.update(line + b"\n")
                 spool.write(line + b"\n")
-            spool.seek(0)
-            file = self._upload(spool, mime="application/jsonl", name=label)
-        if not file.name:
-            raise Unavailable(f"the upload of {label} was answered without a name", hint="try again")
-        return str(file.name)
-
-    def _upload(self, data: BinaryIO, *, mime: str, name: str) -> genai.types.File:
-        config = genai.types.UploadFileConfig(
-            mime_type=mime,
-            display_name=name,
-            http_options=genai.types.HttpOptions(timeout=int(UPLOAD_TIMEOUT * 1000)),
-        )
-        size = data.seek(0, io.SEEK_END)
-        data.seek(0)
-        # The SDK tells files from paths by io.IOBase, which a wrapped temporary file is not.
-        stream = data if isinstance(data, io.IOBase) else io.BufferedReader(_Borrowed(data))
-        file = self._calls.translated(
-            lambda: self._client.files.upload(file=stream, config=config), f"upload {name}"
-        )
-        if file.size_bytes is not None and file.size_bytes != size:
-            raise Unavailable(
-                f"{name}: {size} bytes were sent and {file.size_bytes} arrived", hint="try again"
+            file = self._uploads.send(
+                cast("BinaryIO", spool),
+                sha256=digest.hexdigest(),
+                mime="application/jsonl",
+                name=label,
             )
-        return file
+        return str(file["name"])
 
     def unstage(self, staged: str) -> None:
         try:
@@ -197,27 +187,3 @@ class Developer:
         except httpx2.HTTPError as error:
             raise self._calls.explain(error, f"ask for the size of {file}") from error
         raise self._calls.of_status(answer.status_code, answer.text, f"ask for the size of {file}")
-
-
-class _Borrowed(io.RawIOBase):
-    """A stream that an upload may read and close, without closing ours."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
