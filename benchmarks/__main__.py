@@ -73,10 +73,10 @@ def dataset(*, small: bool) -> None:
     for rows in (900, 3000) if small else (10_000, 100_000, 1_000_000):
         with tempfile.TemporaryDirectory() as folder:
             told = _child("plan_dataset", {"folder": folder, "rows": rows})
-        rate, megabytes = told["requests"] / told["seconds"], told["peak"] / 1e6
+        rate, busy = told["requests"] / told["seconds"], told["requests"] / told["processor"]
         print(
-            f"  {rows:>9,} rows   {told['requests']:>9,.0f} requests   {rate:>8,.0f} requests/s"
-            f"   {megabytes:>6.0f} MB of memory at most"
+            f"  {rows:>9,} rows   {told['requests']:>9,.0f} requests   {rate:>8,.0f} requests/s, {busy:>8,.0f} a second"
+            f" of one processor   {told['peak'] / 1e6:>6.0f} MB of memory at most"
         )
 
 
@@ -325,14 +325,18 @@ def _plan_dataset(*, folder: str, rows: int) -> dict[str, float]:
         aspect_ratio="1:1",
         sample=max(1, rows // 3),
     )
-    start_at = time.perf_counter()
+    start_at, busy_at = time.perf_counter(), time.process_time()
     found = survey(job, base=place)
     storage = open_storage(str(place / "run"))
     run = begin(found, name="run", storage=storage, service="http://x", clock=MachineClock(), cap=None)
     drawing = planner(found, run)
     while drawing.draw():
         pass
-    return {"seconds": time.perf_counter() - start_at, "requests": found.requests}
+    return {
+        "seconds": time.perf_counter() - start_at,
+        "processor": time.process_time() - busy_at,
+        "requests": found.requests,
+    }
 
 
 def _append_records(*, folder: str, records: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ recorded after this one was begun does not count, so that every driver of this r
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ class Earlier:
         """What an earlier run says to this very request, as this run's index will hold it; None: nobody knows."""
         if request.prompt is None:
             return None
-        mark = self._mark(request.prompt, request.variant, request.fingerprint)
+        mark = self._mark(request.prompt, request.variant)
         tried, paid = None, None
         count = 0
         for entry in self._entries_of(mark):
@@ -155,7 +155,7 @@ class Earlier:
         """The picture that would have answered this request, and is not there any more."""
         if request.prompt is None:
             return None
-        mark = self._mark(request.prompt, request.variant, request.fingerprint)
+        mark = self._mark(request.prompt, request.variant)
         for entry in self._entries_of(mark):
             if entry["stands"] != _SETTLED:
                 continue
@@ -177,8 +177,9 @@ class Earlier:
         parts = dict(zip(_KNOWN.names or (), asked, strict=True))
         return next((word for name, word in names.items() if before[name] != parts[name]), "never answered")
 
-    def _mark(self, prompt: Prompt, variant: int, exact: str) -> str:
-        return fingerprint(replace(prompt, **self._neutral), variant=variant) if self._neutral else exact
+    def _mark(self, prompt: Prompt, variant: int) -> str:
+        neutral = msgspec.structs.replace(prompt, **self._neutral) if self._neutral else prompt
+        return fingerprint(neutral, variant=variant)
 
     def _entries_of(self, mark: str) -> Iterator[Any]:
         wanted = int(mark[:16], 16)
@@ -241,7 +242,7 @@ class Earlier:
         asked: dict[int, str] = {}
         for row in tables.rows_of(plan):
             if (prompt := prompt_of(row)) is not None and prompt.model:
-                asked[row["place"]] = self._mark(prompt, row["variant"], "")
+                asked[row["place"]] = self._mark(prompt, row["variant"])
         return [asked.get(place) if mark else None for place, mark in zip(places, marks, strict=True)]
 
     @cached_property
@@ -321,7 +322,7 @@ _NEUTRAL = Prompt(model="", text="", modalities=())
 def _known(key: str, shot: str, variant: int, prompt: Prompt) -> tuple[int, int, int, int, int]:
     """Which picture it is, and what it was made of, as numbers."""
     marks = [reference.mark for reference in prompt.references]
-    plain = replace(prompt, text="", system=None, references=(), model="", store=None)
+    plain = msgspec.structs.replace(prompt, text="", system=None, references=(), model="", store=None)
     return (
         _number([key, shot, variant], 8),
         _number([prompt.text, prompt.system], 4),

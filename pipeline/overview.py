@@ -184,9 +184,7 @@ def expanded(request: Request) -> dict[str, Any]:
         return which | {"refusal": request.refusal}
     prompt = request.prompt
     asked = {
-        name: getattr(prompt, name)
-        for name in prompt.__dataclass_fields__
-        if name not in ("text", "references")
+        name: getattr(prompt, name) for name in prompt.__struct_fields__ if name not in ("text", "references")
     }
     asked |= {
         "modalities": list(prompt.modalities),

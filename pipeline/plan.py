@@ -5,10 +5,11 @@ the rest follows from that record, so drivers that do it at once write the same 
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby, takewhile
-from typing import Any
+from operator import add
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,26 +34,24 @@ Pour = Callable[[Iterable[Row]], Iterator[Request]]
 """Rows in, requests out, in order, one row at a time."""
 
 
-@dataclass(slots=True)
-class Size:
-    """What a batch comes to so far."""
+class Size(NamedTuple):
+    """What counts against the limits of a batch."""
 
     requests: int = 0
     input_bytes: int = 0
-    price: Estimate = field(default_factory=Estimate)
+    output_bytes: int = 0
+    tokens: int = 0
 
-    def add(self, other: "Size") -> None:
-        self.requests += other.requests
-        self.input_bytes += other.input_bytes
-        self.price += other.price
+    def __add__(self, other: "Size") -> "Size":  # type: ignore[override]
+        return Size(*map(add, self, other))
 
-    def fits(self, other: "Size", limits: Limits) -> bool:
-        """Whether both fit into one batch."""
+    def fits(self, limits: Limits) -> bool:
+        """Whether this is not too much for one batch."""
         return (
-            self.requests + other.requests <= limits.requests
-            and self.input_bytes + other.input_bytes <= limits.input_bytes
-            and self.price.output_bytes + other.price.output_bytes <= limits.output_bytes
-            and tokens(self.price) + tokens(other.price) <= limits.tokens
+            self.requests <= limits.requests
+            and self.input_bytes <= limits.input_bytes
+            and self.output_bytes <= limits.output_bytes
+            and self.tokens <= limits.tokens
         )
 
 
@@ -181,12 +180,12 @@ class _Stream:
     def _take(self) -> int:
         size = Size()
         for row, requests in self._next_rows():
-            row_size = self._size(requests)
-            if self._taken and not self._fits(size, row_size):
+            larger = self._with(size, requests)
+            if self._taken and not self._fits(larger):
                 self._ahead = (row, requests)
                 return row
             self._taken += requests
-            size.add(row_size)
+            size = larger
         return self._planner.rows
 
     def _next_rows(self) -> Iterator[tuple[int, list[Request]]]:
@@ -199,25 +198,23 @@ class _Stream:
             if ours and row >= self._start:
                 yield row, ours
 
-    def _size(self, requests: list[Request]) -> Size:
-        size = Size()
+    def _with(self, size: Size, requests: list[Request]) -> Size:
         model = self._planner.model(self._lane)
         for request in requests:
             if request.prompt is None or request.carried or model is None:
-                size.add(Size(1))
+                size += Size(1)
             else:
-                size.add(size_of(wire.encode("", request.prompt), request.prompt, model))
+                line = wire.encode("", request.prompt)
+                size += size_of(line, estimate(request.prompt, model))
         return size
 
-    def _fits(self, size: Size, more: Size) -> bool:
-        if self._lane == FINAL:
-            return size.requests + more.requests <= FINAL_REQUESTS
-        return size.fits(more, self._planner.limits)
+    def _fits(self, size: Size) -> bool:
+        return size.requests <= FINAL_REQUESTS if self._lane == FINAL else size.fits(self._planner.limits)
 
 
-def size_of(line: bytes, prompt: Prompt, model: Model) -> Size:
+def size_of(line: bytes, price: Estimate) -> Size:
     """What one request adds to a batch."""
-    return Size(1, len(line) + 1, estimate(prompt, model))
+    return Size(1, len(line) + 1, price.output_bytes, tokens(price))
 
 
 def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
@@ -246,11 +243,10 @@ def draw_retries(run: Run) -> bool:
     for number in open_batches:
         if model_of(run.state.batches[number]) != name:
             continue
-        more = _size_of_retries(run, number, model)
-        if taken and not size.fits(more, run.created.limits):
+        size += _size_of_retries(run, number, model)
+        if taken and not size.fits(run.created.limits):
             break
         taken.append(number)
-        size.add(more)
     number = len(run.state.batches)
     try:
         run.record(Drawn(batch=number, source=Retries(tuple(taken))))
@@ -264,7 +260,7 @@ def _size_of_retries(run: Run, number: int, model: Model) -> Size:
     size = Size()
     for row in _retries(run, number):
         if (prompt := prompt_of(row)) is not None:
-            size.add(size_of(wire.encode("", prompt), prompt, model))
+            size += size_of(wire.encode("", prompt), estimate(prompt, model))
     return size
 
 
@@ -301,20 +297,21 @@ def write_batch(
 
     What is asked follows from the rows; who has it at hand may give it.
     """
-    size, lines = Size(), []
+    lines = []
+    prices: Counter[Estimate] = Counter()  # most requests of a batch cost one of a few amounts
     shapes: set[Hashable] = set()
     for row, prompt in zip(rows, asked or map(prompt_of, rows), strict=True):
         if model is None or prompt is None:
-            size.add(Size(1))
             continue
         line = wire.encode(wire_id(number, row["place"]), prompt)
         if (shape := _shape(prompt)) not in shapes:  # a batch asks for a handful of different things
             shapes.add(shape)
             schema.check(line)
-        one = size_of(line, prompt, model)
-        row["likely"], row["high"] = one.price.likely, one.price.high
+        price = estimate(prompt, model)
+        row["likely"], row["high"] = price.likely, price.high
         lines.append(line + b"\n")
-        size.add(one)
+        prices[price] += 1
+    total = sum((price.times(count) for price, count in prices.items()), Estimate())
     stored = b"".join(lines)
     digest = hashlib.sha256(stored).hexdigest()
     kept = None
@@ -327,11 +324,11 @@ def write_batch(
     event = Planned(
         batch=number,
         model=model.name if model else "",
-        requests=size.requests,
-        tokens=tokens(size.price),
-        low=size.price.low,
-        likely=size.price.likely,
-        high=size.price.high,
+        requests=len(rows),
+        tokens=tokens(total),
+        low=total.low,
+        likely=total.likely,
+        high=total.high,
         digest=digest,
         plan=tables.keep(run.storage, plan_file(number), rows, tables.plan_schema(run.created.columns)),
         lines=kept,

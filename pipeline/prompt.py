@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pipeline.errors import BadInput
 from pipeline.events import FINAL
@@ -25,8 +27,8 @@ _ROWS_AHEAD = 64
 _TEXT = "\0text\0"  # nobody's system instruction has it behind an unescaped quote
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+# Rows, prompts and requests are structs and no dataclasses: a million are made, in a fifth of the time.
+class Prompt(msgspec.Struct, frozen=True):
     """What the model reads, and how it is to answer. Two equal prompts are the same request."""
 
     model: str
@@ -46,8 +48,7 @@ class Prompt:
     store: bool | None = None  # None: as the project is set
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One row x shot x variant."""
 
     row: int  # ordinal of the manifest's row, from 0
@@ -56,10 +57,14 @@ class Request:
     variant: int  # from 0
     fields: Mapping[str, str]
     prompt: Prompt | None  # None: refused by the plan
-    fingerprint: str  # sha256 hex over all that the model would see; '' where refused
     refusal: str | None = None  # why the plan refuses it, in a person's words
     problems: tuple[Problem, ...] = ()  # the same, to be grouped
     carried: Mapping[str, Any] | None = None  # what an earlier run answered: nothing is sent
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 hex over all that the model would see; '' where refused. Worked out anew each time."""
+        return "" if self.prompt is None else fingerprint(self.prompt, variant=self.variant)
 
     @property
     def lane(self) -> str:
@@ -255,8 +260,7 @@ def _requests_of(
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
     for variant in range(variants):
         asked = None if prompt is None or told else _varied(prompt, variant)
-        mark = fingerprint(asked, variant=variant) if asked else ""
-        yield Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, mark, why, told)
+        yield Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, why, told)
 
 
 def _poured(
@@ -287,7 +291,9 @@ def _poured(
 
 
 def _varied(prompt: Prompt, variant: int) -> Prompt:
-    return replace(prompt, seed=prompt.seed + variant) if variant and prompt.seed is not None else prompt
+    if not variant or prompt.seed is None:
+        return prompt
+    return msgspec.structs.replace(prompt, seed=prompt.seed + variant)
 
 
 class _Gate:
@@ -319,7 +325,7 @@ class _Gate:
         size = None if unsaid else prompt.image_size
         if (prompt.model, prompt.image_size) == (model.name, size):
             return prompt
-        return replace(prompt, model=model.name, image_size=size)
+        return msgspec.structs.replace(prompt, model=model.name, image_size=size)
 
     def _model(self, name: str) -> Model | Problem:
         if name not in self._found:

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, islice, takewhile
 from pathlib import Path
@@ -151,7 +151,7 @@ def _pour(found: Survey, rows: Iterable[Row]) -> Iterator[Request]:
 def _answered(earlier: Earlier, request: Request) -> Request:
     """The request with the answer that an earlier run has, if one has."""
     answer = earlier.answer(request)
-    return request if answer is None else replace(request, carried=answer)
+    return request if answer is None else msgspec.structs.replace(request, carried=answer)
 
 
 def _count(found: Survey, request: Request, seen: set[bytes]) -> None:

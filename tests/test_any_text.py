@@ -63,9 +63,9 @@ def _row():
 
 
 def _with(prompt, text):
-    from dataclasses import replace
+    import msgspec
 
-    return replace(prompt, text=text)
+    return msgspec.structs.replace(prompt, text=text)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,14 +1,15 @@
 """A row poured into a shot is one request, or says why it is none; the same request is known again."""
 
+import dataclasses
 import io
 import json
-from dataclasses import fields, replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from PIL import Image
 
 from pipeline.backends import schema, wire
@@ -303,15 +304,15 @@ def test_fingerprints_are_a_format_and_these_are_known_for_good():
 def test_whatever_the_model_would_see_changes_the_fingerprint():
     other = Prompt("m", "t", (), "s", "1:1", "4K", ("TEXT",), "minimal", ("image",), 8, 0.7)
     other = replace(other, top_p=0.9, top_k=3, safety=(("harassment", "off"),), store=True)
-    seen = [f.name for f in fields(Prompt) if f.name != "store"]
+    seen = [name for name in Prompt.__struct_fields__ if name != "store"]
     changed = {fingerprint(replace(FULL, **{name: getattr(other, name)})) for name in seen}
     assert len(changed | {fingerprint(FULL)}) == len(seen) + 1
     assert fingerprint(replace(FULL, store=True)) == fingerprint(FULL), "who keeps it changes no picture"
 
 
 def test_a_reference_counts_by_what_is_in_it_and_in_its_order():
-    again = replace(PHOTO, source="b/other.png")
-    other = replace(PHOTO, sha256="cd" * 32)
+    again = dataclasses.replace(PHOTO, source="b/other.png")
+    other = dataclasses.replace(PHOTO, sha256="cd" * 32)
     assert fingerprint(replace(FULL, references=(again,))) == fingerprint(FULL)
     there, back = replace(FULL, references=(PHOTO, other)), replace(FULL, references=(other, PHOTO))
     assert fingerprint(there) != fingerprint(back)

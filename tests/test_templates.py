@@ -82,3 +82,22 @@ def test_an_expression_compares_text():
 @given(st.text(min_size=1) | st.sampled_from(["row", "NOT", "True", "self", "loop", "None"]))
 def test_any_header_has_a_name_that_a_template_can_use(header):
     assert template("{{ " + name_of(header) + " }}")(context_of({header: "x"})) == "x"
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        "",
+        "no names at all",
+        "{{ title }}",
+        "{{title}}{{ größe }}\n",
+        "{# a remark #}Photo of {{ title }}",
+        "{% raw %}{{ title }}{% endraw %} {{ title }}",
+        "{{ row }}",
+        "{{ dict }}",
+        "  {{- title -}}  ",
+    ],
+)
+def test_a_plain_template_is_filled_just_as_jinja_does(plain):
+    """`| string` at its end sends the same words the long way."""
+    assert poured(plain) == poured(plain + "{{ '' | string }}")

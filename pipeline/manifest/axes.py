@@ -1,11 +1,14 @@
 """Rows times axes, and a sample of that: how a dataset gets its variety out of a short table."""
 
 import hashlib
+import itertools
 import math
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+
+import msgspec
 
 from pipeline.errors import BadInput
 from pipeline.manifest.row import Line
@@ -45,28 +48,47 @@ def drawn(
 
     What is drawn depends on the seed, the row's name and its combination, so a larger sample holds the smaller one,
     and a row that is inserted takes no other's place but at the margin. To know how far to draw, the source is read
-    once; eight bytes for each of its rows times combinations are in memory meanwhile.
+    once; for each of its rows times combinations eight bytes are in memory meanwhile, and one byte after that.
     """
     if not axes and sample is None:
         return source
     if taken := [axis for axis in axes if axis in source.columns]:
         raise BadInput(f"axes: {taken[0]!r} is a column of the manifest", hint="give the axis another name")
     combined = combinations(axes)
-
-    def scored() -> Iterator[tuple[float, Line, Combination]]:
-        for line in source.lines():
-            name = "" if sample is None else name_of(line)
-            for one in combined:
-                yield (0.0 if sample is None else _score(seed, name, one)), line, one
-
-    limit = math.inf if sample is None else _limit((score for score, _, _ in scored()), sample)
+    chosen = None if sample is None else _chosen(source, combined, sample, seed, name_of)
 
     def lines() -> Iterator[Line]:
-        for score, line, one in scored():
-            if score <= limit:
-                yield replace(line, cells=[*line.cells, *one.values])
+        is_next = itertools.repeat(1) if chosen is None else iter(chosen)
+        for line in source.lines():
+            for one in combined:
+                if next(is_next, 0):  # a file that has grown meanwhile is refused by its digest
+                    yield _with(line, one) if axes else line
 
     return replace(source, columns=(*source.columns, *axes), lines=lines)
+
+
+def _with(line: Line, one: Combination) -> Line:
+    return msgspec.structs.replace(line, cells=[*line.cells, *one.values])
+
+
+def _chosen(
+    source: Source,
+    combined: Sequence[Combination],
+    sample: int,
+    seed: int,
+    name_of: Callable[[Line], str],
+) -> bytes:
+    """For each row and combination in order, whether it is drawn."""
+    import numpy as np
+
+    scores = array("d")
+    for line in source.lines():
+        name = name_of(line)
+        scores.extend(_score(seed, name, one) for one in combined)
+    found = np.frombuffer(scores, dtype=np.float64)
+    if len(found) <= sample:
+        return b"\1" * len(found)
+    return bytes(found <= np.partition(found, sample - 1)[sample - 1])
 
 
 def _score(seed: int, name: str, one: Combination) -> float:
@@ -74,14 +96,6 @@ def _score(seed: int, name: str, one: Combination) -> float:
     text = "\0".join([str(seed), name, *one.values])
     number = int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest())
     return -math.log((number + 1) / 2**64) / one.weight
-
-
-def _limit(scores: Iterator[float], count: int) -> float:
-    """The score of the last that is drawn."""
-    import numpy as np
-
-    found = np.frombuffer(array("d", scores), dtype=np.float64)
-    return math.inf if len(found) <= count else float(np.partition(found, count - 1)[count - 1])
 
 
 def suffix(fields: Mapping[str, str], axes: Sequence[str]) -> str:

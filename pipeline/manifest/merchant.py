@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+import msgspec
+
 from pipeline.errors import BadInput
 from pipeline.manifest.cells import split, text_of
 from pipeline.manifest.feed import Feed, Layout, distinct, mapped, named, plain_text
@@ -62,7 +64,9 @@ def _lines(source: Source, places: dict[str, int], layout: Layout) -> Iterator[L
             "group": cell("item_group_id") or cell("id"),
             "reference_images": distinct([cell("image_link"), *_more(cell("additional_image_link"))]),
         }
-        yield replace(layout.line(line.number, ours, cells), trouble=line.trouble, raw=line.raw)
+        yield msgspec.structs.replace(
+            layout.line(line.number, ours, cells), trouble=line.trouble, raw=line.raw
+        )
 
 
 def _more(cell: str) -> list[str]:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pipeline.templates import name_of
 
@@ -11,8 +12,7 @@ from pipeline.templates import name_of
 _KEYS = ("id", "custom_id", "key", "request_id", "sku", "handle", "product_id", "item_id")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One line of the manifest. All values are text; what is absent is ''."""
 
     ordinal: int  # its place, from 0
@@ -22,8 +22,7 @@ class Row:
     trouble: str | None = None  # why it cannot be read as it stands; its fields are then as good as they get
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """What a reader hands over: the cells in the order of the columns."""
 
     number: int

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from pipeline.manifest.feed import COLOURS, Feed, Layout, bare, distinct, mapped, named, plain_text
 from pipeline.manifest.row import Line
 from pipeline.manifest.source import Source
@@ -132,7 +134,7 @@ def _product(lines: list[Line], header: _Header, layout: Layout) -> Iterator[Lin
             "reference_images": distinct([own, *shown]),
         }
         made = layout.line(line.number, ours, cells)
-        yield replace(made, trouble=line.trouble, raw=line.raw)
+        yield msgspec.structs.replace(made, trouble=line.trouble, raw=line.raw)
 
 
 def _images(lines: list[Line], header: _Header) -> list[str]:

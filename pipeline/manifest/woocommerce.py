@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from pipeline.manifest.feed import COLOURS, Feed, Layout, distinct, mapped, named, plain_text
 from pipeline.manifest.row import Line
 from pipeline.manifest.source import Source
@@ -78,7 +80,9 @@ def _lines(
             "group": parent.sku if parent else cell("parent") or _sku(cell),
             "reference_images": cell.images or list(parent.images if parent else ()),
         }
-        yield replace(layout.line(line.number, ours, line.cells), trouble=line.trouble, raw=line.raw)
+        yield msgspec.structs.replace(
+            layout.line(line.number, ours, line.cells), trouble=line.trouble, raw=line.raw
+        )
 
 
 class _Cells:
