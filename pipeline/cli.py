@@ -21,7 +21,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
     "Choose": ("rehearse",),
-    "Every night": ("tick",),
+    "Every night": ("tick", "tidy"),
     "Look inside": ("status", "index"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
 }
@@ -386,6 +386,22 @@ def tick(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: st
     driver.tick()
     _report(console, driver.run)
     sys.exit(STILL_RUNNING if exit_code and not driver.run.state.finished else 0)
+
+
+@cli.command()
+@_run_argument
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@_common
+def tidy(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | None) -> None:
+    """Remove what a run uploaded and nobody needs any more. The run itself stays as it is.
+
+    \b
+      nightshoot tidy shoes
+    """
+
+    from pipeline.session import tidied
+
+    tidied(_console(as_json, verbose), run, runs, yes=yes)
 
 
 @cli.command()

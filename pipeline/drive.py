@@ -16,6 +16,7 @@ from pipeline.money import dollars
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll
 from pipeline.run import Run
+from pipeline.shown import Shown
 from pipeline.state import Batch, OverBudget, Stage
 from pipeline.submit import resolve, submit
 
@@ -47,6 +48,7 @@ class Driver:
     ) -> None:
         self.run = run
         self._backend = backend
+        self._shown = Shown(run, backend)
         self._planner = planner
         self.listener = listener
         self._workers = workers or min(16, 4 * (os.cpu_count() or 1))
@@ -133,12 +135,12 @@ class Driver:
         for batch in state.at(Stage.SUBMITTING) + state.at(Stage.HELD):
             # The local clock only says when to look; what is found is judged by the provider's.
             if self._is_over(batch) and self._is_due(batch):
-                moved |= self._ask(resolve, batch)
+                moved |= self._ask(partial(resolve, shown=self._shown), batch)
         return moved
 
     def _send(self, batch: Batch) -> bool:
         try:
-            return self._ask(submit, batch)
+            return self._ask(partial(submit, shown=self._shown), batch)
         except OverBudget as error:
             self._over_budget = error
         except (BadInput, Denied) as error:
@@ -280,7 +282,7 @@ class Driver:
     def _complain_of_others(self) -> None:
         state = self.run.state
         held = state.at(Stage.HELD)
-        if any(self._ask(resolve, batch) for batch in held):
+        if any(self._ask(partial(resolve, shown=self._shown), batch) for batch in held):
             return  # asked once more before anybody is bothered: it is clear now
         if held and not state.at(Stage.ENDED):
             said = held[0].held.why if held[0].held else ""

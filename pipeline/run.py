@@ -125,6 +125,10 @@ def requests_file(batch: int) -> str:
     return f"requests/{batch:05}.jsonl"
 
 
+def uploaded_file(batch: int, sha256: str) -> str:
+    return f"uploaded/{batch:05}-{sha256[:8]}.jsonl"
+
+
 def staged_file(batch: int, part: int) -> str:
     return f"staged/{batch:05}-{part:03}.parquet"
 

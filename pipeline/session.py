@@ -27,6 +27,7 @@ from pipeline.saved import read as read_saved
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, job_of, planner, planner_for, survey
+from pipeline.tidy import needless
 
 JOBS = Path("jobs")
 
@@ -269,3 +270,23 @@ def which(run: Run, backend: Backend | None = None) -> str:
     return place_line(
         run.name, what, run.created.service, backend.account if backend else run.created.backend
     )
+
+
+def tidied(console: Console, what: str | None, runs: str | None, *, yes: bool) -> None:
+    """Remove what a run left at its provider and nobody needs any more, once a person has said so."""
+    there = opened(what, runs)
+    run = open_run(there.storage, clock_for(there.created.service))
+    backend = _backend_of(run)
+    console.note(which(run, backend))
+    files = list(needless(run, backend))
+    size = sum(file.size for file in files)
+    told = f"{len(files):,} files, {size / 1e6:,.1f} MB"
+    if files and not yes:
+        if not console.can_ask():
+            raise Refused(f"{told} could go, and nobody is here to ask", hint="add --yes to remove them")
+        if not console.ask(f"Remove {told}? The run stays as it is."):
+            raise Refused("nothing removed")
+    for file in files:
+        backend.unstage(file.name)
+    words = f"removed {told}" if files else "nothing to remove"
+    console.result([words], {"removed": len(files), "bytes": size})

@@ -23,6 +23,7 @@ from pipeline.events import (
     Source,
     Submitted,
     Submitting,
+    Uploaded,
 )
 
 GRACE = timedelta(minutes=10)
@@ -96,6 +97,7 @@ class State:
     spent: int = 0
     unconfirmed: int = 0
     overrun: int = 0  # of what was spent, the part beyond the reservations
+    uploaded: list[Uploaded] = field(default_factory=list)
 
     @property
     def committed(self) -> int:
@@ -231,6 +233,11 @@ def _gate_lane(state: State, batch: Batch, requests: int) -> None:
 
 
 @_gate.register
+def _(event: Uploaded, state: State) -> None:
+    _batch(state, event.batch, *set(Stage) - {Stage.DRAWN})
+
+
+@_gate.register
 def _(event: Submitting, state: State) -> None:
     batch = _batch(state, event.batch, Stage.PLANNED, Stage.SUBMITTING, Stage.HELD)
     if not batch.sends:
@@ -346,6 +353,11 @@ def _(event: Drawn, state: State, number: int) -> None:
 def _(event: Planned, state: State, number: int) -> None:
     batch = state.batches[event.batch]
     batch.stage, batch.planned = Stage.PLANNED, event
+
+
+@_change.register
+def _(event: Uploaded, state: State, number: int) -> None:
+    state.uploaded.append(event)
 
 
 @_change.register

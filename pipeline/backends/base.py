@@ -1,6 +1,6 @@
 """What a maker of pictures must promise, and what it hands back."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
@@ -51,7 +51,17 @@ class Attached:
     """A reference at the provider."""
 
     uri: str
-    expires: datetime | None
+    expires: datetime | None  # in the provider's time; None: never
+    name: str  # what unstage() takes
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A file of ours at the provider, or in the bucket that it reads and writes."""
+
+    name: str  # what unstage() takes
+    label: str  # of the batch that it was staged or written for; of a reference what it is called, or nothing
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +133,11 @@ class Backend(Protocol):
         """One line of requests/, without its line end. References are named by digest."""
         ...
 
-    def attach(self, sha256: str, data: BinaryIO, *, mime: str, until: datetime) -> Attached:
-        """Show the provider a reference. Free to repeat."""
+    def attach(self, sha256: str, data: Callable[[], BinaryIO], *, mime: str) -> Attached:
+        """Show the provider a reference, whose bytes are asked for only where it has to be sent. Free to repeat.
+
+        Safe to use from several threads.
+        """
         ...
 
     def stage(self, label: str, lines: Iterable[bytes]) -> str:
@@ -136,6 +149,10 @@ class Backend(Protocol):
 
         Raises NotBought or MaybeBought.
         """
+        ...
+
+    def remote(self) -> Iterator[Remote]:
+        """The files of this program that lie at the provider now; on a shared account those of other runs too."""
         ...
 
     def unstage(self, staged: str) -> None:

@@ -7,7 +7,7 @@ are read raw; and neither its uploads nor its downloads continue after a cut, so
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO, cast
 
@@ -16,7 +16,7 @@ from google import genai
 from google.genai import errors as genai_errors
 
 from pipeline.backends import wire
-from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Outcome
+from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Outcome, Remote
 from pipeline.backends.downloads import CHUNK, Download, total_of
 from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
 from pipeline.backends.uploads import Uploads
@@ -62,7 +62,6 @@ class Developer:
             clock=clock,
             explain=self._calls.explain,
         )
-        self._attached: dict[str, Attached] = {}
 
     def encode(self, wire_id: str, prompt: Prompt) -> bytes:
         return wire.encode(wire_id, prompt)
@@ -76,18 +75,14 @@ class Developer:
 
     # --- before the money -------------------------------------------------------------------------------------------
 
-    def attach(self, sha256: str, data: BinaryIO, *, mime: str, until: datetime) -> Attached:
-        known = self._attached.get(sha256)
-        if known is not None and (known.expires is None or known.expires > until):
-            return known
-        file = self._uploads.send(data, sha256=sha256, mime=mime, name=f"nightshoot-{sha256[:16]}")
+    def attach(self, sha256: str, data: Callable[[], BinaryIO], *, mime: str) -> Attached:
+        with data() as stream:
+            file = self._uploads.send(stream, sha256=sha256, mime=mime, name=f"nightshoot-{sha256[:16]}")
         if not isinstance(file.get("uri"), str):
             raise Unavailable(
                 f"the upload of reference {sha256[:16]} was answered without a URI", hint="try again"
             )
-        attached = Attached(file["uri"], wire.moment(file.get("expirationTime")))
-        self._attached[sha256] = attached
-        return attached
+        return Attached(file["uri"], wire.moment(file.get("expirationTime")), str(file["name"]))
 
     def stage(self, label: str, lines: Iterable[bytes]) -> str:
         digest = hashlib.sha256()
@@ -102,6 +97,12 @@ class Developer:
                 name=label,
             )
         return str(file["name"])
+
+    def remote(self) -> Iterator[Remote]:
+        for file in self._calls.members("files", "files"):
+            label = file.get("displayName") or ""
+            if label.startswith("nightshoot-") and file.get("source") != "GENERATED":
+                yield Remote(file.get("name") or "", label, int(file.get("sizeBytes") or 0))
 
     def unstage(self, staged: str) -> None:
         try:

@@ -4,7 +4,7 @@ What it fears: the SDK drops what it does not know, fails on what is odd, and ke
 read is read raw, and the one call that costs money goes through one place that repeats nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -69,9 +69,8 @@ class Calls:
         at: datetime | None = None
         token = ""
         while True:
-            more = f"&pageToken={quote(token, safe='')}" if token else ""
             try:
-                body, headers = self.read(f"{path}?pageSize={PAGE}{more}")
+                body, headers = self.read(self._page(path, token))
             except Unavailable:
                 return Found(tuple(candidates), frozenset(seen), at, complete=False)
             at = at or _date(headers)
@@ -82,6 +81,20 @@ class Calls:
             token = body.get("nextPageToken") or ""
             if not token:
                 return Found(tuple(candidates), frozenset(seen), at, complete=True)
+
+    def members(self, path: str, members: str) -> Iterator[dict[str, Any]]:
+        """Everything of a listing, page by page. Raises where a page cannot be read."""
+        token = ""
+        while True:
+            body, _ = self.read(self._page(path, token))
+            yield from body.get(members) or []
+            token = body.get("nextPageToken") or ""
+            if not token:
+                return
+
+    @staticmethod
+    def _page(path: str, token: str) -> str:
+        return f"{path}?pageSize={PAGE}" + (f"&pageToken={quote(token, safe='')}" if token else "")
 
     def create(self, call: Callable[[], genai.types.BatchJob], staged: str) -> str:
         """Make the one call that costs money, once, and say its ticket. Raises NotBought or MaybeBought."""

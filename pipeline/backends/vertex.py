@@ -9,7 +9,7 @@ import io
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.oauth2.credentials import Credentials as Token
 
 from pipeline.backends import vertex_rows, wire
-from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Outcome
+from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Outcome, Remote
 from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
 from pipeline.clock import LOOPBACK
 from pipeline.errors import Corrupt, Denied
@@ -62,7 +62,6 @@ class Vertex:
         )
         self._buckets: dict[str, Bucket] = {}
         self._staging = staging.rstrip("/")
-        self._shown: dict[str, Attached] = {}
         self._asked: dict[str, vertex_rows.Asked | None] = {}
         self._lock, self._reading = threading.Lock(), threading.Lock()
 
@@ -77,16 +76,15 @@ class Vertex:
 
     # --- before the money -------------------------------------------------------------------------------------------
 
-    def attach(self, sha256: str, data: BinaryIO, *, mime: str, until: datetime) -> Attached:
-        if sha256 not in self._shown:
-            address = f"{self._staging}/{reference_file(sha256, mime)}"
-            bucket, name = self._place(address)
-            try:
-                bucket.version(name)  # of a run that lives in the bucket it is there already
-            except NotFound:
-                bucket.put(name, data, content_type=mime)
-            self._shown[sha256] = Attached(address, None)
-        return self._shown[sha256]
+    def attach(self, sha256: str, data: Callable[[], BinaryIO], *, mime: str) -> Attached:
+        address = f"{self._staging}/{reference_file(sha256, mime)}"
+        bucket, name = self._place(address)
+        try:
+            bucket.version(name)  # of a run that lives in the bucket it is there already
+        except NotFound:
+            with data() as stream:
+                bucket.put(name, stream, content_type=mime)
+        return Attached(address, None, address)
 
     def stage(self, label: str, lines: Iterable[bytes]) -> str:
         address = f"{self._staging}/{FOLDER}/{label}-{secrets.token_hex(4)}.jsonl"
@@ -94,6 +92,15 @@ class Vertex:
         bucket, name = self._place(address)
         bucket.put(name, io.BufferedReader(rows, 1 << 20), content_type="application/jsonl")
         return address
+
+    def remote(self) -> Iterator[Remote]:
+        for folder in (FOLDER, "references"):
+            address = f"{self._staging}/{folder}/"
+            bucket, prefix = self._place(address)
+            for stored in bucket.files(prefix):
+                inside = stored.name.removeprefix(prefix)
+                called = re.match(r"(.+?)-[0-9a-f]{8}(?=[/.])", inside) if folder == FOLDER else None
+                yield Remote(f"{address}{inside}", called[1] if called else "", stored.size)
 
     def unstage(self, staged: str) -> None:
         bucket, name = self._place(staged)
