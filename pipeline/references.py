@@ -6,7 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Reference:
     height: int
     made_from: str | None = None  # sha256 of what the source holds, where other bytes are sent
     rule: str | None = None  # what was done to it
+    generation: int | None = None  # of the object in a bucket whose very bytes are sent
 
     @property
     def mark(self) -> str:
@@ -172,7 +173,10 @@ class Pins:
         if isinstance(made, Broken):
             return Problem("reference is no picture", value=source, hint=f"{Path(source).name} {made.reason}")
         if made is None:
-            return reference_of(source, data)
+            found = reference_of(source, data)
+            if isinstance(found, Problem):
+                return found
+            return replace(found, generation=self._remote.generation(source))
         self._cache.put(_made_key(original, self._rule), made[0])
         sent = reference_of(source, made[0])
         if isinstance(sent, Problem):

@@ -7,13 +7,14 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 
 import msgspec
 
-from pipeline.backends.base import Attached, Backend
+from pipeline.backends.base import Attached, Backend, Origin
 from pipeline.events import File, Uploaded
 from pipeline.run import Run, reference_file, uploaded_file
 from pipeline.state import Illegal
@@ -25,6 +26,14 @@ AT_ONCE = 8  # uploads
 TOGETHER = 400  # uploads to a record: a crash repeats at most so many
 REMEMBERED = 100_000
 """References in memory. Whatever is forgotten is uploaded once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a batch shows: of which type it is, and where it lies already."""
+
+    mime: str
+    origin: Origin | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -44,8 +53,8 @@ class Shown:
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._read = 0  # of the run's records of uploads
 
-    def place(self, batch: int, wanted: Mapping[str, str]) -> dict[str, str]:
-        """Where each of these (digests, with their types) is to be read from, for as long as a batch may take."""
+    def place(self, batch: int, wanted: Mapping[str, Reference]) -> dict[str, str]:
+        """Where each of these is to be read from, by its digest, for as long as a batch may take."""
         if not wanted:
             return {}
         now = self._backend.time() or self._run.clock.now()
@@ -55,7 +64,7 @@ class Shown:
             entry = self._entries.get(sha256)
             if entry is not None and entry.expires >= now + LIFE:
                 uris[sha256] = entry.uri
-        missing = iter([(sha256, mime) for sha256, mime in wanted.items() if sha256 not in uris])
+        missing = iter([(sha256, shown) for sha256, shown in wanted.items() if sha256 not in uris])
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="references") as pool:
             while some := list(islice(missing, TOGETHER)):
                 found = list(pool.map(self._attach, some))
@@ -63,10 +72,10 @@ class Shown:
                 self._keep(batch, zip((sha256 for sha256, _ in some), found, strict=True))
         return uris
 
-    def _attach(self, reference: tuple[str, str]) -> Attached:
-        sha256, mime = reference
-        opened = partial(self._run.storage.open, reference_file(sha256, mime))
-        return self._backend.attach(sha256, opened, mime=mime)
+    def _attach(self, wanted: tuple[str, Reference]) -> Attached:
+        sha256, shown = wanted
+        opened = partial(self._run.storage.open, reference_file(sha256, shown.mime))
+        return self._backend.attach(sha256, opened, mime=shown.mime, origin=shown.origin)
 
     def _learn(self, now: datetime) -> None:
         """Read what was uploaded by others, and by us before."""

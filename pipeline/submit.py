@@ -16,12 +16,13 @@ import logging
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
+from pipeline import tables
 from pipeline.backends import wire
-from pipeline.backends.base import Backend, Found, MaybeBought, NotBought
+from pipeline.backends.base import Backend, Found, MaybeBought, NotBought, Origin
 from pipeline.errors import Corrupt, NightshootError
 from pipeline.events import Disowned, Event, Held, PutBack, Submitted, Submitting
-from pipeline.run import Run, requests_file
-from pipeline.shown import Shown
+from pipeline.run import Run, plan_file, requests_file
+from pipeline.shown import Reference, Shown
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def _send(
 ) -> bool:
     assert batch.planned is not None
     label = label_of(run, batch)
-    uris = shown.place(batch.number, _references(run, batch))
+    uris = shown.place(batch.number, _references(run, backend, batch))
     staged = backend.stage(label, _lines(run, batch, uris))
     # The intent's end is in the provider's time, as the listing is that may end it: a wrong clock here shifts nothing.
     offset = (backend.time() or run.clock.now()) - run.clock.now()
@@ -182,11 +183,18 @@ def _intent(
     )
 
 
-def _references(run: Run, batch: Batch) -> dict[str, str]:
-    """The references that a batch shows, each once, with their types. Raises Corrupt before anything is uploaded."""
-    found: dict[str, str] = {}
+def _references(run: Run, backend: Backend, batch: Batch) -> dict[str, Reference]:
+    """The references that a batch shows, each once. Raises Corrupt before anything is uploaded."""
+    found: dict[str, Reference] = {}
     for line in _stored(run, batch):
-        found.update(wire.references_of(line))
+        found.update((sha256, Reference(mime)) for sha256, mime in wire.references_of(line))
+    if found and backend.reads_buckets:
+        plan = tables.from_parquet(run.storage.read(plan_file(batch.number)), columns=["references"])
+        for row in tables.rows_of(plan):
+            for shown in row["references"] or ():
+                if shown["generation"] is not None and shown["sha256"] in found:
+                    origin = Origin(shown["source"], shown["generation"])
+                    found[shown["sha256"]] = Reference(shown["mime"], origin)
     return found
 
 

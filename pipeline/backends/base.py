@@ -56,6 +56,14 @@ class Attached:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """An object in a bucket, and the generation of it that was planned with."""
+
+    address: str  # gs://...
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Remote:
     """A file of ours at the provider, or in the bucket that it reads and writes."""
 
@@ -133,10 +141,16 @@ class Backend(Protocol):
         """One line of requests/, without its line end. References are named by digest."""
         ...
 
-    def attach(self, sha256: str, data: Callable[[], BinaryIO], *, mime: str) -> Attached:
+    reads_buckets: bool
+    """Whether a reference may stay in the bucket where it lies."""
+
+    def attach(
+        self, sha256: str, data: Callable[[], BinaryIO], *, mime: str, origin: Origin | None = None
+    ) -> Attached:
         """Show the provider a reference, whose bytes are asked for only where it has to be sent. Free to repeat.
 
-        Safe to use from several threads.
+        What lies in a bucket the provider reads itself may be named there, as long as it is the very same. Safe to
+        use from several threads.
         """
         ...
 

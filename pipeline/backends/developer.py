@@ -16,7 +16,7 @@ from google import genai
 from google.genai import errors as genai_errors
 
 from pipeline.backends import wire
-from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Outcome, Remote
+from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Origin, Outcome, Remote
 from pipeline.backends.downloads import CHUNK, Download, total_of
 from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
 from pipeline.backends.uploads import Uploads
@@ -35,6 +35,7 @@ def fingerprint(key: str) -> str:
 class Developer:
     """A Backend on one API key."""
 
+    reads_buckets = False
     life = timedelta(hours=72)  # Google ends a job after 48 hours
 
     def __init__(self, *, key: str, service: str, clock: Clock) -> None:
@@ -75,7 +76,9 @@ class Developer:
 
     # --- before the money -------------------------------------------------------------------------------------------
 
-    def attach(self, sha256: str, data: Callable[[], BinaryIO], *, mime: str) -> Attached:
+    def attach(
+        self, sha256: str, data: Callable[[], BinaryIO], *, mime: str, origin: Origin | None = None
+    ) -> Attached:
         with data() as stream:
             file = self._uploads.send(stream, sha256=sha256, mime=mime, name=f"nightshoot-{sha256[:16]}")
         if not isinstance(file.get("uri"), str):

@@ -21,10 +21,10 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.oauth2.credentials import Credentials as Token
 
 from pipeline.backends import vertex_rows, wire
-from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Outcome, Remote
+from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Origin, Outcome, Remote
 from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
 from pipeline.clock import LOOPBACK
-from pipeline.errors import Corrupt, Denied
+from pipeline.errors import BadInput, Corrupt, Denied
 from pipeline.events import ResultFile
 from pipeline.prompt import Prompt
 from pipeline.references import reference_file
@@ -42,6 +42,7 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 class Vertex:
     """A Backend in one project and location, for one run. `staging` is the place in a bucket that is the run's own."""
 
+    reads_buckets = True
     life = timedelta(hours=72 + 24 + 24)  # 72 hours in the queue, 24 hours at work, and a day beyond
 
     def __init__(self, *, project: str, location: str, service: str, staging: str) -> None:
@@ -76,7 +77,11 @@ class Vertex:
 
     # --- before the money -------------------------------------------------------------------------------------------
 
-    def attach(self, sha256: str, data: Callable[[], BinaryIO], *, mime: str) -> Attached:
+    def attach(
+        self, sha256: str, data: Callable[[], BinaryIO], *, mime: str, origin: Origin | None = None
+    ) -> Attached:
+        if origin is not None and self._is_unchanged(origin):
+            return Attached(origin.address, None, "")
         address = f"{self._staging}/{reference_file(sha256, mime)}"
         bucket, name = self._place(address)
         try:
@@ -85,6 +90,13 @@ class Vertex:
             with data() as stream:
                 bucket.put(name, stream, content_type=mime)
         return Attached(address, None, address)
+
+    def _is_unchanged(self, origin: Origin) -> bool:
+        bucket, name = self._place(origin.address)
+        try:
+            return bucket.version(name)[1] == origin.generation
+        except (NotFound, BadInput, Denied):  # then the run's own copy is shown
+            return False
 
     def stage(self, label: str, lines: Iterable[bytes]) -> str:
         address = f"{self._staging}/{FOLDER}/{label}-{secrets.token_hex(4)}.jsonl"

@@ -308,6 +308,49 @@ def test_a_job_waits_longer_here_before_it_is_given_up(bench: Bench) -> None:
     assert_paid_once(bench, driver.run)
 
 
+# --- photos that lie in a bucket ----------------------------------------------------------------------------------
+
+
+def sent_with(bench: Bench) -> set[str]:
+    """Which photos the model was shown, as the rows that went out name them."""
+    found = set()
+    bucket = cloud.Client(project="p").bucket("shoes")
+    for name in objects(bench.service, "night/run/vertex/"):
+        if "predictions" not in name:
+            for line in bucket.blob(name).download_as_bytes().splitlines():
+                parts = json.loads(line)["request"]["contents"][0]["parts"]
+                found |= {part["fileData"]["fileUri"] for part in parts if "fileData" in part}
+    return found
+
+
+def in_the_bucket(bench: Bench, photo: str) -> None:
+    data = (bench.folder / photo).read_bytes()
+    cloud.Client(project="p").bucket("shoes").blob("photos/front.png").upload_from_string(data)
+
+
+def test_a_photo_in_a_bucket_is_named_where_it_lies(bench: Bench) -> None:
+    """Nothing is copied for it, and the plan says which generation it was."""
+    in_the_bucket(bench, "red.png")
+    job_of(bench, photo=lambda n: "gs://shoes/photos/front.png")
+    bench.run()
+    assert sent_with(bench) == {"gs://shoes/photos/front.png"}
+    assert objects(bench.service, "night/run/references/") == []
+
+
+def test_a_photo_that_was_changed_since_is_shown_as_it_was_planned(bench: Bench) -> None:
+    """Another picture under this name would be the wrong one: the run's own copy is what was priced and pinned."""
+    in_the_bucket(bench, "red.png")
+    job_of(bench, photo=lambda n: "gs://shoes/photos/front.png")
+    driver = planned(bench)
+    in_the_bucket(bench, "blue.png")
+    driver.to_the_end()
+    assert outcomes(read_index(driver.run)) == {"ok": 6}
+    (shown,) = sent_with(bench)
+    copy = cloud.Client(project="p").bucket("shoes").blob(shown.removeprefix("gs://shoes/"))
+    assert shown.startswith("gs://shoes/night/run/references/")
+    assert copy.download_as_bytes() == (bench.folder / "red.png").read_bytes()
+
+
 # --- lost labels ------------------------------------------------------------------------------------------------
 
 
