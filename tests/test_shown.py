@@ -166,7 +166,7 @@ def test_what_a_run_still_needs_stays(bench: Bench, shell: Shell) -> None:
     assert files(bench) == []
 
 
-def test_on_vertex_ai_the_references_of_a_run_in_a_bucket_are_its_own(
+def test_what_a_run_on_vertex_ai_left_goes_and_its_own_references_stay(
     bench: Bench, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was sent and written goes; beside a run in a folder the photos' copies go too."""

@@ -82,6 +82,12 @@ def test_an_upload_cut_ten_times_sends_less_than_a_chunk_more_each_time(
     cut_ten_times(service, line, 30)
 
 
+def test_an_upload_cut_near_its_end_repeats_its_last_chunk_only(line: Line) -> None:
+    line.cut_at(29_000_000)
+    backend(line).stage(LABEL, lines(30))
+    assert line.sent < 30_000_000 + GRANULE + SPARE
+
+
 @pytest.mark.slow
 def test_so_does_one_ten_times_as_large(service: emulator.Service, line: Line) -> None:
     cut_ten_times(service, line, 300)
