@@ -57,6 +57,7 @@ class Driver:
         self._over_budget: OverBudget | None = None
         # Nothing more is sent; what was sent is still brought home.
         self._refusal: NightshootError | None = None
+        self._unclear: set[int] = set()  # batches of which nobody would say whether they were sent
         self._silent_since: datetime | None = None  # the provider, and nothing was heard since
         self._is_silent = False  # in this very step
         self._damaged: dict[int, Corrupt] = {}  # batches that this driver could not settle
@@ -135,7 +136,18 @@ class Driver:
         for batch in state.at(Stage.SUBMITTING) + state.at(Stage.HELD):
             # The local clock only says when to look; what is found is judged by the provider's.
             if self._is_over(batch) and self._is_due(batch):
-                moved |= self._ask(partial(resolve, shown=self._shown), batch)
+                moved |= self._resolve(batch)
+        return moved
+
+    def _resolve(self, batch: Batch) -> bool:
+        """Find out what became of an intent. Where that is refused, all else is brought home before it is said."""
+        try:
+            moved = self._ask(partial(resolve, shown=self._shown), batch)
+        except (BadInput, Denied) as error:
+            self._refusal = error
+            self._unclear.add(batch.number)
+            return False
+        self._unclear.discard(batch.number)
         return moved
 
     def _send(self, batch: Batch) -> bool:
@@ -248,7 +260,9 @@ class Driver:
 
     def _say_trouble_in_the_end(self) -> None:
         """The same, once all else is home."""
-        under_way = any(self._is_mine(batch) for batch in self._at_provider())
+        under_way = any(
+            self._is_mine(batch) and batch.number not in self._unclear for batch in self._at_provider()
+        )
         ended = [batch for batch in self.run.state.at(Stage.ENDED) if batch.number not in self._damaged]
         if not under_way and not ended:
             self._say_trouble()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from google import genai
 from google.cloud import storage as cloud
@@ -15,7 +16,7 @@ import nightshoot
 from pipeline import emulator
 from pipeline.backends.base import Backend
 from pipeline.drive import Driver
-from pipeline.errors import Refused
+from pipeline.errors import Denied, Refused
 from pipeline.index import read_index
 from pipeline.run import Run, open_run
 from pipeline.state import Stage
@@ -226,6 +227,24 @@ def test_a_listing_that_hides_what_it_must_show_sends_nothing(bench: Bench) -> N
     with pytest.raises(Refused, match="batch 1 is held"):
         driver.to_the_end()
     bench.service.clear_faults()
+    driver = bench.again()
+    driver.to_the_end()
+    assert_paid_once(bench, driver.run)
+
+
+def test_an_account_that_may_not_delete_is_told_once_all_else_is_home(bench: Bench) -> None:
+    """A batch whose sending is unclear is not sent again before its old input is gone."""
+    driver = planned(bench)
+    bench.service.fault("unsent", display_name="-00000-")
+    order = json.dumps({"on": "delete", "fault": "403", "times": 100})
+    url = f"{bench.service.url}/_gcs/faults"
+    httpx2.post(url, content=order, trust_env=False).raise_for_status()
+    with pytest.raises(Denied) as refused:
+        driver.to_the_end()
+    assert "storage.objectUser" in (refused.value.hint or "")
+    stages = [batch.stage for batch in driver.run.state.batches]
+    assert stages == [Stage.SUBMITTING, Stage.COLLECTED, Stage.COLLECTED]
+    httpx2.delete(url, trust_env=False).raise_for_status()
     driver = bench.again()
     driver.to_the_end()
     assert_paid_once(bench, driver.run)
