@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipeline.backends.base import ROOM
 from pipeline.errors import BadInput
-from pipeline.events import FINAL
-from pipeline.survey import IN_FLIGHT, Survey, queue_tokens
+from pipeline.money import nanos
+from pipeline.survey import IN_FLIGHT, Survey, rounds
 
 _ROUND = (1, 5)  # hours that one filling of the queue usually takes; at worst 48
 _FREE = 1_000_000_000  # bytes of a disk that we leave alone
@@ -24,14 +24,7 @@ class Bound:
 
 def bounds(found: Survey) -> list[Bound]:
     """Everything that binds, what matters most first."""
-    return [*_queue(found), *_jobs(found), *_line(found), *_files(found)]
-
-
-def rounds(found: Survey, *, tier: int) -> int:
-    """How often the queue of this tier is filled: the model that needs it most often decides."""
-    lanes = [lane for lane in found.tokens if lane != FINAL]
-    needs = (-(-found.tokens[lane] // queue_tokens(found.table, lane, tier=tier)) for lane in lanes)
-    return max(needs, default=0)
+    return [*_queue(found), *_spend(found), *_jobs(found), *_line(found), *_files(found)]
 
 
 def _queue(found: Survey) -> Iterator[Bound]:
@@ -43,6 +36,19 @@ def _queue(found: Survey) -> Iterator[Bound]:
     better = [other for other in (2, 3) if other > tier and rounds(found, tier=other) < times]
     instead = f"; tier {better[0]}: {_times(rounds(found, tier=better[0]))}" if better else ""
     yield Bound("queue", f"{told}: about {times:,} rounds, {_hours(times)}{instead}")
+
+
+def _spend(found: Survey) -> Iterator[Bound]:
+    """Google counts what is spent in ten minutes. Whether a batch counts when it is taken or when it is done, it
+    does not say: so this is the least it takes.
+    """
+    limits, tier = found.table.spend, found.job.tier or 1
+    if limits is None or found.price.likely <= nanos(limits[tier - 1]):
+        return
+    told = f"tier {tier}" if found.job.tier else "tier 1, since the job names none"
+    least = {other: _duration(600 * found.price.likely / nanos(limits[other - 1])) for other in (1, 2, 3)}
+    instead = f"; tier {tier + 1}: {least[tier + 1]}" if tier < 3 else ""
+    yield Bound("spend", f"{told}: ${limits[tier - 1]} in 10 minutes, so at least {least[tier]}{instead}")
 
 
 def _jobs(found: Survey) -> Iterator[Bound]:

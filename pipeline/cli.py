@@ -22,7 +22,7 @@ GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
     "Choose": ("rehearse",),
     "Every night": ("tick", "tidy"),
-    "Look inside": ("status", "index"),
+    "Look inside": ("status", "index", "retry", "cancel"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
 }
 """The commands as a person meets them. What is not named here is listed last."""
@@ -167,6 +167,7 @@ _job = _options(
     click.option("--set", "changes", multiple=True, metavar="K=V", help="Above job and manifest: model, ..."),
     click.option("--prompt", metavar="TEXT", help="With a manifest for a job: the prompt, '{{ caption }}'."),
     click.option("--model", metavar="NAME", help="The model, whatever the job says."),
+    click.option("--models", metavar="FILE", help="Laid over the table of models and prices."),
     _common,
 )
 _spend = _options(
@@ -262,7 +263,7 @@ def plan(
     """
     from pipeline.bounds import check_room
     from pipeline.overview import notes, plan_document, plan_lines
-    from pipeline.session import refuse_bad_rows, surveyed
+    from pipeline.session import bad_rows_left_out, refuse_bad_rows, surveyed
 
     console = _console(as_json, verbose)
     found = surveyed(job, runs=runs, **chosen)
@@ -273,8 +274,9 @@ def plan(
         from pipeline.saved import save as keep
 
         keep(save, found, job=job, chosen=chosen)
-    if found.problems:
+    if found.problems and not (found.bears_its_bad_rows and found.requests):
         refuse_bad_rows(found, go_on=_go_on())
+    console.note(*bad_rows_left_out(found))
     if detailed_exitcode and found.requests:
         sys.exit(TO_SEND)
 
@@ -303,6 +305,9 @@ def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
 @cli.command()
 @_job
 @_spend
+@click.option(
+    "--canary/--no-canary", default=True, help="On a big run, send 20 first and the rest when they are well."
+)
 @click.option(
     "--fail-under", type=click.FloatRange(0, 1), default=1.0, help="Exit 0 from this share of pictures on."
 )
@@ -402,6 +407,61 @@ def tidy(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | No
     from pipeline.session import tidied
 
     tidied(_console(as_json, verbose), run, runs, yes=yes)
+
+
+@cli.command()
+@_run_argument
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@_common
+def cancel(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | None) -> None:
+    """Stop a run: send nothing more, bring home what Google has made by now.
+
+    \b
+      nightshoot cancel shoes
+    """
+
+    from pipeline.session import cancelled
+
+    console = _console(as_json, verbose)
+    driver = cancelled(console, run, runs, yes=yes)
+    with console.progress(driver.run) as progress:
+        driver.listener = progress.update
+        driver.to_the_end()
+    _report(console, driver.run)
+
+
+@cli.command()
+@_run_argument
+@click.option(
+    "--outcome", "outcomes", multiple=True, metavar="WORD", help="These only, as in --outcome blocked."
+)
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Never order more than this.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; needs a cap.")
+@_common
+def retry(
+    run: str | None,
+    outcomes: tuple[str, ...],
+    max_usd: float | None,
+    yes: bool,
+    as_json: bool,
+    verbose: int,
+    runs: str | None,
+) -> None:
+    """Ask once more for what ended without a picture.
+
+    \b
+      nightshoot retry shoes --max-usd 25
+      nightshoot retry shoes --outcome blocked
+    """
+
+    from pipeline.session import asked_again
+
+    console = _console(as_json, verbose)
+    driver = asked_again(console, run, runs, outcomes=outcomes, max_usd=max_usd, yes=yes)
+    with console.progress(driver.run) as progress:
+        driver.listener = progress.update
+        driver.to_the_end()
+    _finish(console, driver.run, 1.0)
 
 
 @cli.command()

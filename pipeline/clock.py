@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException
@@ -11,6 +12,18 @@ from urllib.parse import urlsplit
 from pipeline.errors import BadInput, Unavailable
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(d|h|min|s)[a-z]*", re.IGNORECASE)
+_UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+
+
+def duration(text: str) -> timedelta:
+    """How long '90 min', '36h' or '1 h 30 min' is. Raises ValueError for what is no length of time."""
+    spans = _SPAN.findall(text)
+    if not spans or _SPAN.sub("", text).strip():
+        raise ValueError(f"{text!r} is no length of time")
+    return timedelta(seconds=sum(float(count) * _UNITS[unit.lower()] for count, unit in spans))
 
 
 class Clock(Protocol):

@@ -18,7 +18,7 @@ import msgspec
 from pipeline import tables
 from pipeline.backends.base import Backend, Drawing, Outcome
 from pipeline.errors import Corrupt
-from pipeline.events import Collected, File, Part, Tokens
+from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
 from pipeline.models import Model
 from pipeline.money import actual, nanos
 from pipeline.pictures import Broken, Picture, look, slug
@@ -44,6 +44,9 @@ AGAIN = frozenset({"text_only", "no_image", "truncated", "broken", "error", "mis
 UNANSWERED = {"succeeded": "missing", "failed": "error", "cancelled": "cancelled", "expired": "expired"}
 """What a request is that no line came back for, by how its batch ended."""
 
+MOST_ATTEMPTS = 10
+"""Nothing is asked more often by itself, whatever the reasons."""
+
 TOLERANCE = 0.02
 """How far a picture's ratio may be off the asked one."""
 
@@ -53,13 +56,15 @@ _json = msgspec.json.Encoder(order="deterministic").encode
 def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
     """Bring a batch's results home. Safe to repeat and to do by several at once. False: somebody else settled it."""
     batch = run.state.batches[number]
-    if batch.stage is Stage.PLANNED and not batch.sends:
+    if batch.stage is Stage.PLANNED and (not batch.sends or run.state.stopped is not None):
         return _settle(run, batch, {}, [])
     if batch.stage is not Stage.ENDED or batch.ended is None:
         return False
+    if batch.broke_off and batch.swept is None:
+        return False  # more may come of it
     asked = _asked(run, batch)
     there = set(run.storage.list(f"staged/{number:05}-"))
-    for place, part in enumerate(batch.ended.parts):
+    for place, part in enumerate(batch.parts):
         if staged_file(number, place) not in there:
             _stage(run, backend, batch, place, part, asked, pool=pool)
     answers, strays = _answers(run, batch, asked)
@@ -240,7 +245,7 @@ def _answers(run: Run, batch: Batch, asked: _Asked) -> tuple[dict[int, dict[str,
     answers: dict[int, dict[str, Any]] = {}
     origin: dict[int, int] = {}
     strays: list[_Stray] = []
-    for part in range(len(batch.ended.parts)):
+    for part in range(len(batch.parts)):
         for row in tables.rows_of(_read(run, staged_file(batch.number, part), _SETTLING)):
             if row["wire_id"] is None:
                 strays.append(_Stray("unreadable" if row["outcome"] is None else "unknown id", part, row))
@@ -280,11 +285,12 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
     books = _Books()
     index, retry = [], []
     dearest = 0
+    last = _last_outcomes(run, batch) if batch.ended is None and batch.sends else {}
     for row in tables.rows_of(_read(run, plan_file(batch.number))):
-        answer = answers.get(row["place"]) or _no_answer(batch, row)
+        answer = answers.get(row["place"]) or last.get(row["place"]) or _no_answer(batch, row)
         dearest = max(dearest, row["high"])
         _count(books, answer, high=row["high"])
-        if answer["outcome"] in AGAIN and row["attempt"] < run.created.attempts:
+        if batch.ended is not None and _is_worth_more(run, batch, row, answer):
             _add(books.again, answer["outcome"])
             retry.append(_to_retry(row, answer))
         else:
@@ -324,10 +330,36 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
     return True
 
 
+def _is_worth_more(run: Run, batch: Batch, row: dict[str, Any], answer: dict[str, Any]) -> bool:
+    """Whether another attempt may better this. What the job says of an outcome is above what is usual."""
+    outcome, created = answer["outcome"], run.created
+    if outcome in ("cancelled", "expired") and batch.withdrawn is not None:
+        return batch.withdrawn.again and row["attempt"] < MOST_ATTEMPTS
+    attempts = created.again.get(outcome, created.attempts if outcome in AGAIN else 1)
+    return bool(row["attempt"] < attempts)
+
+
+def _last_outcomes(run: Run, batch: Batch) -> dict[int, dict[str, Any]]:
+    """What came of requests when they were asked before, by their place in a batch that was never sent."""
+    match batch.source:
+        case Retries(batches):
+            rows = (row for number in batches for row in tables.rows_of(_read(run, retry_file(number))))
+            return {
+                place: {name: row[f"last_{name}"] for name in ("outcome", "reason", "message")} | {"spent": 0}
+                for place, row in enumerate(rows)
+            }
+        case Cut(parent, start, stop):
+            before = _last_outcomes(run, run.state.batches[parent])
+            return {place - start: told for place, told in before.items() if start <= place < stop}
+    return {}
+
+
 def _no_answer(batch: Batch, row: dict[str, Any]) -> dict[str, Any]:
     """What is known of a request that no line came back for."""
     if row["carried"] is not None:
         return {**row["carried"], "spent": 0}
+    if batch.ended is None and batch.sends:
+        return {"outcome": "not_sent", "spent": 0}
     if batch.ended is None:
         return {"outcome": "refused_by_plan", "message": row["refusal"], "spent": 0}
     return {"outcome": UNANSWERED[batch.ended.how], "message": batch.ended.error, "spent": None}
@@ -366,7 +398,7 @@ def _to_retry(row: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
 def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[str, Any]:
     spent = row["spent"] + (answer["spent"] or 0)
     shown = [
-        {name: one[name] for name in ("source", "sha256", "mime", "made_from")}
+        {name: one[name] for name in ("source", "sha256", "mime", "made_from", "role")}
         for one in row["references"] or []
     ]
     return {

@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-from pipeline.backends.base import Backend
+from pipeline.backends.base import ROOM, Backend
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
+from pipeline.night import cancel, is_mine, until_next, watch
 from pipeline.plan import Planner, draw_retries, plan_again
-from pipeline.poll import poll
+from pipeline.poll import poll, sweep, swept_at
 from pipeline.run import Run
 from pipeline.shown import Shown
-from pipeline.state import Batch, OverBudget, Stage
+from pipeline.state import Batch, OverBudget, Stage, State, model_of, trouble_of
 from pipeline.submit import resolve, submit
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Driver:
         workers: int | None = None,
     ) -> None:
         self.run = run
-        self._backend = backend
+        self.backend = backend
         self._shown = Shown(run, backend)
         self._planner = planner
         self.listener = listener
@@ -60,6 +61,7 @@ class Driver:
         self._unclear: set[int] = set()  # batches of which nobody would say whether they were sent
         self._silent_since: datetime | None = None  # the provider, and nothing was heard since
         self._is_silent = False  # in this very step
+        self._cancelled: set[int] = set()  # batches that this driver asked the provider to stop at
         self._damaged: dict[int, Corrupt] = {}  # batches that this driver could not settle
         self._turn = random.random()  # drivers that work side by side begin at different batches
 
@@ -87,7 +89,7 @@ class Driver:
         self._over_budget = None
         self._is_silent = False
         moved = False
-        for work in (self._draw, self._submit, self._poll, self._collect, self._help):
+        for work in (self._watch, self._draw, self._submit, self._poll, self._collect, self._help):
             if moved and work == self._help:
                 break  # others' unfinished plans are taken up only by who has nothing of its own to do
             moved |= work()
@@ -122,13 +124,25 @@ class Driver:
         self._say_trouble()
         return moved
 
+    def _watch(self) -> bool:
+        """What the job wants done at this hour, and what was given up but may not be cancelled yet."""
+        moved = watch(self.run, self.backend)
+        for batch in self.run.state.at(Stage.SUBMITTED):
+            if batch.withdrawn is None or batch.number in self._cancelled:
+                continue
+            if self._ask(cancel, batch):
+                self._cancelled.add(batch.number)
+                self._interval.pop(batch.number, None)  # it will end soon
+                self._ask_at.pop(batch.number, None)
+        return moved
+
     def _draw(self) -> bool:
         return self._planner is not None and self._planner.draw()
 
     def _submit(self) -> bool:
         state, moved = self.run.state, False
-        for batch in state.at(Stage.PLANNED):
-            if not batch.sends or self._in_flight() >= self.run.created.limits.in_flight:
+        for batch in state.at(Stage.PLANNED) if state.stopped is None else ():
+            if not batch.sends or not self._has_room(batch):
                 continue
             if self._refusal is not None or self._is_silent:
                 break
@@ -162,7 +176,7 @@ class Driver:
     def _ask(self, verb: Callable[[Run, Backend, int], bool], batch: Batch) -> bool:
         """Do something with the provider, which may be silent for a while: nothing is lost by asking later."""
         try:
-            moved = verb(self.run, self._backend, batch.number)
+            moved = verb(self.run, self.backend, batch.number)
         except Unavailable as error:
             now, self._is_silent = self.run.clock.now(), True
             if self._silent_since is None:
@@ -178,22 +192,39 @@ class Driver:
         """Whether the author of an intent had its time. Before that there is nothing to find out."""
         return batch.submitting is not None and self.run.clock.now() >= batch.submitting.until
 
-    def _in_flight(self) -> int:
+    def _has_room(self, batch: Batch) -> bool:
+        """Whether the provider is thought to have room for it: to ask for more is to be refused, again and again.
+
+        What is wrong in this is found out by asking: alone, a batch always goes.
+        """
         counted = (Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD)
-        return sum(batch.stage in counted for batch in self.run.state.batches)
+        there = [other for other in self.run.state.batches if other.stage in counted]
+        if len(there) >= self.run.created.limits.in_flight:
+            return False
+        counts = ROOM[self.run.created.backend].queued
+        queues = counts and self.run.created.models[model_of(batch) or ""].get("enqueued_tokens")
+        waiting = [other for other in there if model_of(other) == model_of(batch)]
+        if not queues or not waiting:
+            return True
+        queue = queues[(self.run.created.job.get("tier") or 1) - 1]
+        return sum(other.planned.tokens for other in [*waiting, batch] if other.planned) <= int(queue)
 
     def _poll(self) -> bool:
         moved = False
         for batch in self.run.state.at(Stage.SUBMITTED):
             if self._is_due(batch):
                 moved |= self._ask(poll, batch)
+        for batch in self.run.state.at(Stage.ENDED):
+            if batch.broke_off and batch.swept is None:
+                moved |= self._ask(sweep, batch)
         return moved
 
     def _collect(self) -> bool:
         ready = [
             batch
             for batch in self.run.state.batches
-            if batch.stage is Stage.ENDED or (batch.stage is Stage.PLANNED and not batch.sends)
+            if (batch.stage is Stage.ENDED and (batch.swept or not batch.broke_off))
+            or (batch.stage is Stage.PLANNED and (not batch.sends or self.run.state.stopped))
         ]
         start = int(self._turn * len(ready))
         moved = False
@@ -247,6 +278,8 @@ class Driver:
         waiting = {batch.number for batch in self._at_provider()}
         times = [at for number, at in self._ask_at.items() if number in waiting]
         times += [b.submitting.until for b in state.at(Stage.SUBMITTING) if b.submitting is not None]
+        times += [swept_at(b) for b in state.at(Stage.ENDED) if b.broke_off and b.swept is None]
+        times += until_next(self.run)
         times += [b.put_back.not_before for b in state.at(Stage.PLANNED) if b.put_back is not None]
         pause = FIRST if self._silent_since is None else SILENCE
         soonest = min((at for at in times if at > now), default=now + pause)
@@ -274,24 +307,47 @@ class Driver:
         """Raise if waiting will not help, because only a person can."""
         state = self.run.state
         put_back = any(batch.put_back is not None for batch in state.at(Stage.PLANNED))
+        sweeping = any(batch.broke_off and batch.swept is None for batch in state.at(Stage.ENDED))
         silent = self._silent_since is not None
         if (
             any(self._is_mine(b) for b in self._at_provider())
             or silent
+            or sweeping
             or (put_back and not self._over_budget)
         ):
             return
         if self._over_budget is not None:
             raise self.no_room()
         self._complain_of_others()
+        self._complain_of_answers()
         if state.needs_manifest and self._planner is None:
             raise BadInput(
                 f"{self.run.name}: not all rows are planned yet, and the manifest is needed for that",
                 hint=f"run it once more from its job: nightshoot run {self.run.created.job.get('name', 'JOB')}",
             )
 
+    def _complain_of_answers(self) -> None:
+        """A canary that came back wrong, and answers that came to nothing for one reason: money for a person."""
+        state = self.run.state
+        for lane in state.drawn:
+            canary = state.canary(lane)
+            waiting = [
+                b for b in state.at(Stage.PLANNED) if b.sends and model_of(b) == lane and b is not canary
+            ]
+            if not waiting or canary is None or canary.collected is None or canary.cleared:
+                continue
+            if why := trouble_of(canary):
+                raise Refused(
+                    f"the {canary.planned.requests if canary.planned else 0} pictures that went first came back"
+                    f" wrong: {why}; nothing else was sent",
+                    hint="nightshoot index shows them; correct the job and run it anew, or send the rest all the same:"
+                    " nightshoot run --no-canary",
+                )
+        if state.held_back and state.settled:
+            raise common_trouble(state)
+
     def _is_mine(self, batch: Batch) -> bool:
-        return batch.submitting is not None and batch.submitting.account == self._backend.account
+        return is_mine(batch, self.backend)
 
     def _complain_of_others(self) -> None:
         state = self.run.state
@@ -328,3 +384,27 @@ class Driver:
             f" reserved{unread}, and {left:,} requests are left for at most {dollars(cost)}",
             hint="raise it with --max-usd, or leave the rest unsent",
         )
+
+
+def common_trouble(state: State) -> Refused:
+    """What to say of answers that came to nothing for one reason."""
+    first = state.batches[state.held_back[0]]
+    count = sum(
+        collected.retry for n in state.held_back if (collected := state.batches[n].collected) is not None
+    )
+    cost = sum(_again_costs(state.batches[number]) for number in state.held_back)
+    assert first.collected is not None
+    assert first.planned is not None
+    word = first.common_trouble or ""
+    return Refused(
+        f"{first.collected.again[word]:,} of {first.planned.requests:,} requests of batch {first.number} came to"
+        f" nothing for one reason: {word}; asking for {count:,} of them again would cost up to {dollars(cost)}",
+        hint="nightshoot index shows them; nightshoot retry asks again, nightshoot cancel leaves it at that",
+    )
+
+
+def _again_costs(batch: Batch) -> int:
+    """At most, taken from what the whole batch may have cost."""
+    if batch.collected is None or batch.planned is None or not batch.planned.requests:
+        return 0
+    return batch.planned.high * batch.collected.retry // batch.planned.requests

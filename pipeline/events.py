@@ -34,7 +34,23 @@ class Retries(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     batches: tuple[int, ...]
 
 
-Source = Rows | Retries
+class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="cut"):
+    """Some places of a batch that was too large for the provider."""
+
+    batch: int
+    start: int
+    stop: int
+
+
+class Takes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="takes"):
+    """Requests of a settled batch that ended without their picture, and that a person wants asked once more."""
+
+    batch: int
+    places: tuple[int, ...]
+    were: dict[str, int] = {}  # the outcomes they had
+
+
+Source = Rows | Retries | Cut | Takes
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +128,8 @@ class Created(_Event, frozen=True, kw_only=True, tag="created"):
     version: str  # of nightshoot
     reused: tuple[Reused, ...] = ()  # newest first
     carried: int = 0  # of the requests that are final before sending, those that an earlier run answered
+    canary: int = 0  # so many requests of each model go first, alone; 0: all go at once
+    again: dict[str, int] = {}  # outcomes with a number of attempts of their own
 
 
 class Drawn(_Event, frozen=True, kw_only=True, tag="drawn"):
@@ -222,6 +240,50 @@ class Disowned(_Event, frozen=True, kw_only=True, tag="disowned"):
     ticket: str
 
 
+class Recut(_Event, frozen=True, kw_only=True, tag="recut"):
+    """Too large for the provider, ever: two new batches take its requests, those below a place and the others."""
+
+    batch: int
+    at: int
+    why: str
+
+
+class Withdrawn(_Event, frozen=True, kw_only=True, tag="withdrawn"):
+    """The provider is asked to stop at it. What it has made by then is still brought home."""
+
+    batch: int
+    ticket: str
+    why: str  # stalled, deadline, asked
+    again: bool  # whether what stays unanswered may be asked again
+
+
+class Swept(_Event, frozen=True, kw_only=True, tag="swept"):
+    """A batch that broke off was asked after once more, when late results had had their time: this is all there is."""
+
+    batch: int
+    files: tuple[ResultFile, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+
+class Cleared(_Event, frozen=True, kw_only=True, tag="cleared"):
+    """The rest of a model's batches may go, whatever its canary brings."""
+
+    batch: int  # the canary
+    why: str  # late, asked
+
+
+class Released(_Event, frozen=True, kw_only=True, tag="released"):
+    """A person says that what came to nothing is asked again, though it was much of a batch and for one reason."""
+
+    batches: tuple[int, ...]
+
+
+class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):
+    """Nothing more is sent. What is not final by then is final as it is."""
+
+    why: str  # deadline, asked
+
+
 class Capped(_Event, frozen=True, kw_only=True, tag="capped"):
     """The run may spend this much from here on."""
 
@@ -240,6 +302,12 @@ Event = (
     | Ended
     | Collected
     | Disowned
+    | Recut
+    | Withdrawn
+    | Swept
+    | Cleared
+    | Released
+    | Stopped
     | Capped
 )
 

@@ -38,22 +38,55 @@ class Shown:
         return self._storage.read(self.row["path"])
 
 
-def parts(run: Run, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def parts(run: Run, columns: Sequence[str] | None = None, *, takes: str = "latest") -> Iterator[pa.Table]:
     """The index, a batch at a time. What no record names is not there."""
+    newer = _superseded(run) if takes == "latest" else {}
     for batch in run.state.batches:
         if batch.collected is None or batch.collected.index is None:
             continue
-        yield tables.from_parquet(run.storage.read(batch.collected.index.name), columns=columns)
+        data = run.storage.read(batch.collected.index.name)
+        table = tables.from_parquet(data, columns=columns)
+        if gone := newer.get(batch.number):
+            table = table.filter(pa.array(n not in gone for n in range(len(table))))
+        yield table
 
 
-def read_index(run: Run, *, columns: Sequence[str] | None = None, where: str | None = None) -> "pd.DataFrame":
-    """All of the index, or the columns and rows that are asked for. `where` is a pandas query."""
+_WHICH = ["key", "shot", "variant", "turn", "take"]
+
+
+def _superseded(run: Run) -> dict[int, set[int]]:
+    """Of each batch, the rows of its index that a later take has answered."""
+    if not any(batch.taken for batch in run.state.batches):
+        return {}
+    latest: dict[tuple[Any, ...], tuple[int, int, int]] = {}
+    gone: dict[int, set[int]] = {}
+    for batch in run.state.batches:
+        if batch.collected is None or batch.collected.index is None:
+            continue
+        data = run.storage.read(batch.collected.index.name)
+        for number, row in enumerate(tables.rows_of(tables.from_parquet(data, columns=_WHICH))):
+            *which, take = (row[name] for name in _WHICH)
+            this = (take, batch.number, number)
+            older = min(this, latest.get(tuple(which), this))
+            latest[tuple(which)] = max(this, latest.get(tuple(which), this))
+            if older != latest[tuple(which)]:
+                gone.setdefault(older[1], set()).add(older[2])
+    return gone
+
+
+def read_index(
+    run: Run, *, columns: Sequence[str] | None = None, where: str | None = None, takes: str = "latest"
+) -> "pd.DataFrame":
+    """All of the index, or the columns and rows that are asked for. `where` is a pandas query.
+
+    Of a picture that was asked for once more the latest answer counts; takes="all" has the earlier ones too.
+    """
     schema = tables.index_schema(run.created.columns)
     unknown = [name for name in columns or () if name not in schema.names]
     if unknown:
         raise BadInput(f"no column {unknown[0]!r} in the index", hint=did_you_mean(unknown[0], schema.names))
     # The rows are chosen by any column, so all are read if there is a choice to make.
-    found = list(parts(run, None if where else columns))
+    found = list(parts(run, None if where else columns, takes=takes))
     table = pa.concat_tables(found) if found else schema.empty_table()
     frame: pd.DataFrame = table.to_pandas()
     if where is not None:

@@ -7,14 +7,16 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+from pipeline.clock import duration
 from pipeline.errors import BadInput
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import ratio, size, split, text_of
 from pipeline.manifest.feed import COLUMNS
+from pipeline.manifest.values import is_file, values_of
 from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.templates import BadTemplate, context_of, expression, name_of, names_of, template
 
@@ -52,10 +54,26 @@ Threshold = Literal[
     "low", "medium", "high", "none", "off"
 ]  # blocked from this probability on; never; not looked at
 
+Role = Literal["object", "person", "style", "background"]  # what a reference is shown for
+ROLES: tuple[Role, ...] = get_args(Role)
+
 Crossed = Literal[
     "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system"
 ]
 
+Outcome = Literal[
+    "text_only",
+    "no_image",
+    "truncated",
+    "broken",
+    "error",
+    "missing",
+    "expired",
+    "cancelled",
+    "wrong_size",
+    "blocked",
+]
+Attempts = Annotated[int, msgspec.Meta(ge=1, le=10)]
 Weight = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -81,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     store: bool | None = None  # whether Google may keep requests and answers; unsaid: as the project is set
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
+    roles: Mapping[str, Role] | None = None  # of these, by column, template or file
 
 
 class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):
@@ -129,6 +148,17 @@ class References(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     convert: Literal["PNG", "JPEG"] | None = None  # what no model reads is sent as that
 
 
+class Night(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a run gets through a long night. Lengths of time are written as '90 min', '2 h', '1 d'."""
+
+    canary: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None  # requests of each model that go first
+    canary_wait: str = "2 h"  # so long the rest waits for them
+    on_late_canary: Literal["go_on", "hold"] = "go_on"
+    stall_after: str = "24 h"  # from when a batch counts as stalled
+    on_stall: Literal["wait", "resubmit", "give_up"] = "wait"
+    deadline: str | None = None  # so long after its begin the run is over; unsaid: when all is home
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to shoot and how, kept whole in the run's first record: nothing in it names this machine."""
 
@@ -151,7 +181,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_bad: str | int | None = None  # rows with problems that are left out unasked: 20, or '2 %'
     line_mbit: Annotated[float, msgspec.Meta(gt=0)] = 20  # of the line, for saying how long sending takes
     tier: Annotated[int, msgspec.Meta(ge=1, le=3)] | None = None  # of the Google account; unsaid: 1
-    attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
+    attempts: Attempts = 2
+    again: Mapping[Outcome, Attempts] = {}  # outcomes with a number of attempts of their own
+    night: Night = Night()
     batches: Batches = Batches()
     references: References = References()
     reuse: tuple[str, ...] = ()  # earlier runs whose answers count: names, globs, 'latest 3', places
@@ -215,7 +247,7 @@ def read_job(path: Path) -> Job:
         raise BadInput(f"{path}: no TOML: {error}") from error
     if "settings" in document:  # where --set goes
         raise BadInput(f"{path}: unknown key 'settings'", hint="say it in [defaults] or in a shot")
-    return _job_of({"name": path.stem, **document}, where=str(path))
+    return _job_of({"name": path.stem, **_with_axes(document, path.parent)}, where=str(path))
 
 
 def job_for(
@@ -237,7 +269,7 @@ def job_for(
         if value is not None:
             setting = ALIASES.get(key, key)
             _put(document, ["defaults", setting] if setting in Settings.__struct_fields__ else [key], value)
-    return _job_of(document, where=str(manifest))
+    return _job_of(_with_axes(document, Path()), where=str(manifest))
 
 
 def write_job(path: Path, manifest: Manifest, *, tier: int | None = None) -> str:
@@ -384,6 +416,8 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     values["batches"] = Batches(
         **_checked(Batches, document.get("batches", {}), f"{where} [batches]", problems)
     )
+    values["night"] = Night(**_checked(Night, document.get("night", {}), f"{where} [night]", problems))
+    problems += _no_lengths(values["night"], f"{where} [night]")
     values["references"] = References(
         **_checked(References, document.get("references", {}), f"{where} [references]", problems)
     )
@@ -410,6 +444,15 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     if problems:
         raise refusal(problems)
     return Job(**values)
+
+
+def _no_lengths(night: Night, where: str) -> Iterator[Problem]:
+    for name in ("canary_wait", "stall_after", "deadline"):
+        said = getattr(night, name)
+        try:
+            duration(said or "0 s")
+        except ValueError:
+            yield Problem("no length of time", where, column=name, value=said, hint=f'as in {name} = "2 h"')
 
 
 def _picks_of(
@@ -450,6 +493,7 @@ _TABLES = {
     "defaults",
     "settings",
     "batches",
+    "night",
     "references",
     "shots",
     "include",
@@ -505,6 +549,17 @@ def _meant(name: str, value: Any, kind: Any) -> Any:
             else items
         )
     return spelled(text_of(value)) if name in _SPELLED else value
+
+
+def _with_axes(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The document with the values of those axes that are said as files, relative to this folder."""
+    axes = document.get("axes")
+    if not isinstance(axes, Mapping):
+        return document
+    read = {
+        axis: values_of(axis, said, folder=folder) if is_file(said) else said for axis, said in axes.items()
+    }
+    return document | {"axes": read}
 
 
 def _weighted(axes: Any) -> Any:

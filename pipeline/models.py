@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -17,6 +17,9 @@ from pipeline.problems import Problem, did_you_mean, nearest
 
 _TABLE = Path(__file__).with_name("models.toml")
 _SURFACES = {"developer": "the Developer API", "vertex": "Vertex AI"}
+
+
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class Asked(Protocol):
@@ -41,7 +44,15 @@ class Retirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     on: date
     says: str
+    sure: bool = False  # Google says so itself, and nobody says otherwise: such a model is not planned with
     surface: str | None = None  # None: everywhere
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A doubt about a model that matters to some only."""
+
+    says: str
+    about: str  # a surface, a size, 'references', or 'queue'
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,7 +86,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     status: Literal["current", "leaving", "retired"] = "current"
     replaced_by: str | None = None
     retires: tuple[Retirement, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str | Note, ...] = ()
+    languages: tuple[str, ...] = ()  # that it works best in
     batch: tuple[str, ...] = ()
     online: tuple[str, ...] = ()
     sizes: tuple[str, ...]
@@ -122,18 +134,29 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             *self._modality_problems(asked),
         ]
 
-    def warnings(self, day: date, *, surface: str = "developer") -> list[str]:
-        """What a person should know before choosing this model on this day. Nothing here stops a run."""
-        says = [f"{end.says} says {end.on}" for end in self.retires if end.surface in (None, surface)]
-        past = any(end.on <= day for end in self.retires if end.surface in (None, surface))
+    def sure_end(self, surface: str = "developer") -> Retirement | None:
+        """The first of its ends that nobody doubts."""
+        sure = [end for end in self.retires if end.sure and end.surface in (None, surface)]
+        return min(sure, key=lambda end: end.on, default=None)
+
+    def warnings(self, day: date, *, back: date | None = None, surface: str = "developer") -> list[str]:
+        """What a person should know of this model's end before choosing it on this day. Nothing here stops a run.
+
+        `back` is the day on which the last of what is sent now may come back.
+        """
         instead = f"; {self.replaced_by} is its successor" if self.replaced_by else ""
-        warnings = [f"{self.name}: {note}" for note in self.notes]
+        ends = [end for end in self.retires if end.surface in (None, surface)]
         if self.status == "retired":
-            warnings.insert(0, f"{self.name} is retired{instead}")
-        elif says:
-            verb = "may have been switched off" if past else "will be switched off"
-            warnings.insert(0, f"{self.name} {verb}: {', '.join(says)}{instead}")
-        return warnings
+            return [f"{self.name} is retired{instead}"]
+        if not ends:
+            return []
+        first = min(end.on for end in ends)
+        verb = "will be switched off"
+        if first <= day:
+            verb = "may have been switched off"
+        elif back is not None and first <= back:
+            verb = f"may be switched off before all of this is back, on {back} at the latest"
+        return [f"{self.name} {verb}: {', '.join(f'{end.says} says {end.on}' for end in ends)}{instead}"]
 
     def _surface_problems(self, surface: str) -> Iterator[Problem]:
         if surface not in self.batch:
@@ -164,12 +187,25 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         yield Problem(message, column="aspect_ratio", value=asked.aspect_ratio, hint=hint)
 
     def _reference_problems(self, asked: Asked) -> Iterator[Problem]:
+        yield from self._role_problems(asked)
         most = self.references.most
         if most is None or len(asked.references) <= most:
             return
         message = f"{self.name} takes no references" if most == 0 else f"{self.name} takes {most} references"
         hint = "leave them out" if most == 0 else f"leave out {len(asked.references) - most}"
         yield Problem(message, column="references", value=str(len(asked.references)), hint=hint)
+
+    def _role_problems(self, asked: Asked) -> Iterator[Problem]:
+        """More of one kind than the model keeps alike. What has no role counts for none."""
+        roles = [getattr(reference, "role", None) for reference in asked.references]
+        for role, things, most in (
+            ("object", "objects", self.references.objects),
+            ("person", "people", self.references.people),
+        ):
+            if most is not None and (count := roles.count(role)) > most:
+                message = f"{self.name} takes {most} {things} among its references"
+                hint = f"leave out {count - most}, or show them without this role"
+                yield Problem(message, column="references", value=f"{count} {things}", hint=hint)
 
     def _thinking_problems(self, asked: Asked) -> Iterator[Problem]:
         if asked.thinking is None or asked.thinking in self.thinking:
@@ -214,7 +250,8 @@ class Models(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     as_of: date
     sources: tuple[str, ...]
-    languages: tuple[str, ...] = ()
+    again: tuple[Share, Share] = (0, 0)  # the share of requests that each further attempt buys: likely, high
+    spend: tuple[int, int, int] | None = None  # dollars in ten minutes, by tier; None: unknown
     names: Mapping[str, Alias] = {}
     models: Mapping[str, Model]
 
@@ -268,10 +305,10 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 
 def _models_of(document: dict[str, Any], *, where: str) -> Models:
     ratios, pixels = document.pop("ratios", {}), document.pop("pixels", {})
-    assumed = document.pop("assumed", {})
+    assumed, languages = document.pop("assumed", {}), document.pop("languages", {})
     try:
         document["models"] = {
-            name: _spelled_out(name, row, ratios=ratios, pixels=pixels, assumed=assumed)
+            name: _spelled_out(name, row, ratios=ratios, pixels=pixels, assumed=assumed, languages=languages)
             for name, row in document["models"].items()
         }
         return msgspec.convert(document, Models)
@@ -286,11 +323,14 @@ def _spelled_out(
     ratios: Mapping[str, Any],
     pixels: Mapping[str, Any],
     assumed: Mapping[str, Any],
+    languages: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A row that stands alone: named tables in place of their names, assumptions where it says nothing."""
     full = {**assumed, **row, "name": name}
     if isinstance(full["ratios"], str):
         full["ratios"] = ratios[full["ratios"]]
+    if isinstance(spoken := full.get("languages"), str):
+        full["languages"] = languages[spoken]
     table = pixels[full.pop("pixels")] if "pixels" in full else {}
     full["pixel_table"] = {
         ratio: {size: cell for size, cell in cells.items() if size in full["sizes"]}

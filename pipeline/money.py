@@ -32,6 +32,7 @@ class Estimate(NamedTuple):
     reading: Nanos = 0  # the prompt and its references
     thinking: Nanos = 0  # and words beside the picture
     searching: Nanos = 0
+    retrying: Nanos = 0  # what is likely to be bought again
     images: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
@@ -67,6 +68,21 @@ def estimate(prompt: Prompt, model: Model, lane: Lane = "batch") -> Estimate:
         "TEXT" in prompt.modalities,
         bool(prompt.search),
     )
+
+
+def retries(price: Estimate, *, attempts: int, shares: tuple[float, float]) -> Estimate:
+    """What is bought again, beyond this price of asking once, where a request is asked so often at most.
+
+    `shares` are of the requests that another attempt is made for, likely and high. Likely, an answer is bought again
+    that brought no picture, so all but the picture was paid for nothing; at most, whole answers are. A further batch
+    reserves its own high, as every batch does: nothing is reserved for it before it is drawn.
+    """
+    likely, high = (
+        Decimal(str(share)) * (1 - Decimal(str(share)) ** (attempts - 1)) / (1 - Decimal(str(share)))
+        for share in shares
+    )
+    again = int(likely * (price.likely - price.pictures))
+    return Estimate(likely=again, high=max(again, int(high * price.high)), retrying=again)
 
 
 class _Same:

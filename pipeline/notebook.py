@@ -24,14 +24,14 @@ from pipeline.job import Job as JobFile
 from pipeline.job import job_for, read_job
 from pipeline.manifest import frame_manifest, open_manifest
 from pipeline.money import dollars, estimate, nanos
-from pipeline.overview import plan_lines, problem_lines
+from pipeline.overview import notes, plan_lines, problem_lines
 from pipeline.prompt import Request, requests
 from pipeline.run import Run as RunDirectory
 from pipeline.run import open_run as open_directory
 from pipeline.runs import Choice, choose, find, next_name, nights, place
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
-from pipeline.survey import Survey, begin, job_of, planner, planner_for, survey
+from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
 from pipeline.tally import tally
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class Job:
             nights(meant, folder=folder, service=service, clock=clock_for(service)) if meant.reuse else []
         )
         found = survey(meant, base=self._base, limit=limit, manifest=rows, nights=before, runs=folder)
+        check_ends(found, clock_for(service).now().date())
         file = found.manifest.path if frame is None else None
         return Plan(found, folder=self._runs or found.job.runs, file=file)
 
@@ -253,7 +254,7 @@ class Plan:
 
     def __repr__(self) -> str:
         found = self._found
-        lines = [f"warning: {warning}" for warning in found.warnings] + plan_lines(found)
+        lines = notes(found) + plan_lines(found)
         return "\n".join(lines + (problem_lines(found) if found.problems else []))
 
     def _repr_html_(self) -> str:
@@ -273,6 +274,7 @@ class Plan:
 
     def _check_rows(self, *, skip_bad: bool) -> None:
         found = self._found
+        skip_bad = skip_bad or found.bears_its_bad_rows
         if found.problems and not (skip_bad and found.requests):
             others = f"submit(..., skip_bad=True) shoots the other {found.requests:,} pictures"
             raise BadInput("\n".join(problem_lines(found)), hint=others if found.requests else None)

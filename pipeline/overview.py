@@ -11,6 +11,9 @@ from pipeline.survey import Survey
 SHOWN = 12
 """Kinds of problems that are listed; the rest is counted."""
 
+SAID = 50_000
+"""Billionths of a dollar from which on a part of the price is worth a word."""
+
 FEW = 500
 """Up to this many pictures nobody needs to hear of batches."""
 
@@ -23,10 +26,11 @@ def plan_lines(found: Survey, *, cap: int | None = None, verbose: int = 0) -> li
 
 
 def notes(found: Survey) -> list[str]:
-    """What to know before the table: which store's feed this is, and every warning."""
+    """What to know before the table: which store's feed this is, every warning, every hint."""
     feed = [str(found.manifest.feed)] if found.manifest.feed else []
     gone = [f"{picture} is gone, so it is shot again" for picture in found.gone]
-    return [*feed, *(f"warning: {warning}" for warning in (*found.warnings, *gone))]
+    warnings = [f"warning: {warning}" for warning in (*found.warnings, *gone)]
+    return [*feed, *warnings, *(f"note: {hint}" for hint in found.hints)]
 
 
 def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, str, str]]:
@@ -65,7 +69,7 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
         yield bound.name, "", bound.words
     at_once = f"; the same at once: {dollars(found.at_once)}" if found.at_once else ""
     yield "price", dollars(price.likely), f"from {dollars(price.low)} to {dollars(price.high)}{at_once}"
-    yield "", "", _parts(found)
+    yield "", "", f"{_parts(found)}; prices of {found.table.as_of}"
     if cap is not None:
         yield "cap", dollars(cap), _cap(found, cap)
 
@@ -80,15 +84,16 @@ def _pictures(found: Survey) -> str:
 
 
 def _parts(found: Survey) -> str:
+    """What the likely price is made of, for people."""
     price = found.price
     parts = [
         ("pictures", price.pictures),
-        ("photos and words", price.reading),
+        ("photos and words" if found.references else "words", price.reading),
         ("thinking", price.thinking),
         ("searches", price.searching),
+        ("retries", price.retrying),
     ]
-    said = ", ".join(f"{name} {dollars(amount)}" for name, amount in parts if amount)
-    return f"{said}; prices of {found.table.as_of}"
+    return ", ".join(f"{name} {dollars(amount)}" for name, amount in parts if amount >= SAID)
 
 
 def _cap(found: Survey, cap: int) -> str:
@@ -99,9 +104,11 @@ def _cap(found: Survey, cap: int) -> str:
         return ""
     # A batch is sent only if its worst case fits; what it did not cost is free again once it is back.
     worst = int(found.requests * cap / found.price.high)
+    of = f"of {found.requests:,}"
     if cap >= found.price.likely:
-        return f"enough for all if likely, for about {worst:,} of {found.requests:,} in the worst case"
-    return f"not enough: for about {worst:,} to {int(found.requests * cap / max(1, found.price.likely)):,} pictures"
+        return f"enough for {worst:,} {of} in the worst case, all if likely"
+    likely = int(found.requests * cap / max(1, found.price.likely))
+    return f"not enough: for {worst:,} {of} in the worst case, {likely:,} if likely"
 
 
 def _batches(found: Survey) -> int:
@@ -154,6 +161,13 @@ def plan_document(found: Survey) -> dict[str, Any]:
             "likely": price.likely / 1e9,
             "high": price.high / 1e9,
             "at_once": None if found.at_once is None else found.at_once / 1e9,
+            "of": {
+                "pictures": price.pictures / 1e9,
+                "photos_and_words": price.reading / 1e9,
+                "thinking": price.thinking / 1e9,
+                "searches": price.searching / 1e9,
+                "retries": price.retrying / 1e9,
+            },
         },
         "prices_as_of": found.table.as_of.isoformat(),
         "send_bytes": found.input_bytes + found.reference_bytes,
@@ -173,6 +187,7 @@ def plan_document(found: Survey) -> dict[str, Any]:
             for kind in found.problems
         ],
         "warnings": list(found.warnings),
+        "hints": list(found.hints),
     }
 
 

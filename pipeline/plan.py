@@ -7,7 +7,7 @@ the rest follows from that record, so drivers that do it at once write the same 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import groupby, takewhile
+from itertools import groupby, islice, takewhile
 from operator import add
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from pipeline import tables
 from pipeline.asked import columns_of, prompt_of
 from pipeline.backends import schema, wire
 from pipeline.errors import BadInput, Corrupt
-from pipeline.events import FINAL, Drawn, File, Limits, Planned, Retries, Rows
+from pipeline.events import FINAL, Cut, Drawn, File, Limits, Planned, Retries, Rows, Source, Takes
 from pipeline.manifest import Manifest, Row
 from pipeline.models import Model
 from pipeline.money import Estimate, estimate
@@ -150,6 +150,10 @@ class Planner:
         return self._run.created.limits
 
     @property
+    def canary(self) -> int:
+        return self._run.created.canary
+
+    @property
     def rows(self) -> int:
         return self._run.created.rows
 
@@ -209,7 +213,10 @@ class _Stream:
         return size
 
     def _fits(self, size: Size) -> bool:
-        return size.requests <= FINAL_REQUESTS if self._lane == FINAL else size.fits(self._planner.limits)
+        if self._lane == FINAL:
+            return size.requests <= FINAL_REQUESTS
+        goes_first = self._start == 0 and self._planner.canary
+        return size.fits(self._planner.limits) and not (goes_first and size.requests > self._planner.canary)
 
 
 def size_of(line: bytes, price: Estimate) -> Size:
@@ -222,8 +229,8 @@ def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
     batch = run.state.batches[number]
     if batch.stage is not Stage.DRAWN:
         return False
-    if isinstance(batch.source, Retries):
-        _write_retries(run, batch)
+    if not isinstance(batch.source, Rows):
+        write_again(run, batch)
         return True
     if planner is None:
         return False
@@ -233,7 +240,7 @@ def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
 
 def draw_retries(run: Run) -> bool:
     """Put what is worth another attempt into a new batch, as many settled batches of one model as fit."""
-    open_batches = run.state.retries
+    open_batches = [number for number in run.state.retries if number not in run.state.held_back]
     if not open_batches:
         return False
     name = model_of(run.state.batches[open_batches[0]])
@@ -252,7 +259,7 @@ def draw_retries(run: Run) -> bool:
         run.record(Drawn(batch=number, source=Retries(tuple(taken))))
     except Illegal:
         return True  # another driver drew them
-    _write_retries(run, run.state.batches[number])
+    write_again(run, run.state.batches[number])
     return True
 
 
@@ -275,14 +282,37 @@ def _model(run: Run, number: int) -> Model:
     return msgspec.convert(run.created.models[name], Model)
 
 
-def _write_retries(run: Run, batch: Batch) -> None:
-    assert isinstance(batch.source, Retries)
-    rows: list[dict[str, Any]] = []
-    for number in batch.source.batches:
-        for row in _retries(run, number):
-            again = {name: value for name, value in row.items() if not name.startswith("last_")}
-            rows.append({**again, "place": len(rows), "attempt": row["attempt"] + 1})
-    write_batch(run, batch.number, rows, model=_model(run, batch.source.batches[0]))
+def write_again(run: Run, batch: Batch) -> None:
+    """The files of a batch whose requests other batches had before."""
+    rows = [{**row, "place": place} for place, row in enumerate(_rows_again(run, batch.source))]
+    write_batch(run, batch.number, rows, model=_model(run, parents_of(batch.source)[0]))
+
+
+def parents_of(source: Source) -> tuple[int, ...]:
+    """The batches that these requests were in before."""
+    match source:
+        case Retries(batches):
+            return batches
+        case Cut(batch) | Takes(batch):
+            return (batch,)
+    return ()
+
+
+def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
+    match source:
+        case Retries(batches):
+            for row in (row for number in batches for row in _retries(run, number)):
+                again = {name: value for name, value in row.items() if not name.startswith("last_")}
+                yield {**again, "attempt": row["attempt"] + 1}
+        case Cut(batch, start, stop):
+            yield from islice(_planned(run, batch), start, stop)
+        case Takes(batch, places):
+            for row in (row for row in _planned(run, batch) if row["place"] in set(places)):
+                yield {**row, "take": row["take"] + 1, "attempt": 1, "spent": 0}
+
+
+def _planned(run: Run, number: int) -> Iterator[dict[str, Any]]:
+    return tables.rows_of(tables.from_parquet(run.storage.read(plan_file(number))))
 
 
 def write_batch(

@@ -1,9 +1,14 @@
 """Tickets become endings."""
 
+from datetime import UTC, datetime, timedelta
+
 from pipeline.backends.base import Backend, Ending, Gone
-from pipeline.events import Ended, Part, ResultFile
+from pipeline.events import Ended, Event, Part, ResultFile, Swept
 from pipeline.run import Run
-from pipeline.state import Illegal, Stage
+from pipeline.state import Batch, Illegal, Stage
+
+LATE = timedelta(hours=1)
+"""How long results of a batch that broke off may still come."""
 
 
 def poll(run: Run, backend: Backend, number: int) -> bool:
@@ -27,19 +32,49 @@ def poll(run: Run, backend: Backend, number: int) -> bool:
         how=ending.how,
         at=ending.at,
         files=ending.files,
-        parts=tuple(
-            part
-            for file in sorted(ending.files, key=lambda file: file.name)
-            for part in cut(file, run.created.limits.part_bytes)
-        ),
+        parts=_parts(run, ending.files),
         stats=ending.stats,
         error=ending.error,
     )
+    return _try(run, event)
+
+
+def sweep(run: Run, backend: Backend, number: int) -> bool:
+    """Ask once more after a batch that broke off, an hour later. True: what there is of it is recorded."""
+    batch = run.state.batches[number]
+    if batch.stage is not Stage.ENDED or not batch.broke_off or batch.swept is not None:
+        return False
+    assert batch.ended is not None
+    assert batch.submitted is not None
+    if run.clock.now() < swept_at(batch):
+        return False
+    files = batch.ended.files
+    if batch.ended.at is not None:
+        try:
+            ending = backend.ending(batch.submitted.ticket)
+        except Gone:
+            ending = None
+        files = ending.files if ending is not None and ending.files else files
+    return _try(run, Swept(batch=number, files=files, parts=_parts(run, files)))
+
+
+def swept_at(batch: Batch) -> datetime:
+    """When late results have had their time. A batch that the provider knows nothing of has none."""
+    assert batch.ended is not None
+    return batch.ended.at + LATE if batch.ended.at is not None else datetime.min.replace(tzinfo=UTC)
+
+
+def _try(run: Run, event: Event) -> bool:
     try:
         run.record(event)
     except Illegal:
         return False  # another driver saw it first
     return True
+
+
+def _parts(run: Run, files: tuple[ResultFile, ...]) -> tuple[Part, ...]:
+    in_order = sorted(files, key=lambda file: file.name)
+    return tuple(part for file in in_order for part in cut(file, run.created.limits.part_bytes))
 
 
 def cut(file: ResultFile, size: int) -> list[Part]:

@@ -19,7 +19,7 @@ from pipeline.models import Model, Models
 from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.references import Pins, Reference
 from pipeline.scale import Rule
-from pipeline.shot import Mould, unknown_columns
+from pipeline.shot import SHOWN, Mould, Source, numbers_of, unknown_columns
 from pipeline.templates import BadTemplate, context_of, names_of
 
 _MOST_REMEMBERED = 10_000
@@ -231,7 +231,7 @@ def _fetched_ahead(gate: "_Gate", job: Job, rows: Iterable[Row], moulds: Sequenc
                 source
                 for mould in moulds
                 for row, context in chosen
-                for source in mould.sources(row, context, [])
+                for source, _ in mould.sources(row, context, [])
             )
             yield from some
 
@@ -270,6 +270,8 @@ def _poured(
     references: tuple[Reference, ...],
     problems: list[Problem],
 ) -> Prompt:
+    if mould.tells_roles and SHOWN not in context:
+        context = {**context, SHOWN: numbers_of(reference.role for reference in references)}
     text, system = mould.texts(context, problems)
     return Prompt(
         model=values["model"] or DEFAULT_MODEL,
@@ -304,14 +306,14 @@ class _Gate:
         self._found: dict[str, Model | Problem] = {}
         self._judged: dict[tuple[object, ...], list[Problem]] = {}
 
-    def references(self, sources: Iterable[str], problems: list[Problem]) -> tuple[Reference, ...]:
+    def references(self, sources: Iterable[Source], problems: list[Problem]) -> tuple[Reference, ...]:
         pinned = []
-        for source in sources:
+        for source, role in sources:
             reference = self.pins.pin(source)
             if isinstance(reference, Problem):
                 problems.append(replace(reference, column="references"))
             else:
-                pinned.append(reference)
+                pinned.append(reference if role is None else replace(reference, role=role))
         return tuple(pinned)
 
     def passed(self, prompt: Prompt, problems: list[Problem]) -> Prompt | None:
@@ -344,7 +346,7 @@ class _Gate:
             prompt.modalities,
             prompt.thinking,
             prompt.search,
-            len(prompt.references),
+            tuple(shown.role for shown in prompt.references) if prompt.references else (),
         )
         if kind not in self._judged:
             if len(self._judged) > _MOST_REMEMBERED:

@@ -40,6 +40,7 @@ class Reference:
     made_from: str | None = None  # sha256 of what the source holds, where other bytes are sent
     rule: str | None = None  # what was done to it
     generation: int | None = None  # of the object in a bucket whose very bytes are sent
+    role: str | None = None  # what this row shows it for; the model is not told, unless the prompt says so
 
     @property
     def mark(self) -> str:

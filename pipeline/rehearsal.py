@@ -12,9 +12,9 @@ from pipeline.drive import Driver
 from pipeline.emulator import Service, launch
 from pipeline.errors import BadInput, Unavailable
 from pipeline.money import dollars, nanos
-from pipeline.overview import plan_lines
+from pipeline.overview import notes, plan_lines
 from pipeline.runs import next_name, place
-from pipeline.session import refuse_bad_rows, surveyed
+from pipeline.session import bad_rows_left_out, refuse_bad_rows, surveyed
 from pipeline.storage import open_storage
 from pipeline.survey import begin, planner
 from pipeline.tally import tally
@@ -39,9 +39,11 @@ def rehearse(
     found = surveyed(job, **chosen)
     if found.job.backend != "developer":
         raise BadInput(f"no rehearsal for backend {found.job.backend!r}", hint="it knows developer only")
-    console.note(*(f"warning: {warning}" for warning in found.warnings))
+    console.note(*notes(found))
+    skip_bad = skip_bad or found.bears_its_bad_rows
     if not found.requests or (found.problems and not skip_bad):
         refuse_bad_rows(found, go_on=go_on)
+    console.note(*bad_rows_left_out(found))
     usd = found.job.max_usd if max_usd is None else max_usd
     cap = None if usd is None else nanos(usd)
     with started(scenario) as service:

@@ -8,14 +8,17 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import msgspec
+
 from pipeline.clock import Clock
 from pipeline.earlier import Night, night, resolved
 from pipeline.errors import BadInput
+from pipeline.events import FINAL
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import STANDARD_INPUT, open_manifest
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
-from pipeline.state import Stage
+from pipeline.state import Batch, Stage, model_of, trouble_of
 from pipeline.storage import Storage, open_storage
 from pipeline.survey import Survey, is_from, is_of
 
@@ -124,6 +127,27 @@ def recent(folder: str, job: str, *, service: str, clock: Clock) -> Iterator[Run
         run = open_run(open_storage(place(folder, name)), clock)
         if run.created.service == service:
             yield run
+
+
+def is_proved(folder: str, found: Survey, *, service: str, clock: Clock) -> bool:
+    """Whether an earlier run asked these models for the same pictures of other rows, and they came as asked."""
+    wanted = {lane for lane in found.lanes if lane != FINAL}
+    for run in recent(folder, found.job.name, service=service, clock=clock):
+        first = {lane: run.state.canary(lane) or _first_home(run, lane) for lane in wanted}
+        well = (b is not None and b.collected is not None and trouble_of(b) is None for b in first.values())
+        if _pictured(msgspec.convert(run.created.job, Job)) == _pictured(found.job) and all(well):
+            return True
+    return False
+
+
+def _first_home(run: Run, lane: str) -> Batch | None:
+    of_lane = (b for b in run.state.at(Stage.COLLECTED) if b.sends and model_of(b) == lane)
+    return next(of_lane, None)
+
+
+def _pictured(job: Job) -> tuple[object, ...]:
+    """What a job says of the pictures themselves, whatever their rows."""
+    return job.defaults, job.shots, job.include, job.settings, job.references, job.backend
 
 
 def has_sent(run: Run) -> bool:

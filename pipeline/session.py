@@ -1,6 +1,7 @@
 """What a command works on: the job and the run that a person means, and a driver for them."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from pipeline.errors import BadInput, Refused
 from pipeline.events import Capped
 from pipeline.job import Job, job_for, read_job
 from pipeline.manifest import STANDARD_INPUT
-from pipeline.money import nanos
+from pipeline.money import dollars, nanos
+from pipeline.night import clear, is_mine, release, stop
 from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
-from pipeline.runs import Choice, choose, find, next_name, nights, place, planned, recent
+from pipeline.runs import Choice, choose, find, is_proved, next_name, nights, place, planned, recent
 from pipeline.saved import read as read_saved
-from pipeline.state import Illegal
+from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
-from pipeline.survey import Survey, begin, job_of, planner, planner_for, survey
+from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
+from pipeline.takes import USUAL, Failed, draw, failed
 from pipeline.tidy import needless
 
 JOBS = Path("jobs")
@@ -41,10 +44,13 @@ def meant(
     changes: Sequence[str] = (),
     prompt: str | None = None,
     model: str | None = None,
+    models: str | None = None,
 ) -> tuple[Job, Path]:
     """The job a person means, changed as they say, and the folder its manifest is relative to."""
     said, base = _found(job, prompt=prompt)
     settings: dict[str, Any] = {"model": model, "where": where, "keys": list(keys) or None, "limit": limit}
+    if models is not None:
+        settings["models"] = Path(os.path.relpath(models, base)).as_posix()
     if said.manifest != job:
         settings["prompt"] = prompt
     settings = {name: value for name, value in settings.items() if value is not None} | _changes(changes)
@@ -55,7 +61,9 @@ def surveyed(job: str | None, *, runs: str | None = None, **chosen: Any) -> Surv
     """The job a person means, looked over. Nothing is written or sent."""
     said, base = meant(job, **chosen)
     folder = runs or said.runs
-    return survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    check_ends(found, clock_for(service_of(said)).now().date())
+    return found
 
 
 def _nights(job: Job, folder: str) -> list[Night]:
@@ -105,9 +113,16 @@ def _changes(changes: Sequence[str]) -> dict[str, str]:
 def refuse_bad_rows(found: Survey, *, go_on: str) -> None:
     """Bad rows never stop or vanish in silence: they are all named, with the command that goes on."""
     hint = None
+    if found.job.max_bad is not None and not found.bears_its_bad_rows and found.problems:
+        go_on = f"max_bad = {found.job.max_bad} allows fewer bad ones; {go_on}"
     if found.requests:
         hint = f"{found.good_rows:,} of {found.chosen_rows:,} rows are good; {go_on}"
     raise BadInput("\n".join([*problem_lines(found), *_written_down(found)]), hint=hint)
+
+
+def bad_rows_left_out(found: Survey) -> list[str]:
+    """All of them, named, where the others are shot nevertheless."""
+    return [*problem_lines(found), *_written_down(found)] if found.problems else []
 
 
 def _written_down(found: Survey) -> list[str]:
@@ -135,6 +150,7 @@ def begin_or_continue(
     new: bool,
     skip_bad: bool,
     go_on: str,
+    canary: bool = True,
     **chosen: Any,
 ) -> Driver:
     """The run that `run JOB` means, said in the first line, with a driver for it."""
@@ -149,7 +165,7 @@ def begin_or_continue(
     check_backend(said, folder=folder)
     there = None if new else planned(folder, said, base=base, service=service, clock=clock)
     if there is not None:
-        return _continued(console, there, Choice.CONTINUE, usd=usd, plans=None)
+        return _continued(console, there, Choice.CONTINUE, usd=usd, plans=None, canary=canary)
     # To see whether a run goes on, the job is looked over with the earlier nights that one was begun with.
     before = None if new else next(recent(folder, said.name, service=service, clock=clock), None)
     known = nights_of(before) if said.reuse and before else _nights(said, folder)
@@ -159,27 +175,32 @@ def begin_or_continue(
         _ask_for_another(console, there)
         there = None
     if there is not None:
-        return _continued(console, there, choice, usd=usd, plans=planner(found, there))
+        plans = planner(found, there)
+        return _continued(console, there, choice, usd=usd, plans=plans, canary=canary)
     if said.reuse and before is not None:  # a new night also knows what the last one answered
         found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
     if saved is not None:
         saved.check(found)
+    check_ends(found, clock.now().date())
     cap = None if usd is None else nanos(usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
     backend = open_backend(said, service=service, clock=clock, place=place(folder, name))
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
     _ask(console, found, folder, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
     storage = open_storage(place(folder, name))
-    run = begin(found, name=str(name), storage=storage, service=service, clock=clock, cap=cap)
+    canary = canary and not is_proved(folder, found, service=service, clock=clock)
+    run = begin(found, name=str(name), storage=storage, service=service, clock=clock, cap=cap, canary=canary)
     return Driver(run, backend, planner=planner(found, run))
 
 
 def _continued(
-    console: Console, run: Run, choice: Choice, *, usd: float | None, plans: Planner | None
+    console: Console, run: Run, choice: Choice, *, usd: float | None, plans: Planner | None, canary: bool
 ) -> Driver:
     backend = _backend_of(run)
     console.note(place_line(run.name, choice.value, backend.service, backend.account))
     _change_cap(run, usd)
+    if not canary:
+        clear(run)
     return Driver(run, backend, planner=plans)
 
 
@@ -202,13 +223,12 @@ def _ask(
 ) -> None:
     """One table and one question, before anything is sent."""
     console.note(*notes(found))
-    skip_bad = skip_bad or found.job.bears(found.bad_rows, found.chosen_rows)
+    skip_bad = skip_bad or found.bears_its_bad_rows
     nothing_to_send = not found.requests and not (found.left_to_others and not found.problems)
     if nothing_to_send or (found.problems and not skip_bad and (yes or not console.can_ask())):
         refuse_bad_rows(found, go_on=go_on)
     console.note(*plan_lines(found, cap=cap, verbose=console.verbose))
-    if found.problems:
-        console.note(*problem_lines(found), *_written_down(found))
+    console.note(*bad_rows_left_out(found))
     check_room(found, folder)
     if not found.requests:
         return  # all of it is there already: that costs nothing
@@ -240,6 +260,72 @@ def _change_cap(run: Run, usd: float | None) -> None:
 def opened(what: str | None, runs: str | None) -> Run:
     """The run a person names, to be read and not driven."""
     return find(what, folder=runs or "runs", clock=MachineClock())
+
+
+def cancelled(console: Console, what: str | None, runs: str | None, *, yes: bool) -> Driver:
+    """A driver for a run of which nothing more is sent, once a person has said so."""
+    driver = driver_of(console, what, runs)
+    run, backend = driver.run, driver.backend
+    if run.state.finished:
+        raise BadInput(f"{run.name} is finished", hint="there is nothing to cancel")
+    state = run.state
+    there = [batch for batch in state.at(Stage.SUBMITTED) if is_mine(batch, backend)]
+    waiting = sum(
+        batch.planned.requests for batch in state.at(Stage.PLANNED) if batch.planned and batch.sends
+    )
+    requests = sum(batch.planned.requests for batch in there if batch.planned)
+    batches = "1 batch" if len(there) == 1 else f"{len(there)} batches"
+    console.note(
+        f"{batches} with {requests:,} requests {'is' if len(there) == 1 else 'are'} at Google, which bills what it has"
+        f" made by now; {waiting:,} planned requests were not sent",
+        f"spent {dollars(state.spent + state.unconfirmed)}, and at most {dollars(state.reserved)} more",
+    )
+    if not yes and not (console.can_ask() and console.ask("Stop it?")):
+        raise Refused("nothing was stopped", hint="say --yes where nobody can be asked")
+    stop(run, backend, why="asked")
+    return driver
+
+
+def asked_again(
+    console: Console,
+    what: str | None,
+    runs: str | None,
+    *,
+    outcomes: Sequence[str],
+    max_usd: float | None,
+    yes: bool,
+) -> Driver:
+    """A driver for a run whose requests without a picture are asked once more, once a person has said so."""
+    driver = driver_of(console, what, runs)
+    run = driver.run
+    held = sum(c.retry for n in run.state.held_back if (c := run.state.batches[n].collected) is not None)
+    those = [] if held and not outcomes else failed(run, outcomes or USUAL)
+    if not held and not those:
+        raise BadInput(
+            f"{run.name}: nothing to ask again",
+            hint="nightshoot index shows what came of each; what was blocked is asked again with --outcome blocked",
+        )
+    console.note(_again_words(held, those))
+    if yes and run.state.cap is None and max_usd is None:
+        raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
+    if not yes and not (console.can_ask() and console.ask("Ask again?")):
+        raise Refused("nothing was asked again", hint="say --yes where nobody can be asked")
+    _change_cap(run, _finite(max_usd))
+    release(run)
+    draw(run, those)
+    return driver
+
+
+def _again_words(held: int, those: Sequence[Failed]) -> str:
+    words = [f"{held:,} requests that were held back"] if held else []
+    if those:
+        likely, high = sum(one.likely for one in those), sum(one.high for one in those)
+        count = sum(one.requests for one in those)
+        words.append(
+            f"{count:,} {'request' if count == 1 else 'requests'} without a picture,"
+            f" for about {dollars(likely)}, at most {dollars(high)}"
+        )
+    return " and ".join(words)
 
 
 def driver_of(console: Console, what: str | None, runs: str | None) -> Driver:

@@ -1,14 +1,24 @@
 """A shot as it is for the rows of one manifest: settings in layers, templates, the columns that count."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from pipeline.job import ALIASES, DEFAULT_MODEL, NONE, PROMPT_COLUMNS, REFERENCE_COLUMNS, Job, Settings, Shot
+from pipeline.job import (
+    ALIASES,
+    DEFAULT_MODEL,
+    NONE,
+    PROMPT_COLUMNS,
+    REFERENCE_COLUMNS,
+    ROLES,
+    Job,
+    Settings,
+    Shot,
+)
 from pipeline.manifest import Row
 from pipeline.manifest.cells import is_none, ratio, size, split
 from pipeline.problems import Problem, did_you_mean
@@ -16,10 +26,31 @@ from pipeline.templates import BadTemplate, name_of, names_of, template, unknown
 
 _MOST_VARIANTS = 1000
 
+SHOWN = "shown"
+"""What a prompt calls its references by their roles: picture {{ shown.person }}. A column of that name comes first."""
+
+_ROLE_COLUMN = re.compile(rf"ref_({'|'.join(ROLES)})(_\d{{1,2}})?")
+
+
+class Source(NamedTuple):
+    """A reference as a row names it, and what it is shown for."""
+
+    name: str
+    role: str | None = None
+
+
+def numbers_of(roles: Iterable[str | None]) -> dict[str, str]:
+    """The places of the references of each role, from 1, as a prompt says them: '2', '1, 3', or nothing."""
+    places: dict[str, list[str]] = {role: [] for role in ROLES}
+    for place, role in enumerate(roles, start=1):
+        if role is not None:
+            places[role].append(str(place))
+    return {role: ", ".join(found) for role, found in places.items()}
+
 
 def unknown_columns(text: str, columns: tuple[str, ...], *, place: str, name: str) -> Iterator[Problem]:
     """A problem for each name in a template that no column answers to, with the nearest that does."""
-    for unknown in unknown_names(text, columns):
+    for unknown in unknown_names(text, (*columns, SHOWN) if name in ("prompt", "system") else columns):
         hint = did_you_mean(unknown, names_of(columns))
         yield Problem(f"unknown column {unknown!r}", place, column=name, hint=hint)
 
@@ -43,6 +74,9 @@ class Mould:
         self._prompt = said["prompt"] or (prompts[0] if prompts else None)
         self._system = said["system"]
         self._references = said["references"]
+        self._roles: Mapping[str, str] = said["roles"] or {}
+        self._known_roles: dict[str, str | None] = {}
+        self.tells_roles = SHOWN in f"{self._prompt} {self._system}"
         named = self.shot.name
         self._includes = [
             (n, pick) for n, pick in enumerate(job.include) if named in (pick.shots or (named,))
@@ -99,32 +133,52 @@ class Mould:
         context: Mapping[str, Any],
         problems: list[Problem],
         named_after: Callable[[str], list[str]] = lambda key: [],
-    ) -> list[str]:
+    ) -> list[Source]:
         """The files this row shows, as it writes them; if it names none, those of the folder called after its key.
 
         Where the job asks for some, a row without any is wrong: a product without a photo would be invented.
         '-' in the cell says that this is meant.
         """
         if self._references is None:
-            cells = [row.fields[column] for column in self._reference_columns]
-            sources = [source for cell in cells for source in split(cell)]
+            sources = [
+                Source(source, self._role_of(column))
+                for column in self._reference_columns
+                for source in split(row.fields[column])
+            ]
             if not sources and self.job.references_dir is not None:
-                sources = named_after(row.key)
+                sources = [Source(name) for name in named_after(row.key)]
                 if not sources:
                     hint = (
                         f"{self.job.references_dir} has no picture called after {row.key}; write - for none"
                     )
                     problems.append(Problem("no reference picture", column="references", hint=hint))
-            return [source for source in sources if not is_none(source)]
-        files = [entry for entry in self._references if self._is_file(entry)]
-        asked = [entry for entry in self._references if entry not in files]
+            return [source for source in sources if not is_none(source.name)]
+        named = [entry for entry in self._references if self._is_file(entry)]
+        asked = [entry for entry in self._references if entry not in named]
+        files = [Source(entry, self._role_of(entry)) for entry in named]
         cells = [self._cell_of(entry, row, context, problems) for entry in asked]
         if asked and not files and not any(cell.strip() for cell in cells):
-            files = named_after(row.key)
+            files = [Source(name) for name in named_after(row.key)]
         if asked and not files and not any(cell.strip() for cell in cells) and not problems:
             hint = "write - in the cell to shoot it without one"
             problems.append(Problem("no reference picture", column=", ".join(asked), hint=hint))
-        return files + [source for cell in cells for source in split(cell) if not is_none(source)]
+        return files + [
+            Source(source, self._role_of(entry))
+            for entry, cell in zip(asked, cells, strict=True)
+            for source in split(cell)
+            if not is_none(source)
+        ]
+
+    def _role_of(self, entry: str) -> str | None:
+        """What the references of an entry are shown for: as the job says, or as its column is called."""
+        if entry not in self._known_roles:
+            column = self._column_of(entry)
+            name = "" if column is None else name_of(column)
+            match = _ROLE_COLUMN.fullmatch(name)
+            by_name = match[1] if match else None
+            said = (self._roles.get(called) for called in (entry, column or entry, name))
+            self._known_roles[entry] = next(filter(None, said), by_name)
+        return self._known_roles[entry]
 
     def unknown_columns(self) -> Iterator[Problem]:
         """What the templates of this shot name and no column answers to."""
@@ -143,6 +197,17 @@ class Mould:
             elif self._column_of(entry) is None and not self._is_file(entry):
                 hint = did_you_mean(entry, names_of(self._columns))
                 yield Problem(f"unknown column {entry!r}", place, column="references", hint=hint)
+
+        yield from self._idle_roles()
+
+    def _idle_roles(self) -> Iterator[Problem]:
+        """Roles of what this shot does not show."""
+        entries = self._reference_columns if self._references is None else self._references
+        shown = {*entries, *(name_of(entry) for entry in entries)}
+        for entry in self._roles:
+            if entry not in shown and self._column_of(entry) not in shown:
+                hint = f"add it to references; {did_you_mean(entry, entries)}"
+                yield Problem(f"no reference {entry!r}", self._place_of("roles"), column="roles", hint=hint)
 
     def _unknown_in_picks(self) -> Iterator[Problem]:
         """The same for what is included with settings of its own, and for every `where`."""
@@ -269,7 +334,8 @@ def _reference_columns(columns: tuple[str, ...]) -> list[str]:
         if match := re.fullmatch(r"reference_image_(\d{1,2})", name_of(column)):
             numbered[int(match[1])] = column
     plain = [column for column in columns if name_of(column) in REFERENCE_COLUMNS]
-    return plain + [numbered[number] for number in sorted(numbered)]
+    roles = [column for column in columns if _ROLE_COLUMN.fullmatch(name_of(column))]
+    return plain + [numbered[number] for number in sorted(numbered)] + roles
 
 
 def _is_template(text: str) -> bool:

@@ -1,29 +1,38 @@
 """The fold, and the gate: what a run's records amount to, and whether an event may happen now."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import singledispatch
 
 from pipeline.events import (
     FINAL,
     Capped,
+    Cleared,
     Collected,
     Created,
+    Cut,
     Disowned,
     Drawn,
     Ended,
     Event,
     Held,
+    Part,
     Planned,
     PutBack,
     Record,
+    Recut,
+    Released,
     Retries,
     Rows,
     Source,
+    Stopped,
     Submitted,
     Submitting,
+    Swept,
+    Takes,
     Uploaded,
+    Withdrawn,
 )
 
 GRACE = timedelta(minutes=10)
@@ -33,6 +42,10 @@ without it, two drivers paid twice in every trial."""
 
 class Illegal(Exception):
     """The event makes no sense now: another driver moved the run on, or the caller is wrong."""
+
+
+class NotYet(Illegal):
+    """The event may happen once a canary is home."""
 
 
 class OverBudget(Illegal):
@@ -49,7 +62,11 @@ class Stage(Enum):
     HELD = "held"
     ENDED = "ended"
     COLLECTED = "collected"
+    CUT = "cut"  # its requests are in two other batches
 
+
+SHARE, MANY = 0.2, 10
+"""What came to nothing for one reason is asked again by itself up to this share of a batch, or fewer than so many."""
 
 RESERVING = frozenset({Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD, Stage.ENDED})
 """Stages in which a batch may cost up to its high, and nobody knows better yet."""
@@ -69,9 +86,14 @@ class Batch:
     put_backs: int = 0  # in a row
     submitted: Submitted | None = None
     held: Held | None = None
+    withdrawn: Withdrawn | None = None
     ended: Ended | None = None
+    swept: Swept | None = None
     collected: Collected | None = None
     retries_drawn: bool = False
+    released: bool = False  # a person wants its retries drawn, whatever their share
+    taken: frozenset[int] = frozenset()  # places that a person had asked once more
+    cleared: bool = False  # the canary it is keeps nobody waiting any more
     replaced: int = 0  # intents that were taken over
 
     @property
@@ -83,6 +105,32 @@ class Batch:
     def high(self) -> int:
         return self.planned.high if self.planned else 0
 
+    @property
+    def broke_off(self) -> bool:
+        """Whether it ended before the provider was done, so that more may come of it."""
+        return self.ended is not None and self.ended.how in ("cancelled", "expired")
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All byte ranges that its results are read in. Of a batch that broke off none, until it was swept."""
+        if self.broke_off:
+            return self.swept.parts if self.swept is not None else ()
+        return self.ended.parts if self.ended is not None else ()
+
+    @property
+    def common_trouble(self) -> str | None:
+        """The one reason that much of it came to nothing for: to ask for all that again may cost as much again.
+
+        That a job expired is none: it says nothing of what was asked, and is not billed.
+        """
+        if self.collected is None or self.planned is None:
+            return None
+        again = {why: n for why, n in self.collected.again.items() if why not in ("expired", "cancelled")}
+        most = max(again, key=again.__getitem__, default=None)
+        if most is None or again[most] < MANY or again[most] <= self.planned.requests * SHARE:
+            return None
+        return most
+
 
 @dataclass(slots=True)
 class State:
@@ -90,6 +138,7 @@ class State:
 
     created: Created | None = None
     batches: list[Batch] = field(default_factory=list)
+    began: datetime | None = None  # when the run was created
     next: int = 0  # the number of the next record
     drawn: dict[str, int] = field(default_factory=dict)  # of each lane, the rows below this are in batches
     cap: int | None = None
@@ -98,6 +147,7 @@ class State:
     unconfirmed: int = 0
     overrun: int = 0  # of what was spent, the part beyond the reservations
     uploaded: list[Uploaded] = field(default_factory=list)
+    stopped: Stopped | None = None
 
     @property
     def committed(self) -> int:
@@ -118,7 +168,7 @@ class State:
     @property
     def settled(self) -> bool:
         """Nothing is under way."""
-        return all(batch.stage is Stage.COLLECTED for batch in self.batches)
+        return all(batch.stage in (Stage.COLLECTED, Stage.CUT) for batch in self.batches)
 
     @property
     def retries(self) -> tuple[int, ...]:
@@ -127,6 +177,28 @@ class State:
             batch.number
             for batch in self.batches
             if batch.collected is not None and batch.collected.retry and not batch.retries_drawn
+        )
+
+    @property
+    def held_back(self) -> tuple[int, ...]:
+        """Those of them that wait for a person's word."""
+        if self.stopped is not None:
+            return ()
+        return tuple(
+            n for n in self.retries if self.batches[n].common_trouble and not self.batches[n].released
+        )
+
+    def canary(self, lane: str) -> Batch | None:
+        """The batch of a model that goes first, where one does."""
+        if self.created is None or not self.created.canary:
+            return None
+        return next(
+            (
+                b
+                for b in self.batches
+                if isinstance(b.source, Rows) and (b.source.lane, b.source.start) == (lane, 0)
+            ),
+            None,
         )
 
     @property
@@ -149,6 +221,7 @@ def apply(state: State, record: Record) -> None:
     if record.number != state.next:
         raise Illegal(f"record {record.number} where {state.next} was due")
     _change(record.event, state, record.number)
+    state.began = state.began or record.at
     state.next += 1
 
 
@@ -194,6 +267,16 @@ def _(event: Drawn, state: State) -> None:
                 raise Illegal(f"retries of {batches}, where {state.retries} are open")
             if len({model_of(state.batches[batch]) for batch in batches}) != 1:
                 raise Illegal(f"retries of {batches}, which ask different models")
+            if set(batches) & set(state.held_back):
+                raise Illegal(f"retries of {batches}, of which {state.held_back} wait for a person")
+        case Takes(batch, places):
+            settled = _batch(state, batch, Stage.COLLECTED)
+            if not settled.sends or not places or list(places) != sorted({*places} - settled.taken):
+                raise Illegal(f"takes of batch {batch}, places {places[:5]}")
+            if state.stopped is not None:
+                raise Illegal("the run was stopped")
+        case Cut():
+            raise Illegal("a batch is cut by a record of its own")
 
 
 def _gate_rows(state: State, start: int, stop: int, lane: str) -> None:
@@ -245,10 +328,38 @@ def _(event: Submitting, state: State) -> None:
     if batch.stage is not Stage.PLANNED:
         _gate_take_over(event, batch)
         return  # its money is reserved already
+    if state.stopped is not None:
+        raise Illegal("the run was stopped")
     if event.replaces is not None:
         raise Illegal(f"no intent {event.replaces} to take over")
+    _gate_canary(state, batch)
     if state.cap is not None and state.committed + batch.high > state.cap:
         raise OverBudget(f"batch {event.batch} may cost {batch.high}; {state.cap - state.committed} is left")
+
+
+def _gate_canary(state: State, batch: Batch) -> None:
+    """Until a model's canary is home and well, nothing else that it is asked goes."""
+    canary = state.canary(model_of(batch) or "")
+    if canary is None or canary is batch or canary.cleared:
+        return
+    if canary.collected is None:
+        raise NotYet(f"batch {batch.number} waits for its canary, batch {canary.number}")
+    if why := trouble_of(canary):
+        raise NotYet(f"the canary, batch {canary.number}, came back wrong: {why}")
+
+
+def trouble_of(canary: Batch) -> str | None:
+    """What is wrong with a canary that is home. Pictures that were refused for what they show are not."""
+    assert canary.collected is not None
+    assert canary.planned is not None
+    outcomes = canary.collected.outcomes
+    wrong = sum(outcomes.get(name, 0) for name in ("wrong_size", "invalid"))
+    came, asked = outcomes.get("ok", 0), canary.planned.requests
+    if wrong or came < asked / 2:
+        all_of_it = {**outcomes, **canary.collected.again}
+        told = ", ".join(f"{count} {name}" for name, count in sorted(all_of_it.items()) if name != "ok")
+        return f"{came} of {asked} pictures as asked; {told}"
+    return None
 
 
 def _gate_take_over(event: Submitting, batch: Batch) -> None:
@@ -267,7 +378,7 @@ def _gate_take_over(event: Submitting, batch: Batch) -> None:
 
 @_gate.register
 def _(event: PutBack, state: State) -> None:
-    _own(_batch(state, event.batch, Stage.SUBMITTING), event.intent)
+    _own(_batch(state, event.batch, Stage.SUBMITTING, Stage.HELD), event.intent)
 
 
 @_gate.register
@@ -299,8 +410,13 @@ def _(event: Ended, state: State) -> None:
 @_gate.register
 def _(event: Collected, state: State) -> None:
     batch = _batch(state, event.batch, Stage.ENDED, Stage.PLANNED)
-    if (batch.stage is Stage.PLANNED) == batch.sends:
+    unsent = batch.stage is Stage.PLANNED
+    if unsent and batch.sends and state.stopped is None:
         raise Illegal(f"batch {event.batch} is {batch.stage.value}")
+    if not unsent and batch.broke_off and batch.swept is None:
+        raise Illegal(f"batch {event.batch} was not swept for late results")
+    if unsent and (event.retry or event.spent or event.unconfirmed):
+        raise Illegal(f"batch {event.batch} was never sent")
     assert batch.planned is not None
     if event.indexed + event.retry != batch.planned.requests:
         raise Illegal(f"{event.indexed} indexed and {event.retry} to retry of {batch.planned.requests}")
@@ -308,6 +424,56 @@ def _(event: Collected, state: State) -> None:
         raise Illegal("outcomes that do not add up")
     if min(event.spent, event.unconfirmed, event.indexed, event.retry, event.surplus) < 0:
         raise Illegal("books below zero")
+
+
+@_gate.register
+def _(event: Recut, state: State) -> None:
+    batch = _batch(state, event.batch, Stage.PLANNED)
+    if not batch.sends or batch.planned is None or not 0 < event.at < batch.planned.requests:
+        raise Illegal(f"batch {event.batch} cannot be cut at {event.at}")
+    if state.stopped is not None:
+        raise Illegal("the run was stopped")
+
+
+@_gate.register
+def _(event: Withdrawn, state: State) -> None:
+    batch = _batch(state, event.batch, Stage.SUBMITTED)
+    if batch.withdrawn is not None:
+        raise Illegal(f"batch {event.batch} is withdrawn already")
+    if batch.submitted is None or event.ticket != batch.submitted.ticket:
+        raise Illegal(f"{event.ticket} is not batch {event.batch}'s")
+
+
+@_gate.register
+def _(event: Swept, state: State) -> None:
+    batch = _batch(state, event.batch, Stage.ENDED)
+    if not batch.broke_off or batch.swept is not None:
+        raise Illegal(f"batch {event.batch} is not to be swept")
+    names = {file.name for file in event.files}
+    if any(part.file not in names for part in event.parts):
+        raise Illegal("a part of a file that is not listed")
+
+
+@_gate.register
+def _(event: Cleared, state: State) -> None:
+    batch = _batch(state, event.batch, *Stage)
+    if (
+        batch.cleared
+        or state.canary(batch.source.lane if isinstance(batch.source, Rows) else "") is not batch
+    ):
+        raise Illegal(f"batch {event.batch} keeps nobody waiting")
+
+
+@_gate.register
+def _(event: Released, state: State) -> None:
+    if not event.batches or not set(event.batches) <= set(state.held_back):
+        raise Illegal(f"{event.batches} where {state.held_back} are held back")
+
+
+@_gate.register
+def _(event: Stopped, state: State) -> None:
+    if state.stopped is not None or state.finished:
+        raise Illegal("the run is stopped already" if state.stopped is not None else "the run is finished")
 
 
 @_gate.register
@@ -347,6 +513,10 @@ def _(event: Drawn, state: State, number: int) -> None:
         case Retries(batches):
             for batch in batches:
                 state.batches[batch].retries_drawn = True
+        case Takes(number, places):
+            state.batches[number].taken |= set(places)
+        case Cut():
+            pass
 
 
 @_change.register
@@ -405,6 +575,41 @@ def _(event: Collected, state: State, number: int) -> None:
     state.unconfirmed += event.unconfirmed
     state.overrun += max(0, event.spent + event.unconfirmed - batch.high)
     batch.stage, batch.collected = Stage.COLLECTED, event
+
+
+@_change.register
+def _(event: Recut, state: State, number: int) -> None:
+    batch = state.batches[event.batch]
+    assert batch.planned is not None
+    batch.stage = Stage.CUT
+    for start, stop in ((0, event.at), (event.at, batch.planned.requests)):
+        state.batches.append(Batch(len(state.batches), Cut(event.batch, start, stop)))
+
+
+@_change.register
+def _(event: Withdrawn, state: State, number: int) -> None:
+    state.batches[event.batch].withdrawn = event
+
+
+@_change.register
+def _(event: Swept, state: State, number: int) -> None:
+    state.batches[event.batch].swept = event
+
+
+@_change.register
+def _(event: Cleared, state: State, number: int) -> None:
+    state.batches[event.batch].cleared = True
+
+
+@_change.register
+def _(event: Released, state: State, number: int) -> None:
+    for batch in event.batches:
+        state.batches[batch].released = True
+
+
+@_change.register
+def _(event: Stopped, state: State, number: int) -> None:
+    state.stopped = event
 
 
 @_change.register

@@ -20,7 +20,7 @@ from pipeline import tables
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought, Origin
 from pipeline.errors import Corrupt, NightshootError
-from pipeline.events import Disowned, Event, Held, PutBack, Submitted, Submitting
+from pipeline.events import Disowned, Event, Held, PutBack, Recut, Submitted, Submitting
 from pipeline.run import Run, plan_file, requests_file
 from pipeline.shown import Reference, Shown
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
@@ -35,6 +35,12 @@ MARGIN = timedelta(seconds=5)
 
 SHORTEST = 30.0
 """Seconds that a batch waits at least when the provider has no room, whatever it says."""
+
+TRIES = 4
+"""So often a batch is refused before it may be taken for too large: some ten minutes of waiting."""
+
+SMALLEST_QUEUE = 1_000_000
+"""Tokens that any account may have waiting, where nothing is known of a model."""
 
 PATIENCE = timedelta(hours=1)
 """How long a listing may be incomplete or behind before the batch is held for a person to look at."""
@@ -56,6 +62,8 @@ def submit(run: Run, backend: Backend, number: int, *, shown: Shown | None = Non
         return False
     if _is_full(run, batch):
         return False
+    if _is_too_large(run, batch):
+        return _recut(run, batch)
     try:
         check(run.state, _intent(run, backend, batch, staged=""))  # before bytes are moved for nothing
     except OverBudget:
@@ -73,6 +81,30 @@ def _is_full(run: Run, batch: Batch) -> bool:
         for other in run.state.at(Stage.PLANNED)
         if model_of(other) == model_of(batch)
     )
+
+
+def _is_too_large(run: Run, batch: Batch) -> bool:
+    """Whether the provider will never take it: it refuses it again and again while nothing of ours is there, and no
+    smaller account could queue so much. What would fit into any queue only waits for its turn behind others' jobs.
+    """
+    assert batch.planned is not None
+    if batch.put_backs < TRIES or batch.planned.requests < 2 or not _is_alone(run, batch):
+        return False
+    queues = run.created.models[batch.planned.model].get("enqueued_tokens")
+    return batch.planned.tokens > min(queues or (SMALLEST_QUEUE,))
+
+
+def _is_alone(run: Run, batch: Batch) -> bool:
+    """Whether nothing else of this run, of the same model, is at the provider."""
+    there = run.state.at(Stage.SUBMITTING) + run.state.at(Stage.SUBMITTED) + run.state.at(Stage.HELD)
+    return not any(model_of(other) == model_of(batch) for other in there)
+
+
+def _recut(run: Run, batch: Batch) -> bool:
+    assert batch.planned is not None
+    assert batch.put_back is not None
+    log.warning("batch %d is too large for this account's queue; it is cut in two", batch.number)
+    return _try(run, Recut(batch=batch.number, at=batch.planned.requests // 2, why=batch.put_back.why))
 
 
 def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = None) -> bool:
@@ -99,6 +131,10 @@ def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = No
         return _adopt(run, batch, found)
     if not _is_evidence(run, batch, found):
         return False
+    if run.state.stopped is not None:
+        assert batch.intent is not None
+        back = PutBack(batch=number, intent=batch.intent, why="stopped", not_before=run.clock.now())
+        return _try(run, back)
     return _send(run, backend, batch, shown or Shown(run, backend), replaces=batch.intent, found=found)
 
 
@@ -145,6 +181,12 @@ def _put_back(
     wait = max(refusal.wait, SHORTEST) * 2 ** min(batch.put_backs, 5) if refusal.wait else 0.0
     later = run.clock.now() + timedelta(seconds=wait)
     ours = _try(run, PutBack(batch=batch.number, intent=intent, why=refusal.why, not_before=later))
+    if ours and refusal.wait and batch.put_backs == 1 and _is_alone(run, batch):
+        log.warning(
+            "no room (%s), though nothing of this run is there: other jobs of the account may fill the queue,"
+            " nightshoot orphans lists them; trying again",
+            refusal.why,
+        )
     _forget(backend, staged)
     # Whoever took it over removed our input file: then the refusal says that, and is nobody's fault.
     if ours and refusal.fatal is not None:

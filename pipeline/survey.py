@@ -4,6 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from itertools import groupby, islice, takewhile
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pipeline import __version__
+from pipeline.advice import Asked, endings, hints
 from pipeline.backends import wire
 from pipeline.backends.base import ROOM
 from pipeline.clock import Clock
@@ -21,7 +23,7 @@ from pipeline.events import FINAL, FORMAT, ON_ITS_WAY, Created, Limits
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Manifest, Row, duplicate_keys
 from pipeline.models import Model, Models, load_models
-from pipeline.money import Estimate, estimate
+from pipeline.money import Estimate, estimate, retries
 from pipeline.plan import Planner, tokens
 from pipeline.problems import Group, Problem, group, refusal
 from pipeline.prompt import Prompt, Request, pins_for, problems_of_templates, requests
@@ -32,6 +34,12 @@ from pipeline.storage import Storage
 BATCH_REQUESTS = 10_000
 IN_FLIGHT = 100  # jobs at once, says Google
 UNCOUNTED = 10**15  # tokens, where no queue counts them
+
+CANARY, MANY = 20, 500
+"""So many requests go first where there are more than that many, unless the job says otherwise."""
+
+TURNS = 20
+"""What the worst case of a run leaves no room for is sent in so many turns, as earlier ones turn out cheaper."""
 
 PART_BYTES = 256_000_000
 """Results are read in parts of this size: a restart repeats at most one."""
@@ -48,6 +56,8 @@ class Survey:
     pins: Pins
     earlier: Earlier | None = None
     warnings: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()  # what is worth knowing, and no reason to stop
+    asked: dict[str, Asked] = field(default_factory=dict)  # of each model
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
     bad_rows: int = 0
@@ -75,6 +85,11 @@ class Survey:
     @property
     def good_rows(self) -> int:
         return self.chosen_rows - self.bad_rows
+
+    @property
+    def bears_its_bad_rows(self) -> bool:
+        """Whether the job says that so few bad rows are left out, asked or not."""
+        return self.job.bears(self.bad_rows, self.chosen_rows)
 
     @property
     def left_to_others(self) -> int:
@@ -113,12 +128,22 @@ def survey(
     if nights:
         found.earlier = Earlier(nights, home=runs or job.runs, across=job.reuse_across)
     found.problems = group(_problems(found))
-    found.price = sum((price.times(count) for price, count in found.prices.items()), Estimate())
+    once = sum((price.times(count) for price, count in found.prices.items()), Estimate())
+    found.price = once + retries(once, attempts=job.attempts, shares=table.again)
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
+    waits = rounds(found, tier=job.tier or 1) > 1
+    found.hints = tuple(hints(found.asked, surface=job.backend, waits=waits))
     if not found.chosen_rows:
         raise BadInput(f"{manifest.path}: no row is chosen", hint="loosen --where, --key or --limit")
     return found
+
+
+def check_ends(found: Survey, day: date) -> None:
+    """Warn of models that may end before what is sent on this day is back. Raises BadInput for a sure end."""
+    times = rounds(found, tier=found.job.tier or 1)
+    names = [lane for lane in found.lanes if lane != FINAL]
+    found.warnings += tuple(endings(names, found.table, surface=found.job.backend, day=day, rounds=times))
 
 
 def _problems(found: Survey) -> Iterator[Problem]:
@@ -165,8 +190,12 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
         _say_why(found, request, found.earlier)
     if request.prompt is None or request.carried is not None:
         return
-    found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     model = found.table.find(lane)
+    asked = found.asked.get(lane)
+    if asked is None:
+        asked = found.asked[lane] = Asked(model)
+    asked.add(request.prompt, request.key)
+    found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     price = estimate(request.prompt, model)
     found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
@@ -207,13 +236,14 @@ def begin(
     service: str,
     clock: Clock,
     cap: int | None,
+    canary: bool = True,
     part_bytes: int = PART_BYTES,
 ) -> Run:
-    """A new run of a surveyed job. Nothing is sent yet."""
+    """A new run of a surveyed job. Nothing is sent yet. Without a canary, all of it goes at once."""
     job = found.job
     room = ROOM[job.backend]
     limits = Limits(
-        requests=min(job.batches.max_requests or BATCH_REQUESTS, room.requests),
+        requests=min(_in_a_batch(found, cap=cap), room.requests),
         input_bytes=min(job.batches.max_bytes or room.input_bytes, room.input_bytes),
         output_bytes=job.batches.max_output_bytes,
         # A batch larger than the queue would never be taken.
@@ -244,8 +274,34 @@ def begin(
         version=__version__,
         reused=found.earlier.reused if found.earlier else (),
         carried=found.left_to_others,
+        canary=canary_of(found) if canary else 0,
+        again={str(outcome): attempts for outcome, attempts in job.again.items()},
     )
     return create_run(storage, clock, created)
+
+
+def canary_of(found: Survey) -> int:
+    """How many requests of each model go first."""
+    said = found.job.night.canary
+    return said if said is not None else CANARY if found.requests > MANY else 0
+
+
+def _in_a_batch(found: Survey, *, cap: int | None) -> int:
+    """How many requests a batch may hold. It is sent only if all of its worst case fits under the cap, so where the
+    worst of the whole run does not, small ones go, unless the job says how large they are; and what they did not cost
+    is free for the next.
+    """
+    said = found.job.batches.max_requests
+    if said is not None or cap is None or cap >= found.price.high:
+        return said or BATCH_REQUESTS
+    return max(1, min(BATCH_REQUESTS, found.requests * cap // found.price.high // TURNS))
+
+
+def rounds(found: Survey, *, tier: int) -> int:
+    """How often the queue of this tier is filled: the model that needs it most often decides."""
+    lanes = [lane for lane in found.tokens if lane != FINAL]
+    needs = (-(-found.tokens[lane] // queue_tokens(found.table, lane, tier=tier)) for lane in lanes)
+    return max(needs, default=0)
 
 
 def queue_tokens(table: Models, lane: str, *, tier: int) -> int:

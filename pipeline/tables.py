@@ -34,7 +34,13 @@ _PICTURE = pa.struct(
     ]
 )
 _SHOWN = pa.struct(
-    [("source", pa.string()), ("sha256", pa.string()), ("mime", pa.string()), ("made_from", pa.string())]
+    [
+        ("source", pa.string()),
+        ("sha256", pa.string()),
+        ("mime", pa.string()),
+        ("made_from", pa.string()),
+        ("role", pa.string()),  # object, person, style, background
+    ]
 )
 _PINNED = pa.struct(
     [

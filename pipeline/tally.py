@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, Rows, Source
+from pipeline.events import FINAL, ON_ITS_WAY, Rows, Source, Takes
 from pipeline.run import Run
 from pipeline.state import RESERVING, Stage
 
@@ -59,6 +59,9 @@ def tally(run: Run) -> Tally:
     settled = [batch.collected for batch in state.batches if batch.collected is not None]
     outcomes: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
+    asked_anew = [batch.source for batch in state.batches if isinstance(batch.source, Takes)]
+    for source in asked_anew:
+        outcomes.subtract(source.were)
     for books in settled:
         outcomes.update(books.outcomes)
         counts = books.tokens
@@ -77,10 +80,10 @@ def tally(run: Run) -> Tally:
         before=sum(books.carried.get("ok", 0) for books in settled),
         expected=sum(books.carried.get(ON_ITS_WAY, 0) for books in settled),
         sent=sum(sent),
-        answered=sum(books.indexed for books in settled),
+        answered=sum(books.indexed for books in settled) - sum(len(source.places) for source in asked_anew),
         again=sum(books.retry for books in settled if books.batch in state.retries),
         pictures=outcomes["ok"],
-        outcomes=dict(sorted(outcomes.items())),
+        outcomes={name: count for name, count in sorted(outcomes.items()) if count},
         batches=len(state.batches),
         in_flight=len(state.at(Stage.SUBMITTED)) + len(state.at(Stage.SUBMITTING)),
         held=len(state.at(Stage.HELD)),

@@ -84,7 +84,12 @@ class Bench:
         return open_storage(str(self.folder / "runs" / name))
 
     def begin(
-        self, *, storage: Storage | None = None, cap: int | None = None, part_bytes: int = PART_BYTES
+        self,
+        *,
+        storage: Storage | None = None,
+        cap: int | None = None,
+        canary: bool = True,
+        part_bytes: int = PART_BYTES,
     ) -> Driver:
         """A new run, and a driver for it."""
         found = survey(self.job, base=self.folder)
@@ -95,6 +100,7 @@ class Bench:
             service=self.service.url,
             cap=cap,
             clock=self.clock,
+            canary=canary,
             part_bytes=part_bytes,
         )
         return Driver(run, self.backend_of(run), planner=planner(found, run))

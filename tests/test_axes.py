@@ -7,7 +7,8 @@ import pytest
 from pipeline.errors import BadInput
 from pipeline.job import job_for, read_job
 from pipeline.manifest import duplicate_keys, open_manifest
-from pipeline.survey import requests_of, survey
+from pipeline.survey import begin, is_of, planner_for, requests_of, survey
+from tests.fakes import FakeClock, MemoryStorage
 
 
 @pytest.fixture
@@ -81,6 +82,79 @@ def test_axes_are_written_in_the_job_as_lists_or_with_weights(things):
 def test_axes_that_cannot_be_are_refused(things, axes, complaint):
     with pytest.raises(BadInput, match=complaint):
         look(things, axes=axes)
+
+
+AXES = {
+    "styles.csv": "style,share\nink,3\noil,1\nink,2\n",
+    "styles.tsv": "name\tshare\nink\t5\noil\t1\n",
+    "styles.jsonl": '{"style": "ink", "share": 5}\n{"style": "oil", "share": 1}\n',
+    "styles.txt": "\ufeffink\noil\n\n  ink\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "values"),
+    [
+        ('"styles.csv"', {"ink": 2, "oil": 1}),
+        ('{ file = "styles.csv", weight = "share" }', {"ink": 5, "oil": 1}),
+        ('{ file = "styles.tsv", column = "name", weight = "share" }', {"ink": 5, "oil": 1}),
+        ('{ file = "styles.jsonl" }', {"ink": 1, "oil": 1}),
+        ('{ file = "styles.parquet", column = "style", weight = "share" }', {"ink": 5, "oil": 1}),
+        ('"styles.txt"', {"ink": 2, "oil": 1}),
+        ("{ file = 2, oil = 1 }", {"file": 2, "oil": 1}),
+    ],
+)
+def test_an_axis_may_be_a_file_beside_the_job(things, said, values):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name, text in AXES.items():
+        (things / name).write_text(text)
+    pq.write_table(pa.table({"style": ["ink", "oil"], "share": [5.0, 1.0]}), things / "styles.parquet")
+    assert axes_of(things, said) == {"style": values}
+
+
+def axes_of(folder, said):
+    path = folder / "job.toml"
+    path.write_text(
+        f'manifest = "things.csv"\n[axes]\nstyle = {said}\n[shots.main]\nprompt = "{{{{ style }}}}"\n'
+    )
+    return read_job(path).axes
+
+
+def test_a_run_holds_the_values_it_was_drawn_from_and_a_changed_file_is_another_job(things):
+    (things / "styles.txt").write_text("ink\noil\n")
+    axes_of(things, '"styles.txt"')
+    job = read_job(things / "job.toml")
+    found = survey(job, base=things)
+    place = MemoryStorage()
+    run = begin(found, name="r", storage=place, service="http://x", clock=FakeClock(), cap=None)
+    assert found.requests == 400
+    (things / "styles.txt").unlink()
+    assert planner_for(run, base=things) is not None, "nobody reads the file again"
+    (things / "styles.txt").write_text("ink\noil\ngouache\n")
+    assert not is_of(run, survey(read_job(things / "job.toml"), base=things))
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ('"nosuch.csv"', "nosuch.csv: no such file"),
+        ('"nosuch.txt"', "nosuch.txt: cannot be read"),
+        ('{ file = "two.csv" }', "no column 'style' for the axis 'style'"),
+        ('{ file = "two.csv", colunm = "a" }', "unknown key 'colunm'"),
+        ('{ file = "two.csv", column = "a", weight = "b" }', "row 2: weight 'many' is no number above 0"),
+        ('"empty.txt"', "no values for the axis"),
+        ('"long.txt"', "10,001 values for the axis 'style', of 10,000 at most"),
+    ],
+)
+def test_a_file_that_holds_no_axis_is_said(things, said, complaint):
+    (things / "two.csv").write_text("a,b\nx,many\n")
+    (things / "empty.txt").write_text("\n")
+    (things / "long.txt").write_text("".join(f"{n}\n" for n in range(10_001)))
+    with pytest.raises(BadInput) as caught:
+        axes_of(things, said)
+    assert complaint in caught.value.message
 
 
 def test_a_sample_of_rows_needs_no_axes(things):

@@ -37,6 +37,17 @@ def test_the_queue_of_tier_1_makes_rounds_and_the_next_tier_is_named(tmp_path: P
     assert plan_document(found)["binds"]["queue"] == words(found)["queue"]
 
 
+def test_what_may_be_spent_in_ten_minutes_is_weighed(tmp_path: Path) -> None:
+    found = look(tmp_path, rows=3000)
+    assert found.price.likely == pytest.approx(101e9, rel=0.01)
+    assert words(found)["spend"] == (
+        "tier 1, since the job names none: $10 in 10 minutes, so at least 1.7 h; tier 2: 20 min"
+    )
+    assert words(look(tmp_path, rows=3000, tier=2))["spend"].startswith("tier 2: $50 in 10 minutes")
+    assert "spend" not in words(look(tmp_path, rows=3000, tier=3))
+    assert "spend" not in words(look(tmp_path, rows=200)), "$6.74"
+
+
 def test_a_model_whose_queue_nobody_published_is_taken_for_the_scarcest(tmp_path: Path) -> None:
     table = look(tmp_path).table
     assert [queue_tokens(table, "gemini-nano-banana-2.1", tier=tier) for tier in (1, 2, 3)] == [

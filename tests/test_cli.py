@@ -282,6 +282,31 @@ def test_bad_rows_are_named_and_the_others_are_offered(shell: Shell) -> None:
     assert "1 row has a problem. Shoot the other 6" in seen
 
 
+def test_a_run_is_cancelled_by_its_name_and_says_what_that_means(
+    shell: Shell, service: emulator.Service
+) -> None:
+    assert shell("submit", "shoes.csv", *PROMPT, *PAID).code == 0
+    assert shell("cancel").code == 3, "nobody said yes"
+    said = shell("cancel", "--yes")
+    assert said.code == 0
+    assert "1 batch with 6 requests is at Google" in said.err
+    assert json.loads(shell("status", "--json").out)["outcomes"] == {"cancelled": 6}
+    again = shell("cancel", "--yes")
+    assert (again.code, "is finished" in again.err) == (2, True)
+
+
+def test_what_ended_without_a_picture_is_asked_once_more_when_a_person_says_so(
+    shell: Shell, service: emulator.Service
+) -> None:
+    service.fault("image_safety", prompt="Shoe 1", times=1)
+    assert shell("run", "shoes.csv", *PROMPT, *PAID).code == 1
+    assert "nothing to ask again" in shell("retry").err
+    said = shell("retry", "--outcome", "blocked", "--yes")
+    assert "1 request without a picture, for about $0.0" in said.err
+    assert said.code == 0
+    assert json.loads(shell("status", "--json").out)["outcomes"] == {"ok": 6}
+
+
 def test_without_a_terminal_bad_rows_stop_and_the_hint_goes_on(shell: Shell) -> None:
     with (shell.folder / "shoes.csv").open("a") as file:
         file.write("sku-x,,red,\n")
@@ -294,6 +319,40 @@ def test_without_a_terminal_bad_rows_stop_and_the_hint_goes_on(shell: Shell) -> 
     index = pd.read_parquet(next((shell.folder / "runs").iterdir()) / "index").set_index("key")
     assert index.loc["sku-x", "outcome"] == "refused_by_plan"
     assert index.loc["sku-x", "message"] == "the prompt is empty"
+
+
+def test_where_nobody_answers_as_many_bad_rows_are_left_out_as_the_job_bears(shell: Shell) -> None:
+    with (shell.folder / "shoes.csv").open("a") as file:
+        file.write("sku-x,,red,\n")
+    command = ("shoes.csv", "--prompt", "{{ title }}", "--set")
+    few = shell("run", *command, "max_bad=10 %", *PAID)
+    assert few.code == 2, "a seventh is more than a tenth"
+    assert "6 of 7 rows are good; max_bad = 10 % allows fewer bad ones; nightshoot run" in few.err
+    assert not (shell.folder / "runs").exists()
+    planned = shell("plan", *command, "max_bad=15 %", "--detailed-exitcode")
+    assert planned.code == 8, "there is something to send, and nothing is in its way"
+    said = shell("run", *command, "max_bad=15 %", *PAID)
+    assert said.code == 1, "one row has no picture"
+    for told in (planned, said):
+        assert "1 of 7 rows has a problem" in told.err
+        assert "the prompt is empty, e.g. row 8" in told.err
+    index = pd.read_parquet(next((shell.folder / "runs").iterdir()) / "index").set_index("key")
+    assert index.loc["sku-x", "outcome"] == "refused_by_plan"
+
+
+def test_a_price_that_nobody_knows_stops_the_plan_unless_it_is_given(shell: Shell) -> None:
+    own = '[models.mine]\nbatch = ["developer"]\nsizes = ["1K"]\nratios = "five"\ncontainer = "PNG"\n'
+    own += 'modalities = [["TEXT", "IMAGE"]]\ntokens = { 1K = 1000 }\n'
+    (shell.folder / "own.toml").write_text(own)
+    asked = ("shoes.csv", "--prompt", "x", "--model", "mine", "--models", "own.toml", "--set", "variants=100")
+    said = shell("plan", *asked)
+    assert (said.code, said.out) == (2, "")
+    assert "mine: no price is known in batches" in said.err
+    assert 'give one: [models."mine".prices] in a file for --models' in said.err
+    (shell.folder / "own.toml").write_text(
+        own + "prices.batch = { text_in = 1, text_out = 2, image_out = 3 }\n"
+    )
+    assert "price          $1.80  from $1.80 to" in shell("plan", *asked).out
 
 
 def test_nobody_there_and_no_cap_sends_nothing(shell: Shell) -> None:

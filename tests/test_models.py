@@ -52,6 +52,27 @@ def test_a_model_takes_what_its_page_says_and_nothing_else(name, sizes, ratios, 
     assert not refuses(references=("r",) * (most or 14))
 
 
+@dataclass(frozen=True)
+class Shown:
+    role: str | None
+
+
+@pytest.mark.parametrize(
+    ("name", "objects", "people"), [("gemini-3-pro-image", 6, 5), ("gemini-3.1-flash-image", 10, 4)]
+)
+def test_objects_and_people_are_counted_apart_where_the_model_does(name, objects, people):
+    def told(**roles):
+        shown = tuple(Shown(role) for role, count in roles.items() for _ in range(count))
+        return [p.value for p in MODELS.find(name).problems(replace(PLAIN, references=shown))]
+
+    assert told(object=objects) == told(person=people) == told(style=14) == []
+    assert told(object=objects + 1, person=people + 1) == [
+        f"{objects + 1} objects",
+        f"{people + 1} people",
+    ] + (["16"] if objects + people > 12 else [])
+    assert told(object=objects, person=people, background=14 - objects - people) == []
+
+
 def test_only_the_2_0_models_insist_on_text_beside_their_pictures():
     pictures_alone = replace(PLAIN, modalities=("IMAGE",))
     insisting = {m.name for m in MODELS.models.values() if _modality(m, pictures_alone)}
@@ -177,6 +198,15 @@ def test_an_end_on_one_surface_is_no_warning_on_the_other():
     flash = MODELS.find("gemini-3.1-flash-image")
     assert any("2026-10-29 " in w or "2026-10-29;" in w for w in flash.warnings(date(2026, 10, 1)))
     assert not any("switched off" in w for w in flash.warnings(date(2026, 11, 1), surface="vertex"))
+
+
+def test_an_end_before_all_of_it_may_be_back_is_said_so():
+    nano = MODELS.find("gemini-2.5-flash-image")
+    (warning,) = nano.warnings(date(2026, 10, 1), back=date(2026, 10, 3))
+    assert "may be switched off before all of this is back, on 2026-10-03 at the latest" in warning
+    (warning,) = nano.warnings(date(2026, 9, 1), back=date(2026, 9, 3))
+    assert "will be switched off" in warning
+    assert nano.sure_end() is None, "two sources disagree"
 
 
 def test_a_model_comes_back_from_json_as_it_was():

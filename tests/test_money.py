@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
 from pipeline.models import load_models
-from pipeline.money import Estimate, Usage, actual, dollars, estimate, nanos
+from pipeline.money import Estimate, Usage, actual, dollars, estimate, nanos, retries
 from pipeline.prompt import Prompt
 from pipeline.references import Reference
 
@@ -91,6 +91,14 @@ def test_an_answer_costs_pictures_as_pictures_and_all_else_as_text():
     pro = MODELS.find("gemini-3-pro-image")
     assert actual(usage, pro) == 9 * 1000 + 1120 * 60_000 + (346 + 337) * 6000
     assert actual(usage, pro, "standard") == 2 * actual(usage, pro)
+
+
+def test_an_attempt_that_is_not_allowed_is_no_part_of_the_price():
+    once = estimate(*asked("gemini-3-pro-image"))
+    assert retries(once, attempts=1, shares=(0.5, 0.5)) == Estimate()
+    twice, thrice = (retries(once, attempts=n, shares=(0.5, 0.5)) for n in (2, 3))
+    assert twice.likely == (once.likely - once.pictures) // 2, "no picture came, so none was paid"
+    assert (twice.high, thrice.high) == (once.high // 2, once.high * 3 // 4), "at most, whole answers"
 
 
 def test_searches_cost_the_same_in_both_lanes():

@@ -40,7 +40,7 @@ def test_everything_the_page_shows_is_what_happens(service: emulator.Service, sa
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("# about $0.45,", "# about $0.46,"), ("# (0.43, {'ok': 24})", "# (0.43, {'ok': 23})")],
+    [("# about $0.45,", "# about $0.46,"), ("# (0.45, {'ok': 24})", "# (0.45, {'ok': 23})")],
 )
 def test_a_page_that_shows_something_else_is_found_out(
     service: emulator.Service, samples: Path, right: str, wrong: str

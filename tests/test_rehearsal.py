@@ -51,6 +51,15 @@ def test_a_rehearsal_is_nothing_a_real_run_goes_on_with(shell: Shell) -> None:
     assert "this run talks to http://127.0.0.1:" in said.err
 
 
+def test_a_rehearsal_leaves_out_the_bad_rows_that_the_night_would_leave_out(shell: Shell) -> None:
+    (shell.folder / "few.csv").write_text("id,prompt\na,A boot\nb,\n")
+    assert shell("rehearse", "few.csv").code == 2
+    said = shell("rehearse", "few.csv", "--set", "max_bad=1")
+    assert said.code == 0, said.err
+    assert "1 of 2 rows has a problem" in said.err
+    assert "1 of 1 pictures on disk" in said.out
+
+
 @pytest.mark.parametrize(
     ("scenario", "words"),
     [("good-night", "no such scenario; there are bad-night, quiet-night"), ("odd.toml", "no fault 'rain'")],

@@ -3,9 +3,24 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
+import msgspec
 import pytest
 
-from pipeline.events import Capped, Disowned, Event, Record
+from pipeline.events import (
+    Capped,
+    Cleared,
+    Cut,
+    Disowned,
+    Drawn,
+    Event,
+    Record,
+    Recut,
+    Released,
+    Stopped,
+    Swept,
+    Takes,
+    Withdrawn,
+)
 from pipeline.state import GRACE, Illegal, OverBudget, Stage, State, apply
 from tests import events as e
 
@@ -232,3 +247,94 @@ def test_retries_are_drawn_once_and_keep_the_run_open() -> None:
 
 def test_retries_of_a_batch_without_any_are_refused() -> None:
     assert refuses(happen(sent(), [e.ended(0), e.collected(0)]), e.retries(1, 0))
+
+
+# --- a long night --------------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_run_sends_nothing_more_and_settles_what_was_never_sent() -> None:
+    state = after(e.created(rows=10), e.drawn(0, 0, 10), e.planned(0), Stopped(why="asked"))
+    assert refuses(state, e.submitting(0))
+    assert refuses(state, Stopped(why="asked"))
+    assert refuses(state, e.collected(0, spent=80)), "what was never sent cost nothing"
+    assert happen(state, [e.collected(0, spent=0)]).finished
+
+
+def test_a_batch_is_withdrawn_once_and_by_its_own_ticket() -> None:
+    state = sent()
+    assert refuses(state, Withdrawn(batch=0, ticket="batches/2", why="asked", again=False))
+    happen(state, [withdrawn := Withdrawn(batch=0, ticket="batches/1", why="asked", again=False)])
+    assert refuses(state, withdrawn)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+def test_what_broke_off_is_swept_before_it_is_settled(how: str) -> None:
+    state = happen(sent(), [e.ended(0, how=how)])
+    assert refuses(state, e.collected(0))
+    happen(state, [Swept(batch=0)])
+    assert refuses(state, Swept(batch=0))
+    assert happen(state, [e.collected(0)]).finished
+
+
+def test_what_succeeded_is_not_swept() -> None:
+    assert refuses(happen(sent(), [e.ended(0)]), Swept(batch=0))
+
+
+def test_a_batch_is_cut_into_two_that_hold_the_same_requests() -> None:
+    state = after(e.created(rows=10), e.drawn(0, 0, 10), e.planned(0))
+    for at in (0, 10):
+        assert refuses(state, Recut(batch=0, at=at, why="too large"))
+    happen(state, [Recut(batch=0, at=4, why="too large")])
+    assert [batch.source for batch in state.batches[1:]] == [Cut(0, 0, 4), Cut(0, 4, 10)]
+    assert refuses(state, e.submitting(0))
+    happen(state, [e.planned(1, requests=4), e.planned(2, requests=6)])
+    for batch in (1, 2):
+        requests = 4 if batch == 1 else 6
+        intent = happen(state, [e.submitting(batch)]).next - 1
+        happen(state, [e.submitted(batch, intent), e.ended(batch), e.collected(batch, indexed=requests)])
+    assert state.finished
+
+
+def test_a_batch_that_is_with_the_provider_is_not_cut() -> None:
+    assert refuses(sent(), Recut(batch=0, at=4, why="too large"))
+
+
+def with_a_canary() -> State:
+    created = msgspec.structs.replace(e.created(rows=20), canary=10)
+    drawn = [e.drawn(0, 0, 10), e.drawn(1, 10, 20), e.planned(0), e.planned(1)]
+    return after(created, *drawn, e.submitting(0), e.submitted(0, 5), e.ended(0))
+
+
+def test_the_rest_waits_until_its_canary_is_home_and_well() -> None:
+    state = with_a_canary()
+    assert refuses(state, e.submitting(1))
+    assert not refuses(happen(state, [e.collected(0)]), e.submitting(1))
+
+
+def test_a_canary_that_came_back_wrong_keeps_the_rest_until_it_is_cleared() -> None:
+    wrong = msgspec.structs.replace(e.collected(0), outcomes={"ok": 4, "blocked": 6})
+    state = happen(with_a_canary(), [wrong])
+    assert refuses(state, e.submitting(1))
+    assert refuses(state, Cleared(batch=1, why="asked"))
+    happen(state, [Cleared(batch=0, why="asked")])
+    assert not refuses(state, e.submitting(1))
+
+
+def test_retries_for_one_common_reason_wait_for_a_person() -> None:
+    state = after(e.created(rows=40), e.drawn(0, 0, 40), e.planned(0, requests=40), e.submitting(0))
+    books = e.collected(0, indexed=30, retry=10)
+    happen(state, [e.submitted(0, 3), e.ended(0), books])
+    assert state.held_back == (0,)
+    assert refuses(state, e.retries(1, 0))
+    happen(state, [Released(batches=(0,))])
+    assert refuses(state, Released(batches=(0,)))
+    assert not refuses(state, e.retries(1, 0))
+
+
+def test_a_request_has_one_further_take() -> None:
+    state = happen(sent(), [e.ended(0), e.collected(0)])
+    again = Drawn(batch=1, source=Takes(0, (2, 5)))
+    assert refuses(state, Drawn(batch=1, source=Takes(0, (5, 2))))
+    happen(state, [again])
+    assert refuses(state, Drawn(batch=2, source=Takes(0, (5,))))
+    assert not state.finished

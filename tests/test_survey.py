@@ -16,6 +16,7 @@ from tests.bench import write_rows
 from tests.fakes import FakeClock, MemoryStorage
 
 MODEL = "gemini-2.5-flash-image"
+PHOTO = Path(__file__).parent.parent / "sample_manifests" / "photos" / "ns-1001.jpg"
 
 
 def job(**said: object) -> Job:
@@ -45,7 +46,7 @@ def test_the_price_is_the_sum_of_its_requests(folder: Path) -> None:
     found = survey(job(), base=folder)
     model = load_models().find(MODEL)
     each = [estimate(Prompt(model=MODEL, text=f"Shoe {n}", aspect_ratio="1:1"), model) for n in range(10)]
-    assert found.price.likely == sum(one.likely for one in each)
+    assert found.price.likely - found.price.retrying == sum(one.likely for one in each)
     assert found.price.low <= found.price.likely <= found.price.high
     assert found.at_once is not None
     assert found.at_once > 1.9 * found.price.likely
@@ -159,13 +160,43 @@ def test_batches_are_named_where_there_are_many_pictures_or_somebody_asks(folder
     ("share", "says"),
     [
         (1.0, "enough in the worst case"),
-        (0.99, "enough for all if likely"),
-        (0.5, "not enough"),
+        (0.99, "enough for 9 of 10 in the worst case, all if likely"),
+        (0.5, "not enough: for 5 of 10 in the worst case, 6 if likely"),
     ],
 )
 def test_a_cap_is_set_beside_the_estimate(folder: Path, share: float, says: str) -> None:
     found = survey(job(), base=folder)
     assert says in lines(found, cap=int(found.price.high * share))
+
+
+def test_the_price_is_told_in_parts_that_add_up(folder: Path) -> None:
+    (folder / "photo.jpg").write_bytes(PHOTO.read_bytes())
+    write_rows(folder / "shoes.csv", 100, photo=lambda n: "photo.jpg")
+    found = survey(job(references=["photo"], model="gemini-3-pro-image", search=["web"]), base=folder)
+    said = lines(found)
+    for part in (
+        "pictures $6.72",
+        "photos and words $0.0",
+        "thinking $0.26",
+        "searches $1.40",
+        "retries $0.0",
+    ):
+        assert part in said
+    parts = plan_document(found)["usd"]
+    assert parts["likely"] == pytest.approx(sum(parts["of"].values()))
+    assert "searches" not in lines(survey(job(), base=folder)), "what costs nothing is not listed"
+
+
+def test_what_may_be_bought_again_is_in_likely_and_high_and_in_no_count(folder: Path) -> None:
+    once, twice, often = (survey(job(attempts=n), base=folder).price for n in (1, 2, 10))
+    assert once.retrying == 0
+    assert 0 < twice.retrying < often.retrying
+    assert twice.likely == once.likely + twice.retrying
+    assert twice.high == pytest.approx(1.2 * once.high)
+    assert often.high < 1.26 * once.high
+    assert {(p.low, p.images, p.tokens_out, p.output_bytes) for p in (once, twice, often)} == {
+        (once.low, 10, once.tokens_out, once.output_bytes)
+    }
 
 
 def test_problems_are_said_with_their_hint(folder: Path) -> None:

@@ -144,16 +144,10 @@ class Maker:
         return Usage(prompt, shown, image, words, thoughts, times * cost + found.queries * QUERY)
 
     def thought_tokens(self, asked: Asked) -> int:
-        spread = int.from_bytes(asked.seed[6:8], "big")
-        match asked.level:
-            case "":
-                return 0
-            case "MINIMAL" | "LOW":
-                return 60 + spread % 200
-            case "MEDIUM":
-                return 150 + spread % 400
-            case "HIGH":
-                return 300 + spread % 900
+        if not asked.level:
+            return 0
+        least, further = self.model.thoughts[asked.level]
+        return least + int.from_bytes(asked.seed[6:8], "big") % further
 
     def said(self, answer: Answer) -> str:
         """The words beside the picture; a model that may speak does so about every other time."""

@@ -242,7 +242,7 @@ def thinking(
         if level is not None or asked.get("includeThoughts"):
             raise RowProblem(INVALID_ARGUMENT, f"Thinking is not enabled for {model.name}")
         return "", False
-    match str(level or model.levels[0]).upper():
+    match str(level or model.unasked or model.levels[0]).upper():
         case ("MINIMAL" | "LOW" | "MEDIUM" | "HIGH") as known if known in model.levels:
             return known, bool(asked.get("includeThoughts"))
         case _:

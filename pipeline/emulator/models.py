@@ -5,7 +5,7 @@ copy, so that a wrong number on the client's side does not agree with itself.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.emulator.clock import parse
 
@@ -46,6 +46,16 @@ LONG_PIXELS: Mapping[str, Pixels] = GEMINI_3_PIXELS | {
 SCALES = {"512": 0.5, "1K": 1, "2K": 2, "4K": 4}
 
 
+# Tokens of thought by level: the least, and how far it goes beyond that. Google publishes none; one answer of 3 Pro
+# was measured, with 337. The others are a guess, and the middle of each is what a planner would guess too: what a
+# clean night then tells apart is whether thinking is counted at all, and at which price.
+THOUGHTS: Mapping[str, tuple[int, int]] = {
+    "MINIMAL": (40, 120),
+    "LOW": (40, 120),
+    "MEDIUM": (130, 300),
+    "HIGH": (200, 800),
+}
+
 QUERY = 14_000_000  # nanodollars for one search; a batch job has no discount on it
 
 
@@ -67,8 +77,10 @@ class Model:
     pixels: Mapping[str, Pixels]  # by ratio, at 1K
     tokens: Mapping[str, int]  # of one picture, by size; the sizes it can make
     price: Price
-    reference_tokens: int = 560
+    reference_tokens: int = 1120  # 3 Pro counts half as many, the models before a quarter
+    thoughts: Mapping[str, tuple[int, int]] = field(default_factory=lambda: THOUGHTS)
     levels: tuple[str, ...] = ()  # of thinking; none means it does not think
+    unasked: str = ""  # the level where none is asked for; unsaid: the lowest
     settable_size: bool = True
     image_alone: bool = True  # whether it answers without text when asked
     searches: tuple[str, ...] = ()  # what it can look up
@@ -103,6 +115,8 @@ PRO_3 = Model(
     GEMINI_3_PIXELS,
     {"1K": 1120, "2K": 1120, "4K": 2000},
     Price(1000, 6000, 60_000),
+    reference_tokens=560,
+    thoughts={"LOW": (237, 200), "HIGH": (400, 800)},  # it always thinks
     levels=("LOW", "HIGH"),
     searches=("web",),
 )
@@ -155,6 +169,7 @@ MODELS: Mapping[str, Model] = {
             {"1K": 1120, "2K": 1680, "4K": 2520},
             Price(750, 3750, 15_000),
             levels=("MINIMAL", "MEDIUM", "HIGH"),
+            unasked="MEDIUM",
             searches=("web", "image"),
         ),
         named(FLASH_31, "gemini-3.1-flash-image-preview", until="2026-06-25"),

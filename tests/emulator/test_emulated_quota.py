@@ -39,14 +39,14 @@ def test_a_job_that_does_not_fit_beside_those_that_wait_is_refused(waiting, row)
 
 
 def test_a_quota_can_be_set_from_the_start_and_counts_references_and_every_platform_apart(make_bench, row):
-    bench = make_bench(queue=(60, 60), quota={MODEL: 2100}, buckets=("shoes",))
+    bench = make_bench(queue=(60, 60), quota={MODEL: 3780}, buckets=("shoes",))
     shown = [bench.picture((9, 9, 9)) for _ in range(3)]
     bench.submit([row("a", PROMPT, *shown)], model=MODEL)
     asked = json.loads(json.dumps(row("b", PROMPT)["request"]))
-    bench.predict([asked] * 20)
+    bench.predict([asked] * 36)
     with pytest.raises(errors.ClientError, match="429"):
         bench.predict([asked] * 2)
-    assert "1780 are waiting" in bench_error(bench, row("c", "x" * 1600))
+    assert "3460 are waiting" in bench_error(bench, row("c", "x" * 1600))
 
 
 def bench_error(bench, line):

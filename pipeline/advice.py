@@ -1,0 +1,85 @@
+"""What to know of the models before a run, each thing once: their ends, their limits, doubts about them."""
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from pipeline.errors import BadInput
+from pipeline.languages import foreign_script
+from pipeline.models import Model, Models, Note
+from pipeline.prompt import Prompt
+
+AT_WORST = timedelta(hours=48)
+"""That Google may take for one filling of its queue."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """What is asked of one model, as far as there is something to know about it."""
+
+    model: Model
+    sizes: set[str] = field(default_factory=set)
+    most_references: int = 0
+    searches: bool = False
+    transparent: bool = False
+    script: str | None = None  # that none of its languages is written in
+    example: str = ""  # a row in that script
+
+    def add(self, prompt: Prompt, key: str) -> None:
+        self.sizes.add(prompt.image_size or self.model.default_size)
+        if len(prompt.references) > self.most_references:
+            self.most_references = len(prompt.references)
+        if prompt.search:
+            self.searches = True
+        if "transparent background" in prompt.text:
+            self.transparent = True
+        if self.script is None and not prompt.text.isascii():
+            self.script, self.example = foreign_script(prompt.text, self.model.languages), key
+
+
+def hints(asked: Mapping[str, Asked], *, surface: str, waits: bool) -> Iterator[str]:
+    """Limits, each said once however many rows meet it."""
+    for name, these in asked.items():
+        model = these.model
+        about = {surface, *these.sizes, *(["queue"] if waits else [])}
+        about |= {"references"} if these.most_references else set()
+        yield from (f"{name}: {note}" for note in _notes(model, about))
+        best = model.references.best
+        if best is not None and these.most_references > best:
+            yield f"{name} works best with up to {best} references; some rows show {these.most_references}"
+        if these.script is not None:
+            known = ", ".join(model.languages)
+            yield f"{name} works best in {known}; {these.example} has words in {these.script} letters"
+    if any(these.transparent for these in asked.values()):
+        yield "no model makes a transparent background: it paints one"
+    if any(these.searches for these in asked.values()):
+        yield "what a search found must be shown with its picture, as Google gives it; it finds no people"
+
+
+def _notes(model: Model, about: Set[str]) -> Iterator[str]:
+    for note in model.notes:
+        if isinstance(note, Note):
+            if note.about in about:
+                yield note.says
+        else:
+            yield note
+
+
+def endings(names: Sequence[str], table: Models, *, surface: str, day: date, rounds: int) -> list[str]:
+    """Warnings about models that end, or may, before the last of this run is back. Raises BadInput for a sure end."""
+    back = day + AT_WORST * max(1, rounds)
+    told: list[str] = []
+    for name in names:
+        model = table.find(name)
+        if (end := model.sure_end(surface)) is not None and end.on <= back:
+            ended = f"ended on {end.on}" if end.on <= day else f"ends on {end.on}"
+            instead = (
+                f"take {model.replaced_by}, its successor" if model.replaced_by else "take another model"
+            )
+            late = "" if end.on <= day else f", and the last of this run may come back on {back}"
+            raise BadInput(
+                f"{name} {ended}, says {end.says}{late}",
+                hint=f"{instead}; where it is known to go on, say so in a file for --models",
+            )
+        told += model.warnings(day, back=back, surface=surface)
+    return told

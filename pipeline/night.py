@@ -1,0 +1,151 @@
+"""What a job says about a long night: when to stop, whom to give up, what keeps the rest waiting.
+
+Nothing here is decided twice: each decision is a record, and whoever comes second finds it there.
+"""
+
+import logging
+from datetime import datetime
+
+import msgspec
+
+from pipeline.backends.base import Backend
+from pipeline.clock import duration
+from pipeline.errors import NightshootError, Unavailable
+from pipeline.events import Cleared, Event, Released, Rows, Stopped, Withdrawn
+from pipeline.job import Job, Night
+from pipeline.run import Run
+from pipeline.state import Batch, Illegal, Stage
+from pipeline.submit import WINDOW
+
+log = logging.getLogger(__name__)
+
+
+def watch(run: Run, backend: Backend) -> bool:
+    """Look at the clock of the run, and do what its job says for this hour. True: something was decided."""
+    said = msgspec.convert(run.created.job, Job).night
+    return _is_late(run, backend, said) or _stalled(run, backend, said) or _canary_is_late(run, said)
+
+
+def stop(run: Run, backend: Backend, *, why: str) -> bool:
+    """Send nothing more, and give up what is at the provider. What it has made by then still comes home."""
+    moved = run.state.stopped is None and _try(run, Stopped(why=why))
+    for batch in run.state.at(Stage.SUBMITTED):
+        if is_mine(batch, backend) and batch.withdrawn is None:
+            moved |= _withdraw(run, batch, why=why, again=False)
+    return moved
+
+
+def cancel(run: Run, backend: Backend, number: int) -> bool:
+    """Ask the provider to stop at a batch that was given up. May be said twice; only its end is an end."""
+    batch = run.state.batches[number]
+    if batch.stage is not Stage.SUBMITTED or batch.withdrawn is None or not is_mine(batch, backend):
+        return False
+    try:
+        backend.cancel(batch.withdrawn.ticket)
+    except Unavailable:
+        raise
+    except NightshootError as error:  # it ended meanwhile, or went: asking after it will tell
+        log.debug("could not cancel %s: %s", batch.withdrawn.ticket, error)
+    return True
+
+
+def _withdraw(run: Run, batch: Batch, *, why: str, again: bool) -> bool:
+    """The record first: whoever finds it sees to the cancelling."""
+    assert batch.submitted is not None
+    ticket = batch.submitted.ticket
+    return _try(run, Withdrawn(batch=batch.number, ticket=ticket, why=why, again=again))
+
+
+def clear(run: Run) -> None:
+    """Let all the rest go, whatever the canaries bring: a person says so."""
+    for lane in run.state.drawn:
+        canary = run.state.canary(lane)
+        if canary is not None and not canary.cleared:
+            _try(run, Cleared(batch=canary.number, why="asked"))
+
+
+def release(run: Run) -> int:
+    """Have all that is held back asked again. Says how many requests that are."""
+    held = run.state.held_back
+    count = sum(c.retry for n in held if (c := run.state.batches[n].collected) is not None)
+    return count if held and _try(run, Released(batches=held)) else 0
+
+
+def is_mine(batch: Batch, backend: Backend) -> bool:
+    """Whether this account sent it: another key cannot even see it."""
+    return batch.submitting is not None and batch.submitting.account == backend.account
+
+
+def sent_at(batch: Batch) -> datetime:
+    """When it was sent, to the minute."""
+    assert batch.submitting is not None
+    return batch.submitting.until - WINDOW
+
+
+def deadline_of(run: Run, said: Night) -> datetime | None:
+    """When the run is to be over, whatever is missing then."""
+    if said.deadline is None or run.state.began is None:
+        return None
+    return run.state.began + duration(said.deadline)
+
+
+def _is_late(run: Run, backend: Backend, said: Night) -> bool:
+    deadline = deadline_of(run, said)
+    return deadline is not None and run.clock.now() >= deadline and stop(run, backend, why="deadline")
+
+
+def _stalled(run: Run, backend: Backend, said: Night) -> bool:
+    if said.on_stall == "wait":
+        return False
+    patience, moved = duration(said.stall_after), False
+    for batch in run.state.at(Stage.SUBMITTED):
+        if (
+            batch.withdrawn is None
+            and is_mine(batch, backend)
+            and run.clock.now() >= sent_at(batch) + patience
+        ):
+            log.warning("batch %d has stalled and is given up", batch.number)
+            moved |= _withdraw(run, batch, why="stalled", again=said.on_stall == "resubmit")
+    return moved
+
+
+def _canary_is_late(run: Run, said: Night) -> bool:
+    if said.on_late_canary == "hold":
+        return False
+    moved = False
+    for batch in run.state.batches:
+        if run.state.stopped is None and _keeps_waiting(run, batch):
+            late = run.clock.now() >= sent_at(batch) + duration(said.canary_wait)
+            moved |= late and _try(run, Cleared(batch=batch.number, why="late"))
+    return moved
+
+
+def _keeps_waiting(run: Run, batch: Batch) -> bool:
+    """Whether it is a canary that is out and that others wait for."""
+    if not run.created.canary or not isinstance(batch.source, Rows) or batch.cleared:
+        return False
+    return batch.stage in (Stage.SUBMITTED, Stage.ENDED) and run.state.canary(batch.source.lane) is batch
+
+
+def _try(run: Run, event: Event) -> bool:
+    try:
+        run.record(event)
+    except Illegal as error:
+        log.debug("not recorded: %s", error)
+        return False
+    return True
+
+
+def until_next(run: Run) -> list[datetime]:
+    """The hours at which something may have to be decided."""
+    said = msgspec.convert(run.created.job, Job).night
+    times = [deadline] if (deadline := deadline_of(run, said)) is not None else []
+    if said.on_stall != "wait":
+        times += [sent_at(batch) + duration(said.stall_after) for batch in run.state.at(Stage.SUBMITTED)]
+    if said.on_late_canary != "hold":
+        times += [
+            sent_at(batch) + duration(said.canary_wait)
+            for batch in run.state.batches
+            if _keeps_waiting(run, batch)
+        ]
+    return times

@@ -1,0 +1,63 @@
+"""What ended without its picture, asked once more because a person says so."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from pipeline import tables
+from pipeline.events import Drawn, Takes
+from pipeline.plan import write_again
+from pipeline.run import Run, index_file, plan_file
+from pipeline.state import Illegal, Stage
+
+USUAL = ("text_only", "no_image", "truncated", "broken", "error", "missing", "expired", "cancelled")
+"""What another try may better. Who wants what was refused for what it shows tried again has to say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Requests of one batch that ended alike: without a picture."""
+
+    source: Takes
+    likely: int
+    high: int
+
+    @property
+    def requests(self) -> int:
+        return len(self.source.places)
+
+
+def failed(run: Run, outcomes: Collection[str] = USUAL) -> list[Failed]:
+    """Everything of a run that ended so, and was not asked once more yet."""
+    return list(_failed(run, outcomes))
+
+
+def _failed(run: Run, outcomes: Collection[str]) -> Iterator[Failed]:
+    for batch in run.state.at(Stage.COLLECTED):
+        if not batch.sends or batch.collected is None or batch.collected.outcomes.keys().isdisjoint(outcomes):
+            continue
+        index = tables.from_parquet(run.storage.read(index_file(batch.number)), columns=["place", "outcome"])
+        ended = {row["place"]: row["outcome"] for row in tables.rows_of(index)}
+        wrong = {place for place, how in ended.items() if how in outcomes} - batch.taken
+        if wrong:
+            plan = tables.from_parquet(
+                run.storage.read(plan_file(batch.number)), columns=["place", "likely", "high"]
+            )
+            rows = [row for row in tables.rows_of(plan) if row["place"] in wrong]
+            were = Counter(ended[place] for place in wrong)
+            source = Takes(batch.number, tuple(sorted(wrong)), dict(sorted(were.items())))
+            yield Failed(source, sum(row["likely"] for row in rows), sum(row["high"] for row in rows))
+
+
+def draw(run: Run, those: Collection[Failed]) -> int:
+    """Put them into batches of their own, one for each they were in. Says how many requests that are."""
+    count = 0
+    for one in those:
+        number = len(run.state.batches)
+        try:
+            run.record(Drawn(batch=number, source=one.source))
+        except Illegal:
+            continue  # somebody else did
+        write_again(run, run.state.batches[number])
+        count += one.requests
+    return count

@@ -1,0 +1,117 @@
+"""What to know of the models is told before a run, each thing once, and a sure end stops it."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import BadInput
+from pipeline.job import job_for
+from pipeline.languages import foreign_script
+from pipeline.models import load_models
+from pipeline.overview import notes, plan_document
+from pipeline.survey import Survey, check_ends, survey
+from tests.bench import write_rows
+
+FIFTEEN = load_models().find("gemini-3-pro-image").languages
+PHOTO = Path(__file__).parent.parent / "sample_manifests" / "photos" / "ns-1001.jpg"
+
+
+def look(folder: Path, *, model: str = "gemini-3-pro-image", rows: int = 3, **said: object) -> Survey:
+    write_rows(folder / "shoes.csv", rows)
+    return survey(job_for("shoes.csv", **{"prompt": "{{ title }}", "model": model} | said), base=folder)
+
+
+# --- ends --------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_has_ended_for_sure_is_refused_with_its_successor(tmp_path: Path) -> None:
+    found = look(tmp_path, model="gemini-2.0-flash-preview-image-generation")
+    with pytest.raises(BadInput, match="ended on 2025-11-14, says Google's deprecations page") as caught:
+        check_ends(found, date(2026, 11, 21))
+    assert caught.value.hint is not None
+    assert "take gemini-2.5-flash-image" in caught.value.hint
+
+
+def test_one_that_ends_before_the_last_round_is_back_is_refused_too(tmp_path: Path) -> None:
+    few = look(tmp_path, model="gemini-2.0-flash-preview-image-generation")
+    many = look(tmp_path, model="gemini-2.0-flash-preview-image-generation", rows=5000)
+    check_ends(few, date(2025, 11, 11))
+    with pytest.raises(BadInput, match=r"the last of this run may come back on 2025-11-17"):
+        check_ends(many, date(2025, 11, 11))
+    check_ends(many, date(2025, 10, 1))
+
+
+def test_who_knows_better_says_so_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[models."gemini-2.0-flash-preview-image-generation"]\nretires = []\n')
+    found = look(tmp_path, model="gemini-2.0-flash-preview-image-generation", models="own.toml")
+    check_ends(found, date(2026, 11, 21))
+    assert any("is retired" in note for note in notes(found))
+
+
+def test_a_doubtful_end_is_a_warning(tmp_path: Path) -> None:
+    found = look(tmp_path, model="gemini-2.5-flash-image")
+    check_ends(found, date(2026, 11, 21))
+    (warning,) = plan_document(found)["warnings"]
+    assert "may have been switched off" in warning
+
+
+# --- limits ------------------------------------------------------------------------------------------------------
+
+
+def test_a_language_that_works_less_well_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("id,prompt\na,A boot\nb,Κόκκινη μπότα\nc,Πράσινη μπότα\n")
+    found = survey(job_for("g.csv", model="gemini-3-pro-image"), base=tmp_path)
+    (hint,) = found.hints
+    assert hint.startswith("gemini-3-pro-image works best in EN, ar-EG")
+    assert hint.endswith("b has words in Greek letters")
+    assert notes(found)[-1] == f"note: {hint}"
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("Rote Stiefel für Mädchen", None),
+        ("赤いブーツ", None),
+        ("红色的靴子", None),
+        ("빨간 부츠", None),
+        ("красный сапог", None),
+        ("حذاء أحمر", None),
+        ("लाल जूते", None),
+        ("รองเท้าสีแดง", "Thai"),
+        ("מגף אדום", "Hebrew"),
+        ("a lens of 10 μm", None),
+    ],
+)
+def test_only_what_the_letters_say_for_sure_is_told(text: str, script: str | None) -> None:
+    assert foreign_script(text, FIFTEEN) == script
+
+
+def test_the_older_models_speak_fewer_languages() -> None:
+    assert (
+        foreign_script("красный сапог", load_models().find("gemini-2.5-flash-image").languages) == "Cyrillic"
+    )
+    assert foreign_script("赤いブーツ", load_models().find("imagen-4.0-generate-001").languages) == "Japanese"
+    assert foreign_script("красный сапог", ()) is None, "of a model of one's own nothing is known"
+
+
+def test_limits_are_told_where_they_matter_and_only_there(tmp_path: Path) -> None:
+    (tmp_path / "p.jpg").write_bytes(PHOTO.read_bytes())
+    assert look(tmp_path).hints == ()
+    searching = look(tmp_path, search=["web"]).hints
+    assert searching == (
+        "what a search found must be shown with its picture, as Google gives it; it finds no people",
+    )
+    (cut,) = look(tmp_path, prompt="{{ title }} on a transparent background").hints
+    assert cut.startswith("no model makes a transparent background")
+    (many,) = look(tmp_path, model="gemini-2.5-flash-image", references=["./p.jpg"] * 4).hints
+    assert many == "gemini-2.5-flash-image works best with up to 3 references; some rows show 4"
+    assert look(tmp_path, model="gemini-2.5-flash-image", references=["./p.jpg"] * 3).hints == ()
+
+
+def test_a_doubt_is_told_to_those_it_concerns(tmp_path: Path) -> None:
+    assert look(tmp_path, model="gemini-nano-banana-2.1").hints == ()
+    (price,) = look(tmp_path, model="gemini-nano-banana-2.1", image_size="4K").hints
+    assert "one says $0.113" in price
+    (queue,) = look(tmp_path, model="gemini-nano-banana-2.1", rows=3000).hints
+    assert "wait in line is published nowhere" in queue
