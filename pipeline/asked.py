@@ -20,7 +20,7 @@ _SETTINGS = (
     "top_k",
     "store",
 )
-_SHOWN = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule", "role")
+_SHOWN = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule", "generation", "role")
 
 COLUMNS = ("prompt", "references", "safety", *_SETTINGS)
 """All that a prompt is made of."""

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.backends.base import ROOM
 from pipeline.errors import BadInput
 from pipeline.money import nanos
 from pipeline.survey import IN_FLIGHT, Survey, rounds
-
-FILES_AT_GOOGLE = 20_000_000_000
-"""Bytes of files that a project may keep there; what is sent beyond that waits until earlier batches are done."""
 
 _ROUND = (1, 5)  # hours that one filling of the queue usually takes; at worst 48
 _FREE = 1_000_000_000  # bytes of a disk that we leave alone
@@ -32,7 +30,7 @@ def bounds(found: Survey) -> list[Bound]:
 def _queue(found: Survey) -> Iterator[Bound]:
     tier = found.job.tier or 1
     times = rounds(found, tier=tier)
-    if times <= 1:
+    if times <= 1 or not ROOM[found.job.backend].queued:
         return
     told = f"tier {tier}" if found.job.tier else "tier 1, since the job names none"
     better = [other for other in (2, 3) if other > tier and rounds(found, tier=other) < times]
@@ -72,10 +70,11 @@ def _line(found: Survey) -> Iterator[Bound]:
 
 def _files(found: Survey) -> Iterator[Bound]:
     sent = found.input_bytes + found.reference_bytes
-    if sent > FILES_AT_GOOGLE:
-        yield Bound(
-            "files", f"Google keeps 20 GB of a project's files: sent in {-(-sent // FILES_AT_GOOGLE)} turns"
-        )
+    room = ROOM[found.job.backend].files
+    if room is not None and sent > room:
+        # What is sent beyond that waits until earlier batches are done.
+        kept = f"{room // 10**9} GB"
+        yield Bound("files", f"Google keeps {kept} of a project's files: sent in {-(-sent // room)} turns")
 
 
 def check_room(found: Survey, folder: str) -> None:

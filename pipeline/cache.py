@@ -39,8 +39,15 @@ class Cache:
 
 
 def users_cache() -> Cache:
-    """NIGHTSHOOT_CACHE, or where this user's caches are. Emptying it is always safe."""
+    """What was fetched for references. Emptying it is always safe."""
     if folder := os.environ.get("NIGHTSHOOT_CACHE"):
         return Cache(Path(folder))
+    return Cache(users_folder("references"))
+
+
+def users_folder(name: str) -> Path:
+    """A folder of this user's caches: in NIGHTSHOOT_CACHE, or where caches are here."""
+    if folder := os.environ.get("NIGHTSHOOT_CACHE"):
+        return Path(folder) / name
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Cache(Path(caches) / "nightshoot" / "references")
+    return Path(caches) / "nightshoot" / name

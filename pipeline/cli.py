@@ -21,7 +21,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
     "Choose": ("rehearse",),
-    "Every night": ("tick",),
+    "Every night": ("tick", "tidy"),
     "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
 }
@@ -400,6 +400,22 @@ def tick(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: st
 @_run_argument
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @_common
+def tidy(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | None) -> None:
+    """Remove what a run uploaded and nobody needs any more. The run itself stays as it is.
+
+    \b
+      nightshoot tidy shoes
+    """
+
+    from pipeline.session import tidied
+
+    tidied(_console(as_json, verbose), run, runs, yes=yes)
+
+
+@cli.command()
+@_run_argument
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@_common
 def cancel(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | None) -> None:
     """Stop a run: send nothing more, bring home what Google has made by now.
 
@@ -552,14 +568,14 @@ def doctor(
         from pipeline.trial import try_it
 
         sys.exit(try_it(console, job, runs=runs, model=model, max_usd=max_usd, yes=yes))
-    from pipeline.backends import service_in_environment
+    from pipeline.backends import service_of
     from pipeline.console import table_mark
     from pipeline.doctor import examine
     from pipeline.findings import Level, document_of, lines_of
 
     findings = list(examine(job, runs=runs, model=model, offline=offline))
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
-    _, marks = table_mark(service_in_environment())
+    _, marks = table_mark(service_of(None))
     documents = [document_of(finding) for finding in findings]
     console.result(lines_of(findings), {"problems": problems, "findings": documents, **marks})
     console.note("Next: nightshoot plan" if not problems else "Next: mend it, and  nightshoot doctor  again")

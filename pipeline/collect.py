@@ -256,7 +256,8 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     where = {"file": file, "offset": line.offset, "length": line.length}
     if line.body is None:
         return {**where, "raw": bytes(line.raw)}
-    wire = backend.line_id(line)
+    sent = run.state.batches[batch].submitted
+    wire = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire, batch) if wire is not None else None
     outcome = backend.outcome(line)
     bill = _bill(outcome, asked.model)

@@ -248,10 +248,16 @@ def table_mark(service: str) -> tuple[str, dict[str, Any]]:
     return "of a run on the EMULATOR: no row is Google's", {"service": service, "emulator": True}
 
 
-def place_line(name: str, what: str, service: str, account: str | None) -> str:
-    """Which run a command means: its first line."""
-    key = account.rpartition(":")[2] if account else ""
+def place_line(name: str, what: str, service: str, account: str) -> str:
+    """Which run a command means: its first line. Where nobody pays now the account is the surface alone."""
     whom = "Google" if not is_emulated(service) else f"the EMULATOR at {service}"
+    surface, _, which = account.partition(":")
+    if surface == "vertex":
+        project, _, location = which.rpartition(":")
+        return f"{name}, {what}, to {whom} (Vertex AI" + (
+            f", project {project}, {location})" if which else ")"
+        )
+    key = which.rpartition(":")[2]
     return f"{name}, {what}, to {whom}" + (f" (Developer API, key ...{key})" if key else " (Developer API)")
 
 

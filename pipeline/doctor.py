@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline import __version__
-from pipeline.backends import KEYS, open_backend, service_in_environment
+from pipeline.backends import KEYS, check_backend, location_of, open_backend, service_of, staging_of
 from pipeline.backends.base import Backend
 from pipeline.clock import EXPORTED, Clock, MachineClock, clock_for
 from pipeline.console import is_emulated
@@ -75,18 +75,20 @@ def examine(
     table, finding = _table(job, base)
     named = (model,) if model else tuple(models_of(job))
     folder = runs or (job.runs if job else "runs")
-    patient = Patient(job, base, folder, named, table, service_in_environment())
+    patient = Patient(job, base, folder, named, table, service_of(job))
     yield of_service(patient.service)
     clock, silent = (MachineClock(), None) if offline else _clock(patient.service)
     if silent is not None:
         yield silent
-    key = of_key()
+    key = of_key() if patient.surface == "developer" else of_credentials(patient)
     yield key
     if offline or key.level is Level.PROBLEM:
         yield unchecked("account", "offline" if offline else "there is no key to ask with")
     else:
         yield from _of_account(patient, clock)
     yield from of_place(folder, offline=offline)
+    if patient.surface == "vertex" and not offline and key.level is not Level.PROBLEM:
+        yield from _of_staging(patient)
     if finding.level is not Level.OK:
         yield finding
     yield of_prices(table, clock.now())
@@ -147,6 +149,19 @@ def of_key() -> Finding:
     return ok("key", words)
 
 
+def of_credentials(patient: Patient) -> Finding:
+    """Whether Vertex AI can be talked to: a project, a place in a bucket, and credentials of this machine."""
+    from pipeline.backends.vertex import credentials_for
+
+    assert patient.job is not None
+    try:
+        check_backend(patient.job, folder=patient.runs)
+        credentials_for(patient.service)
+    except NightshootError as error:
+        return trouble("credentials", error)
+    return ok("credentials", "Google's, of this machine")
+
+
 # --- what the service says ---------------------------------------------------------------------------------------
 
 
@@ -163,7 +178,7 @@ def _clock(service: str) -> tuple[Clock, Finding | None]:
 def _of_account(patient: Patient, clock: Clock) -> Iterator[Finding]:
     """What only the service can say: whether it takes the key, what time it is there, and whether it has the models."""
     try:
-        backend = open_backend(patient.surface, service=patient.service, clock=clock)
+        backend = open_backend(patient.job, service=patient.service, clock=clock, place=patient.runs)
         there = backend.time()
     except NightshootError as error:
         yield trouble("account", error)
@@ -259,6 +274,30 @@ def _nearest(folder: str) -> Path:
     while not place.exists():
         place = place.parent
     return place
+
+
+def _of_staging(patient: Patient) -> Iterator[Finding]:
+    """The bucket that Vertex AI reads and writes, which may be another than the runs live in."""
+    assert patient.job is not None
+    place = staging_of(patient.job, patient.runs)
+    if not place.startswith(patient.runs):
+        yield from of_bucket(place)
+    try:
+        yield of_region(location_of(patient.job), inspect_bucket(place).location())
+    except (Denied, Unavailable) as error:
+        yield unchecked("region", f"where the bucket lies: {error.message}")
+    words = "whether Vertex AI's own service agent may read and write the bucket: only a batch can tell"
+    yield unchecked("agent", words, "nightshoot doctor --live JOB sends a small one")
+
+
+def of_region(wanted: str, there: str) -> Finding:
+    """Whether a bucket lies where its pictures are made: bytes that cross regions are billed."""
+    near = there.lower() == wanted.lower() or wanted.lower().startswith(f"{there.lower()}-")
+    if wanted == "global" or near:
+        return ok("region", f"{there}, for models in {wanted}")
+    return warning(
+        "region", f"the bucket lies in {there}, the models in {wanted}", "choose one near the other"
+    )
 
 
 def of_bucket(url: str) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-from pipeline.backends.base import Backend
+from pipeline.backends.base import ROOM, Backend
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
@@ -17,6 +17,7 @@ from pipeline.night import cancel, is_mine, until_next, watch
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll, sweep, swept_at
 from pipeline.run import Run
+from pipeline.shown import Shown
 from pipeline.state import Batch, OverBudget, Stage, State, model_of, trouble_of
 from pipeline.submit import resolve, submit
 
@@ -48,6 +49,7 @@ class Driver:
     ) -> None:
         self.run = run
         self.backend = backend
+        self._shown = Shown(run, backend)
         self._planner = planner
         self.listener = listener
         self._workers = workers or min(16, 4 * (os.cpu_count() or 1))
@@ -56,6 +58,7 @@ class Driver:
         self._over_budget: OverBudget | None = None
         # Nothing more is sent; what was sent is still brought home.
         self._refusal: NightshootError | None = None
+        self._unclear: set[int] = set()  # batches of which nobody would say whether they were sent
         self._silent_since: datetime | None = None  # the provider, and nothing was heard since
         self._is_silent = False  # in this very step
         self._cancelled: set[int] = set()  # batches that this driver asked the provider to stop at
@@ -147,12 +150,23 @@ class Driver:
         for batch in state.at(Stage.SUBMITTING) + state.at(Stage.HELD):
             # The local clock only says when to look; what is found is judged by the provider's.
             if self._is_over(batch) and self._is_due(batch):
-                moved |= self._ask(resolve, batch)
+                moved |= self._resolve(batch)
+        return moved
+
+    def _resolve(self, batch: Batch) -> bool:
+        """Find out what became of an intent. Where that is refused, all else is brought home before it is said."""
+        try:
+            moved = self._ask(partial(resolve, shown=self._shown), batch)
+        except (BadInput, Denied) as error:
+            self._refusal = error
+            self._unclear.add(batch.number)
+            return False
+        self._unclear.discard(batch.number)
         return moved
 
     def _send(self, batch: Batch) -> bool:
         try:
-            return self._ask(submit, batch)
+            return self._ask(partial(submit, shown=self._shown), batch)
         except OverBudget as error:
             self._over_budget = error
         except (BadInput, Denied) as error:
@@ -187,7 +201,8 @@ class Driver:
         there = [other for other in self.run.state.batches if other.stage in counted]
         if len(there) >= self.run.created.limits.in_flight:
             return False
-        queues = self.run.created.models[model_of(batch) or ""].get("enqueued_tokens")
+        counts = ROOM[self.run.created.backend].queued
+        queues = counts and self.run.created.models[model_of(batch) or ""].get("enqueued_tokens")
         waiting = [other for other in there if model_of(other) == model_of(batch)]
         if not queues or not waiting:
             return True
@@ -278,7 +293,9 @@ class Driver:
 
     def _say_trouble_in_the_end(self) -> None:
         """The same, once all else is home."""
-        under_way = any(self._is_mine(batch) for batch in self._at_provider())
+        under_way = any(
+            self._is_mine(batch) and batch.number not in self._unclear for batch in self._at_provider()
+        )
         ended = [batch for batch in self.run.state.at(Stage.ENDED) if batch.number not in self._damaged]
         if not under_way and not ended:
             self._say_trouble()
@@ -335,7 +352,7 @@ class Driver:
     def _complain_of_others(self) -> None:
         state = self.run.state
         held = state.at(Stage.HELD)
-        if any(self._ask(resolve, batch) for batch in held):
+        if any(self._ask(partial(resolve, shown=self._shown), batch) for batch in held):
             return  # asked once more before anybody is bothered: it is clear now
         if held and not state.at(Stage.ENDED):
             said = held[0].held.why if held[0].held else ""

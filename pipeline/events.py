@@ -155,6 +155,15 @@ class Planned(_Event, frozen=True, kw_only=True, tag="planned"):
     lines: File | None = None  # None: nothing to send
 
 
+class Uploaded(_Event, frozen=True, kw_only=True, tag="uploaded"):
+    """References that the provider has now, uploaded for a batch and good for all: which and where is in the file."""
+
+    batch: int
+    account: str
+    file: File
+    until: datetime  # the first of them goes then, in the provider's time
+
+
 class Submitting(_Event, frozen=True, kw_only=True, tag="submitting"):
     """The intent: one create call with this input file may happen until then."""
 
@@ -286,6 +295,7 @@ Event = (
     Created
     | Drawn
     | Planned
+    | Uploaded
     | Submitting
     | PutBack
     | Submitted

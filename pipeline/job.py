@@ -45,7 +45,7 @@ REFERENCE_COLUMNS = (
     "image_link",
 )
 PROMPT_COLUMNS = ("prompt", "text", "caption")
-_BACKENDS = ("developer",)
+_BACKENDS = ("developer", "vertex")
 _SHOT_NAME = re.compile(r"[\w-]{1,40}")
 _SHARE = r"(\d{1,3}(?:\.\d+)?)\s*%"
 _NO_JOB_NAME = re.compile(r"^\.|^\s*$|[/\\\x00-\x1f]")
@@ -175,6 +175,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     allow_private: bool = False  # references may be fetched from private networks
     models: str | None = None  # a file laid over the table of models; relative as the manifest is
     backend: str = "developer"
+    project: str | None = None  # of Google Cloud, for Vertex AI; unsaid: GOOGLE_CLOUD_PROJECT
+    location: str | None = None  # of Vertex AI; unsaid: GOOGLE_CLOUD_LOCATION, else global
+    bucket: str | None = None  # where Vertex AI reads and writes; unsaid: where the run lives
     runs: str = "runs"  # a folder or a gs:// URL
     max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
     max_usd_month: Annotated[float, msgspec.Meta(gt=0)] | None = None  # of all its runs of one month together

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import index
-from pipeline.backends import open_backend, service_in_environment
+from pipeline.backends import check_backend, open_backend, service_of
 from pipeline.clock import Clock, MachineClock, clock_for
 from pipeline.console import Console, place_line, reasons, status_lines
 from pipeline.drive import Driver
@@ -31,7 +31,7 @@ from pipeline.run import open_run as open_directory
 from pipeline.runs import Choice, choose, find, next_name, nights, place
 from pipeline.state import Illegal
 from pipeline.storage import open_storage
-from pipeline.survey import Survey, begin, check_ends, planner, planner_for, survey
+from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
 from pipeline.tally import tally
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Job:
         frame = self._frame
         rows = None if frame is None else frame_manifest(frame, meant.manifest, key=meant.key)
         folder = self._runs or meant.runs
-        service = service_in_environment()
+        service = service_of(meant)
         before = (
             nights(meant, folder=folder, service=service, clock=clock_for(service)) if meant.reuse else []
         )
@@ -212,14 +212,16 @@ class Plan:
         makes another. Rows with problems are refused, or left out with `skip_bad`.
         """
         cap = _cap(max_usd)
-        service = service_in_environment()
+        job = self._found.job
+        service = service_of(job)
         clock = clock_for(service)
-        backend = open_backend(self._found.job.backend, service=service, clock=clock)
+        check_backend(job, folder=self._folder)
         self._check_unchanged()
         directory = None if new else self._continued(service, clock, cap=cap)
         if directory is None:
             self._check_rows(skip_bad=skip_bad)
             directory = self._begun(service, clock, cap=cap)
+        backend = open_backend(job, service=service, clock=clock, place=directory.storage.url)
         driver = Driver(directory, backend, planner=planner(self._found, directory))
         with _interruptible():
             # All of it is planned here: another process may go on with the run, and it has no DataFrame.
@@ -350,7 +352,7 @@ def _status_of(run: RunDirectory) -> Status:
         held=now.held,
         usd=Spending(**usd, cap=None if now.cap is None else now.cap / 1e9),
         tokens=now.tokens,
-        _lines=(place_line(now.name, what, now.service, None), *status_lines(now)),
+        _lines=(place_line(now.name, what, now.service, run.created.backend), *status_lines(now)),
     )
 
 
@@ -427,8 +429,9 @@ class Run:
         if self._driver is None:
             created = self._directory.created
             clock = clock_for(created.service)
-            backend = open_backend(created.backend, service=created.service, clock=clock)
             self._directory = open_directory(self._directory.storage, clock)
+            place = self._directory.storage.url
+            backend = open_backend(job_of(self._directory), service=created.service, clock=clock, place=place)
             planners = (planner_for(self._directory, base=base) for base in (JOBS, Path()))
             found = next((each for each in planners if each is not None), None)
             self._driver = Driver(self._directory, backend, planner=found)

@@ -7,10 +7,6 @@ from pipeline.events import Ended, Event, Part, ResultFile, Swept
 from pipeline.run import Run
 from pipeline.state import Batch, Illegal, Stage
 
-LIFE = timedelta(hours=72)
-"""Google ends a job after 48 hours. Of what cannot be read a day later, nothing will come any more: it counts as
-expired, and as spent in full, since nobody can say."""
-
 LATE = timedelta(hours=1)
 """How long results of a batch that broke off may still come."""
 
@@ -25,8 +21,9 @@ def poll(run: Run, backend: Backend, number: int) -> bool:
     try:
         ending = backend.ending(batch.submitted.ticket)
     except Gone as gone:
-        if run.clock.now() < batch.submitting.until + LIFE:
+        if run.clock.now() < batch.submitting.until + backend.life:
             return False  # it may still show
+        # It counts as expired, and as spent in full, since nobody can say.
         ending = Ending("expired", None, error=str(gone))
     if ending is None:
         return False

@@ -6,13 +6,13 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from pipeline.cache import Cache, users_cache
 from pipeline.manifest.cells import split
-from pipeline.pictures import Broken, described, header_size, mime_of, sniff
+from pipeline.pictures import Broken, described, extension_of, header_size, mime_of, sniff
 from pipeline.problems import Problem, nearest
 from pipeline.remote import Remote
 from pipeline.scale import READ_BY_MODELS, Rule, applied
@@ -39,6 +39,7 @@ class Reference:
     height: int
     made_from: str | None = None  # sha256 of what the source holds, where other bytes are sent
     rule: str | None = None  # what was done to it
+    generation: int | None = None  # of the object in a bucket whose very bytes are sent
     role: str | None = None  # what this row shows it for; the model is not told, unless the prompt says so
 
     @property
@@ -173,7 +174,10 @@ class Pins:
         if isinstance(made, Broken):
             return Problem("reference is no picture", value=source, hint=f"{Path(source).name} {made.reason}")
         if made is None:
-            return reference_of(source, data)
+            found = reference_of(source, data)
+            if isinstance(found, Problem):
+                return found
+            return replace(found, generation=self._remote.generation(source))
         self._cache.put(_made_key(original, self._rule), made[0])
         sent = reference_of(source, made[0])
         if isinstance(sent, Problem):
@@ -201,6 +205,11 @@ def reference_of(source: str, data: bytes) -> Reference | Problem:
         hint = 'models read PNG, JPEG, WEBP and HEIC: save it as one of them, or add [references] convert = "PNG"'
         return Problem(f"reference is a {found}", value=source, hint=hint)
     return Reference(source, hashlib.sha256(data).hexdigest(), mime_of(found), len(data), *size)
+
+
+def reference_file(sha256: str, mime: str) -> str:
+    """Where a run keeps the bytes of a reference."""
+    return f"references/{sha256[:2]}/{sha256}.{extension_of(mime)}"
 
 
 def _made_key(original: str, rule: Rule) -> str:

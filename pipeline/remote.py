@@ -26,13 +26,14 @@ class Remote:
         self._known: OrderedDict[bytes, str | Problem] = (
             OrderedDict()
         )  # sha256 of what came, or why nothing did
+        self._generations: OrderedDict[bytes, int] = OrderedDict()
         self._lock = threading.Lock()
         self._buckets: dict[str, Versioned] = {}
         self._failed = 0
 
     def read(self, source: str) -> bytes | Problem:
         """The bytes behind https:// or gs://. Raises Unavailable where nothing at all can be reached."""
-        mark = hashlib.sha256(source.encode(errors="surrogatepass")).digest()
+        mark = _mark(source)
         with self._lock:
             known = self._known.get(mark)
         if isinstance(known, Problem):
@@ -51,6 +52,11 @@ class Remote:
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return found
+
+    def generation(self, source: str) -> int | None:
+        """Which generation of an object in a bucket was read last. None: it is none, or that is forgotten."""
+        with self._lock:
+            return self._generations.get(_mark(source))
 
     def _from_web(self, url: str) -> bytes | Problem:
         tag, before = self._cached(f"url {url}")
@@ -81,9 +87,8 @@ class Remote:
                 hint = f"more than {MOST_BYTES // 1_000_000} MB: scale it down first"
                 return Problem("reference is too large to fetch", value=url, hint=hint)
             tag, before = self._cached(f"url {url}")
-            if before is not None and tag == str(generation):
-                return before
-            data = bucket.read_version(name, generation)
+            data = before if tag == str(generation) else None
+            data = bucket.read_version(name, generation) if data is None else data
         except NotFound:
             return Problem("reference not found in the bucket", value=url)
         except (BadInput, Denied) as error:
@@ -91,7 +96,12 @@ class Remote:
         except NightshootError as error:
             self._count(failed=True, why=error.message)
             return Problem("reference cannot be read from the bucket", value=url, hint=error.message)
-        self._remember(f"url {url}", str(generation), data)
+        with self._lock:
+            self._generations[_mark(url)] = generation
+            if len(self._generations) > _REMEMBERED:
+                self._generations.popitem(last=False)
+        if data is not before:
+            self._remember(f"url {url}", str(generation), data)
         return data
 
     def _cached(self, key: str) -> tuple[str | None, bytes | None]:
@@ -120,3 +130,7 @@ class Remote:
                     f"{_IN_A_ROW} references in a row could not be fetched: the last {why}",
                     hint="check the network, and run again; what was fetched is kept",
                 )
+
+
+def _mark(source: str) -> bytes:
+    return hashlib.sha256(source.encode(errors="surrogatepass")).digest()

@@ -7,7 +7,7 @@ from pipeline.clock import Clock
 from pipeline.errors import BadInput, Corrupt, Unavailable
 from pipeline.events import Created, Event, Record
 from pipeline.journal import Journal, Taken
-from pipeline.pictures import extension_of
+from pipeline.references import reference_file as reference_file
 from pipeline.state import Illegal, State, apply, check
 from pipeline.storage.base import Storage
 
@@ -125,6 +125,10 @@ def requests_file(batch: int) -> str:
     return f"requests/{batch:05}.jsonl"
 
 
+def uploaded_file(batch: int, sha256: str) -> str:
+    return f"uploaded/{batch:05}-{sha256[:8]}.jsonl"
+
+
 def staged_file(batch: int, part: int) -> str:
     return f"staged/{batch:05}-{part:03}.parquet"
 
@@ -139,10 +143,6 @@ def retry_file(batch: int) -> str:
 
 def quarantine_file(batch: int) -> str:
     return f"quarantine/{batch:05}.jsonl"
-
-
-def reference_file(sha256: str, mime: str) -> str:
-    return f"references/{sha256[:2]}/{sha256}.{extension_of(mime)}"
 
 
 def picture_file(batch: int, place: int, slug: str, sha256: str, extension: str) -> str:

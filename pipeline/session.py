@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.backends import open_backend, service_in_environment
+from pipeline.backends import check_backend, open_backend, service_of
 from pipeline.backends.base import Backend
 from pipeline.bounds import check_room
 from pipeline.clock import Clock, MachineClock, clock_for
@@ -39,8 +39,9 @@ from pipeline.runs import (
 from pipeline.saved import read as read_saved
 from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
-from pipeline.survey import Survey, begin, check_ends, planner, planner_for, survey
+from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
 from pipeline.takes import USUAL, Failed, draw, failed
+from pipeline.tidy import needless
 
 JOBS = Path("jobs")
 
@@ -72,7 +73,7 @@ def surveyed(job: str | None, *, runs: str | None = None, **chosen: Any) -> Surv
     said, base = meant(job, **chosen)
     folder = runs or said.runs
     found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
-    check_ends(found, clock_for(service_in_environment()).now().date())
+    check_ends(found, clock_for(service_of(said)).now().date())
     return found
 
 
@@ -80,7 +81,7 @@ def _nights(job: Job, folder: str) -> list[Night]:
     """The earlier nights that the job wants to know of, as they are now."""
     if not job.reuse:
         return []
-    service = service_in_environment()
+    service = service_of(job)
     return nights(job, folder=folder, service=service, clock=clock_for(service))
 
 
@@ -121,10 +122,10 @@ def account_of(what: str | None, runs: str | None) -> tuple[Backend, str, Clock]
     """Whoever shoots this job, the folder of its runs, and the clock. Without a job: the key in the environment."""
     named = only_job(what)
     job = None if named is None else meant(named)[0]
-    service = service_in_environment()
+    service = service_of(job)
     clock = clock_for(service)
-    backend = open_backend(job.backend if job else "developer", service=service, clock=clock)
-    return backend, runs or (job.runs if job else "runs"), clock
+    folder = runs or (job.runs if job else "runs")
+    return open_backend(job, service=service, clock=clock, place=folder), folder, clock
 
 
 def _changes(changes: Sequence[str]) -> dict[str, str]:
@@ -180,21 +181,19 @@ def begin_or_continue(
     **chosen: Any,
 ) -> Driver:
     """The run that `run JOB` means, said in the first line, with a driver for it."""
-    service = service_in_environment()
-    clock = clock_for(service)
     saved = read_saved(Path(job)) if job is not None and job.endswith(".json") else None
     if saved is not None:
         job, chosen = saved.job or None, saved.chosen
     said, base = meant(job, **chosen)
     folder = runs or said.runs
     usd = _finite(said.max_usd if max_usd is None else max_usd)
-    backend = open_backend(said.backend, service=service, clock=clock)
+    service = service_of(said)
+    clock = clock_for(service)
+    check_backend(said, folder=folder)
     there = None if new else planned(folder, said, base=base, service=service, clock=clock)
     if there is not None:
         left = left_this_month(said, folder, service=service, clock=clock, but=there.name)
-        return _continued(
-            console, there, backend, Choice.CONTINUE, usd=usd, left=left, plans=None, canary=canary
-        )
+        return _continued(console, there, Choice.CONTINUE, usd=usd, left=left, plans=None, canary=canary)
     # To see whether a run goes on, the job is looked over with the earlier nights that one was begun with.
     before = None if new else next(recent(folder, said.name, service=service, clock=clock), None)
     known = nights_of(before) if said.reuse and before else _nights(said, folder)
@@ -204,11 +203,9 @@ def begin_or_continue(
         _ask_for_another(console, there)
         there = None
     if there is not None:
-        plans, left = (
-            planner(found, there),
-            left_this_month(said, folder, service=service, clock=clock, but=there.name),
-        )
-        return _continued(console, there, backend, choice, usd=usd, left=left, plans=plans, canary=canary)
+        left = left_this_month(said, folder, service=service, clock=clock, but=there.name)
+        plans = planner(found, there)
+        return _continued(console, there, choice, usd=usd, left=left, plans=plans, canary=canary)
     if said.reuse and before is not None:  # a new night also knows what the last one answered
         found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
     if saved is not None:
@@ -216,6 +213,7 @@ def begin_or_continue(
     check_ends(found, clock.now().date())
     cap = _cap_of(said, folder, service=service, clock=clock, usd=usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
+    backend = open_backend(said, service=service, clock=clock, place=place(folder, name))
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
     _ask(console, found, folder, cap=cap, yes=yes, skip_bad=skip_bad, go_on=go_on)
     storage = open_storage(place(folder, name))
@@ -242,7 +240,6 @@ def _less(*caps: int | None) -> int | None:
 def _continued(
     console: Console,
     run: Run,
-    backend: Backend,
     choice: Choice,
     *,
     usd: float | None,
@@ -250,6 +247,7 @@ def _continued(
     plans: Planner | None,
     canary: bool,
 ) -> Driver:
+    backend = _backend_of(run)
     console.note(place_line(run.name, choice.value, backend.service, backend.account))
     _change_cap(run, usd)
     lower = _less(run.state.cap, left)
@@ -389,9 +387,14 @@ def driver_of(console: Console, what: str | None, runs: str | None) -> Driver:
     there = opened(what, runs)
     clock = clock_for(there.created.service)
     run = open_run(there.storage, clock)
-    backend = open_backend(run.created.backend, service=run.created.service, clock=clock)
+    backend = _backend_of(run)
     console.note(which(run, backend))
     return Driver(run, backend, planner=_planner_of(run, what) if run.state.needs_manifest else None)
+
+
+def _backend_of(run: Run) -> Backend:
+    """Who makes the pictures of a run that is there."""
+    return open_backend(job_of(run), service=run.created.service, clock=run.clock, place=run.storage.url)
 
 
 def _planner_of(run: Run, what: str | None) -> Planner | None:
@@ -404,4 +407,26 @@ def _planner_of(run: Run, what: str | None) -> Planner | None:
 def which(run: Run, backend: Backend | None = None) -> str:
     """Which run a command means: its first line."""
     what = "finished" if run.state.finished else "under way"
-    return place_line(run.name, what, run.created.service, backend.account if backend else None)
+    return place_line(
+        run.name, what, run.created.service, backend.account if backend else run.created.backend
+    )
+
+
+def tidied(console: Console, what: str | None, runs: str | None, *, yes: bool) -> None:
+    """Remove what a run left at its provider and nobody needs any more, once a person has said so."""
+    there = opened(what, runs)
+    run = open_run(there.storage, clock_for(there.created.service))
+    backend = _backend_of(run)
+    console.note(which(run, backend))
+    files = list(needless(run, backend))
+    size = sum(file.size for file in files)
+    told = f"{len(files):,} files, {size / 1e6:,.1f} MB"
+    if files and not yes:
+        if not console.can_ask():
+            raise Refused(f"{told} could go, and nobody is here to ask", hint="add --yes to remove them")
+        if not console.ask(f"Remove {told}? The run stays as it is."):
+            raise Refused("nothing removed")
+    for file in files:
+        backend.unstage(file.name)
+    words = f"removed {told}" if files else "nothing to remove"
+    console.result([words], {"removed": len(files), "bytes": size})

@@ -31,6 +31,7 @@ from pipeline.events import (
     Submitting,
     Swept,
     Takes,
+    Uploaded,
     Withdrawn,
 )
 
@@ -145,6 +146,7 @@ class State:
     spent: int = 0
     unconfirmed: int = 0
     overrun: int = 0  # of what was spent, the part beyond the reservations
+    uploaded: list[Uploaded] = field(default_factory=list)
     stopped: Stopped | None = None
 
     @property
@@ -311,6 +313,11 @@ def _gate_lane(state: State, batch: Batch, requests: int) -> None:
     found = requests + sum(other.planned.requests for other in others if other.planned is not None)
     if found != state.created.lanes[lane]:
         raise Illegal(f"{found} requests of {lane}, where {state.created.lanes[lane]} were counted")
+
+
+@_gate.register
+def _(event: Uploaded, state: State) -> None:
+    _batch(state, event.batch, *set(Stage) - {Stage.DRAWN})
 
 
 @_gate.register
@@ -516,6 +523,11 @@ def _(event: Drawn, state: State, number: int) -> None:
 def _(event: Planned, state: State, number: int) -> None:
     batch = state.batches[event.batch]
     batch.stage, batch.planned = Stage.PLANNED, event
+
+
+@_change.register
+def _(event: Uploaded, state: State, number: int) -> None:
+    state.uploaded.append(event)
 
 
 @_change.register

@@ -13,14 +13,16 @@ longer needs its input file. Nothing was seen to behave so; a second job would t
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
+from pipeline import tables
 from pipeline.backends import wire
-from pipeline.backends.base import Backend, Found, MaybeBought, NotBought
+from pipeline.backends.base import Backend, Found, MaybeBought, NotBought, Origin
 from pipeline.errors import Corrupt, NightshootError
 from pipeline.events import Disowned, Event, Held, PutBack, Recut, Submitted, Submitting
-from pipeline.run import Run, reference_file, requests_file
+from pipeline.run import Run, plan_file, requests_file
+from pipeline.shown import Reference, Shown
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
 
 log = logging.getLogger(__name__)
@@ -43,9 +45,6 @@ SMALLEST_QUEUE = 1_000_000
 PATIENCE = timedelta(hours=1)
 """How long a listing may be incomplete or behind before the batch is held for a person to look at."""
 
-REFERENCE_LIFE = timedelta(hours=36)
-"""A reference must live this long from the moment it is named, since the batch may wait in a queue."""
-
 
 def label_of(run: Run, batch: Batch) -> str:
     """What our remote job is called: the same for every driver, and for no other batch in the world."""
@@ -53,8 +52,11 @@ def label_of(run: Run, batch: Batch) -> str:
     return f"nightshoot-{run.created.run}-{batch.number:05}-{batch.planned.digest[:12]}"
 
 
-def submit(run: Run, backend: Backend, number: int) -> bool:
-    """Send a planned batch. False: not now, or somebody else did. Raises OverBudget if the cap has no room."""
+def submit(run: Run, backend: Backend, number: int, *, shown: Shown | None = None) -> bool:
+    """Send a planned batch. False: not now, or somebody else did. Raises OverBudget if the cap has no room.
+
+    `shown` is what this driver knows of the references that the provider has; what it lacks is read from the run.
+    """
     batch = run.state.batches[number]
     if batch.stage is not Stage.PLANNED or not batch.sends:
         return False
@@ -68,7 +70,7 @@ def submit(run: Run, backend: Backend, number: int) -> bool:
         raise
     except Illegal:
         return False
-    return _send(run, backend, batch, replaces=None, found=None)
+    return _send(run, backend, batch, shown or Shown(run, backend), replaces=None, found=None)
 
 
 def _is_full(run: Run, batch: Batch) -> bool:
@@ -105,7 +107,7 @@ def _recut(run: Run, batch: Batch) -> bool:
     return _try(run, Recut(batch=batch.number, at=batch.planned.requests // 2, why=batch.put_back.why))
 
 
-def resolve(run: Run, backend: Backend, number: int) -> bool:
+def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = None) -> bool:
     """Find out what became of an intent without a ticket; send again only if it is certain that nothing was bought."""
     batch = run.state.batches[number]
     intent = batch.submitting
@@ -133,7 +135,7 @@ def resolve(run: Run, backend: Backend, number: int) -> bool:
         assert batch.intent is not None
         back = PutBack(batch=number, intent=batch.intent, why="stopped", not_before=run.clock.now())
         return _try(run, back)
-    return _send(run, backend, batch, replaces=batch.intent, found=found)
+    return _send(run, backend, batch, shown or Shown(run, backend), replaces=batch.intent, found=found)
 
 
 def adopt(run: Run, backend: Backend, number: int) -> bool:
@@ -148,10 +150,13 @@ def adopt(run: Run, backend: Backend, number: int) -> bool:
     return len(found.candidates) == 1 and _adopt(run, batch, found)
 
 
-def _send(run: Run, backend: Backend, batch: Batch, *, replaces: int | None, found: Found | None) -> bool:
+def _send(
+    run: Run, backend: Backend, batch: Batch, shown: Shown, *, replaces: int | None, found: Found | None
+) -> bool:
     assert batch.planned is not None
     label = label_of(run, batch)
-    staged = backend.stage(label, _lines(run, backend, batch))
+    uris = shown.place(batch.number, _references(run, backend, batch))
+    staged = backend.stage(label, _lines(run, batch, uris))
     # The intent's end is in the provider's time, as the listing is that may end it: a wrong clock here shifts nothing.
     offset = (backend.time() or run.clock.now()) - run.clock.now()
     event = _intent(run, backend, batch, staged=staged, offset=offset, replaces=replaces, found=found)
@@ -232,21 +237,36 @@ def _intent(
     )
 
 
-def _lines(run: Run, backend: Backend, batch: Batch) -> Iterator[bytes]:
+def _references(run: Run, backend: Backend, batch: Batch) -> dict[str, Reference]:
+    """The references that a batch shows, each once. Raises Corrupt before anything is uploaded."""
+    found: dict[str, Reference] = {}
+    for line in _stored(run, batch):
+        found.update((sha256, Reference(mime)) for sha256, mime in wire.references_of(line))
+    if found and backend.reads_buckets:
+        plan = tables.from_parquet(run.storage.read(plan_file(batch.number)), columns=["references"])
+        for row in tables.rows_of(plan):
+            for shown in row["references"] or ():
+                if shown["generation"] is not None and shown["sha256"] in found:
+                    origin = Origin(shown["source"], shown["generation"])
+                    found[shown["sha256"]] = Reference(shown["mime"], origin)
+    return found
+
+
+def _lines(run: Run, batch: Batch, uris: Mapping[str, str]) -> Iterator[bytes]:
     """The batch's requests as they are uploaded. Raises Corrupt if they are not what was planned."""
+    for line in _stored(run, batch):
+        yield wire.put_in_place(line, lambda sha256, mime: uris[sha256])
+
+
+def _stored(run: Run, batch: Batch) -> Iterator[bytes]:
+    """The batch's requests as they are stored, without their line ends."""
     assert batch.planned is not None
-    until = run.clock.now() + REFERENCE_LIFE
-
-    def uri(sha256: str, mime: str) -> str:
-        with run.storage.open(reference_file(sha256, mime)) as data:
-            return backend.attach(sha256, data, mime=mime, until=until).uri
-
     name = requests_file(batch.number)
     digest = hashlib.sha256()
     with run.storage.open(name) as stored:
         for line in stored:
             digest.update(line)
-            yield wire.put_in_place(line.rstrip(b"\n"), uri)
+            yield line.rstrip(b"\n")
     if digest.hexdigest() != batch.planned.digest:
         raise Corrupt(
             f"{run.storage.url}: {name} is not what was planned", hint="restore it; nothing was sent"

@@ -15,6 +15,7 @@ import msgspec
 from pipeline import __version__
 from pipeline.advice import Asked, endings, hints
 from pipeline.backends import wire
+from pipeline.backends.base import ROOM
 from pipeline.clock import Clock
 from pipeline.earlier import Earlier, Night, nights_of
 from pipeline.errors import BadInput
@@ -31,8 +32,8 @@ from pipeline.run import Run, create_run
 from pipeline.storage import Storage
 
 BATCH_REQUESTS = 10_000
-BATCH_BYTES = 1_500_000_000  # of Google's 2 GB
 IN_FLIGHT = 100  # jobs at once, says Google
+UNCOUNTED = 10**15  # tokens, where no queue counts them
 
 CANARY, MANY = 20, 500
 """So many requests go first where there are more than that many, unless the job says otherwise."""
@@ -240,12 +241,15 @@ def begin(
 ) -> Run:
     """A new run of a surveyed job. Nothing is sent yet. Without a canary, all of it goes at once."""
     job = found.job
+    room = ROOM[job.backend]
     limits = Limits(
-        requests=_in_a_batch(found, cap=cap),
-        input_bytes=job.batches.max_bytes or BATCH_BYTES,
+        requests=min(_in_a_batch(found, cap=cap), room.requests),
+        input_bytes=min(job.batches.max_bytes or room.input_bytes, room.input_bytes),
         output_bytes=job.batches.max_output_bytes,
         # A batch larger than the queue would never be taken.
-        tokens=min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes),
+        tokens=min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes)
+        if room.queued
+        else UNCOUNTED,
         in_flight=IN_FLIGHT,
         part_bytes=part_bytes,
     )
@@ -325,8 +329,12 @@ def is_of(run: Run, found: Survey) -> bool:
 
 def is_from(run: Run, job: Job, manifest: str) -> bool:
     """Whether a run was made from this job and the manifest of this digest. Where it lives and its cap count not."""
-    asked = msgspec.convert(run.created.job, Job)
-    return run.created.manifest_sha256 == manifest and _essence(asked) == _essence(job)
+    return run.created.manifest_sha256 == manifest and _essence(job_of(run)) == _essence(job)
+
+
+def job_of(run: Run) -> Job:
+    """The job that a run was begun for, as it was then."""
+    return msgspec.convert(run.created.job, Job)
 
 
 def _essence(job: Job) -> Job:
@@ -340,7 +348,7 @@ def planner(found: Survey, run: Run) -> Planner:
 
 def planner_for(run: Run, *, base: Path) -> Planner | None:
     """The same, from what the run knows of its job. None: its manifest is not here, or not the same."""
-    job = msgspec.convert(run.created.job, Job)
+    job = job_of(run)
     try:
         manifest = job.open_manifest(base)
         table = load_models(base / job.models if job.models else None)

@@ -54,6 +54,7 @@ _PINNED = pa.struct(
         pa.field("size", pa.int64()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
+        pa.field("generation", pa.int64()),  # of the object that was read, where its very bytes are sent
     ]
 )
 

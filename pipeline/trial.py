@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import tables
-from pipeline.backends import open_backend, service_in_environment
+from pipeline.backends import open_backend, service_of
 from pipeline.backends.base import Backend, Gone
 from pipeline.behaviours import REFERENCE, Evidence, behaviours
 from pipeline.clock import Clock, clock_for
@@ -100,9 +100,9 @@ def try_it(
         said, base = (None, Path()) if named is None else meant(named)
         folder = runs or (said.runs if said else "runs")
         job = _job(said, base, Path(own), model=model)
-        service = service_in_environment()
+        service = service_of(job)
         clock = clock_for(service)
-        backend = open_backend(job.backend, service=service, clock=clock)
+        backend = open_backend(job, service=service, clock=clock, place=folder)
         found = survey(job, base=Path(own), runs=folder)
         run = _run(console, found, folder, backend, clock, max_usd=max_usd, yes=yes)
         driver = Driver(run, backend, planner=planner(found, run))

@@ -10,7 +10,10 @@ from typing import Any
 import pandas as pd
 
 from pipeline import emulator
+from pipeline.backends import staging_of
+from pipeline.backends.base import Backend
 from pipeline.backends.developer import Developer
+from pipeline.backends.vertex import Vertex
 from pipeline.clock import Clock, EmulatorClock
 from pipeline.drive import Driver
 from pipeline.index import read_index
@@ -70,6 +73,13 @@ class Bench:
     def backend(self, key: str | None = None) -> Developer:
         return Developer(key=key or self.key, service=self.service.url, clock=self.clock)
 
+    def backend_of(self, run: Run, key: str | None = None) -> Backend:
+        """Whoever makes the pictures of this run: with this key, or in the project that is called so."""
+        if run.created.backend == "developer":
+            return self.backend(key)
+        staging = staging_of(self.job, run.storage.url)
+        return Vertex(project=key or self.key, location="global", service=self.service.url, staging=staging)
+
     def place(self, name: str = "run") -> Storage:
         return open_storage(str(self.folder / "runs" / name))
 
@@ -93,13 +103,13 @@ class Bench:
             canary=canary,
             part_bytes=part_bytes,
         )
-        return Driver(run, self.backend(), planner=planner(found, run))
+        return Driver(run, self.backend_of(run), planner=planner(found, run))
 
     def again(self, *, storage: Storage | None = None, key: str | None = None) -> Driver:
         """Another driver for the run that is there, as a new process would be."""
         found = survey(self.job, base=self.folder)
         run = open_run(storage or self.place(), self.clock)
-        return Driver(run, self.backend(key), planner=planner(found, run))
+        return Driver(run, self.backend_of(run, key), planner=planner(found, run))
 
     def go_on(self, *, storage: Storage | None = None) -> Driver:
         """What a person does who says the same command again: go on with the run, or begin it."""

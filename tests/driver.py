@@ -1,6 +1,6 @@
 """A process that drives a run to its end, and may be killed on the way.
 
-python -m tests.driver RUN SERVICE KEY FOLDER [WHEN KIND]. It says 'ready', waits for a line, and drives; in the end
+python -m tests.driver RUN SERVICE FOLDER [WHEN KIND]. It says 'ready', waits for a line, and drives; in the end
 it says how many records it lost the race for. With WHEN (before, after) and KIND (of a record, or the beginning of a
 file's name) it kills itself there, at the first such write, as the kernel does when memory runs out.
 """
@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.backends.developer import Developer
+from pipeline.backends import open_backend
 from pipeline.clock import EmulatorClock
 from pipeline.drive import Driver
 from pipeline.run import open_run
 from pipeline.storage import Storage, open_storage
-from pipeline.survey import planner_for
+from pipeline.survey import job_of, planner_for
 
 
 class Deadly:
@@ -44,7 +44,7 @@ class Deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(url: str, service: str, key: str, folder: str, *deadly: str) -> None:
+def main(url: str, service: str, folder: str, *deadly: str) -> None:
     storage: Any = open_storage(url)
     if deadly:
         storage = Deadly(storage, *deadly)
@@ -52,7 +52,7 @@ def main(url: str, service: str, key: str, folder: str, *deadly: str) -> None:
     run = open_run(storage, clock)
     driver = Driver(
         run,
-        Developer(key=key, service=service, clock=clock),
+        open_backend(job_of(run), service=service, clock=clock, place=url),
         planner=planner_for(run, base=Path(folder)),
         workers=2,
     )

@@ -31,7 +31,7 @@ class Studio(Developer):
     picture: Callable[[int], bytes]  # by place
 
     def outcome(self, line: Line) -> Outcome:
-        wire = self.line_id(line)
+        wire = self.line_id(line, ticket="")
         place = place_of(wire, 0) if wire is not None else None
         assert place is not None
         return dataclasses.replace(

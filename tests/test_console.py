@@ -92,7 +92,9 @@ def test_a_bucket_s_summary_names_a_command_that_can_read_it() -> None:
 
 
 def test_an_emulator_is_always_said_to_be_one() -> None:
-    assert "the EMULATOR at http://127.0.0.1:1" in place_line("r", "new run", "http://127.0.0.1:1", None)
+    assert "the EMULATOR at http://127.0.0.1:1" in place_line(
+        "r", "new run", "http://127.0.0.1:1", "developer"
+    )
     real = place_line("r", "new run", "https://generativelanguage.googleapis.com", "developer:0:a3f2")
     assert real == "r, new run, to Google (Developer API, key ...a3f2)"
     assert not is_emulated("https://generativelanguage.googleapis.com")

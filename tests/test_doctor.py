@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from pipeline import emulator
-from pipeline.doctor import of_disk, of_folder
+from pipeline.doctor import of_disk, of_folder, of_region
 from pipeline.findings import Level
 from tests.bench import write_rows
 from tests.servers import serve
@@ -267,3 +267,34 @@ async def reader(scope: Any, receive: Any, send: Any) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200 if asks else 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+@pytest.mark.parametrize("how", ["developer", "vertex"])
+def test_orphans_and_doctor_know_both_services(tmp_path: Path, how: str) -> None:
+    """On Vertex AI a project, a bucket and this machine's credentials take the place of the key."""
+    with emulator.start(buckets=("shoes",)) as service:
+        shell = Shell(tmp_path, service.environment())
+        write_rows(tmp_path / "shoes.csv", 2)
+        (tmp_path / "jobs").mkdir()
+        where = f'backend = "{how}"\nbucket = "gs://shoes/night"\n' if how == "vertex" else ""
+        (tmp_path / "jobs" / "shoes.toml").write_text(where + JOB)
+        said = shell("doctor", "--json")
+        assert said.code == 0, said.out
+        found = findings(said)
+        assert found["credentials" if how == "vertex" else "key"]["level"] == "ok"
+        assert ("region" in found) == ("agent" in found) == (how == "vertex")
+        assert shell("orphans").code == 0
+        assert service.ledger()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "level"),
+    [
+        ("global", "US", Level.OK),
+        ("us-central1", "US", Level.OK),
+        ("us-central1", "US-CENTRAL1", Level.OK),
+        ("europe-west4", "US", Level.WARNING),
+    ],
+)
+def test_a_bucket_far_from_its_models_is_a_warning(wanted: str, there: str, level: Level) -> None:
+    assert of_region(wanted, there).level is level

@@ -1,8 +1,8 @@
 """What a maker of pictures must promise, and what it hands back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, BinaryIO, Protocol
 
 from pipeline.errors import NightshootError
@@ -10,6 +10,22 @@ from pipeline.events import ResultFile
 from pipeline.money import Usage
 from pipeline.prompt import Prompt
 from pipeline.results import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much a service takes at once."""
+
+    requests: int  # of one batch
+    input_bytes: int  # of one batch, as we count them: what is put in on the way needs the rest
+    queued: bool = True  # whether it counts the tokens that wait
+    files: int | None = None  # bytes that a project may keep there
+
+
+ROOM = {
+    "developer": Room(requests=10**9, input_bytes=1_500_000_000, files=20_000_000_000),  # of 2 GB
+    "vertex": Room(requests=200_000, input_bytes=800_000_000, queued=False),  # of 1 GB
+}
 
 
 class NotBought(Exception):
@@ -35,7 +51,25 @@ class Attached:
     """A reference at the provider."""
 
     uri: str
-    expires: datetime | None
+    expires: datetime | None  # in the provider's time; None: never
+    name: str  # what unstage() takes
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """An object in a bucket, and the generation of it that was planned with."""
+
+    address: str  # gs://...
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A file of ours at the provider, or in the bucket that it reads and writes."""
+
+    name: str  # what unstage() takes
+    label: str  # of the batch that it was staged or written for; of a reference what it is called, or nothing
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +154,24 @@ class Backend(Protocol):
     service: str
     """The base URL that is talked to."""
 
+    life: timedelta
+    """So long after it was sent a job has ended, and what cannot be read of it then will never be."""
+
     def encode(self, wire_id: str, prompt: Prompt) -> bytes:
         """One line of requests/, without its line end. References are named by digest."""
         ...
 
-    def attach(self, sha256: str, data: BinaryIO, *, mime: str, until: datetime) -> Attached:
-        """Show the provider a reference. Free to repeat."""
+    reads_buckets: bool
+    """Whether a reference may stay in the bucket where it lies."""
+
+    def attach(
+        self, sha256: str, data: Callable[[], BinaryIO], *, mime: str, origin: Origin | None = None
+    ) -> Attached:
+        """Show the provider a reference, whose bytes are asked for only where it has to be sent. Free to repeat.
+
+        What lies in a bucket the provider reads itself may be named there, as long as it is the very same. Safe to
+        use from several threads.
+        """
         ...
 
     def stage(self, label: str, lines: Iterable[bytes]) -> str:
@@ -139,8 +185,13 @@ class Backend(Protocol):
         """
         ...
 
+    def remote(self) -> Iterator[Remote]:
+        """The files of this program that lie at the provider now; on a shared account those of other runs too."""
+        ...
+
     def unstage(self, staged: str) -> None:
-        """Remove an input file. After this, a create call that names it fails."""
+        """Remove an input file. After this, a create call that names it buys nothing: it is refused, or its job fails
+        before it reads a row."""
         ...
 
     def time(self) -> datetime | None:
@@ -159,8 +210,8 @@ class Backend(Protocol):
         """A stream of a result file's bytes, from start. Survives cut connections."""
         ...
 
-    def line_id(self, line: Line) -> str | None:
-        """The wire id a line answers, or None if it says none."""
+    def line_id(self, line: Line, *, ticket: str) -> str | None:
+        """The wire id that a line of this ticket's result answers, or None if it says none. The same every time."""
         ...
 
     def outcome(self, line: Line) -> Outcome:

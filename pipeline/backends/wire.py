@@ -1,7 +1,7 @@
 """Gemini's JSON lines, both halves: a prompt becomes a line, a line becomes an outcome. Pure."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -47,6 +47,7 @@ THRESHOLDS = {
 }
 """Google's words for from which probability of harm on something is blocked."""
 
+_NO_FILE = re.compile(r"\bFile files/\S+ or it may not exist")
 _TEXT = "\0text\0"  # no other text has it between unescaped quotes
 MOST = 10**12
 """No count of anything in one answer is larger."""
@@ -152,6 +153,11 @@ def _config(prompt: Prompt) -> dict[str, Any]:
     return {name: value for name, value in config.items() if value not in (None, {})}
 
 
+def references_of(line: bytes) -> Iterator[tuple[str, str]]:
+    """Digest and type of every reference that a stored line names."""
+    return ((match[1].decode(), match[2].decode()) for match in PLACEHOLDER.finditer(line))
+
+
 def put_in_place(line: bytes, uri: Callable[[str, str], str]) -> bytes:
     """The line as it is uploaded: every reference by the remote URI of its digest and type."""
 
@@ -188,7 +194,8 @@ def outcome(line: Line) -> Outcome:
 
 def _error(error: dict[str, Any]) -> Outcome:
     code = _int(error.get("code"))
-    transient = code is None or code in TRANSIENT
+    # A reference that died in the queue is shown anew.
+    transient = code is None or code in TRANSIENT or _NO_FILE.search(_str(error.get("message")) or "")
     return Outcome(
         kind="error" if transient else "invalid",
         reason=_str(error.get("status")) or (None if code is None else str(code)),

@@ -3,13 +3,15 @@
 import re
 
 from pipeline.errors import BadInput
-from pipeline.storage.base import AlreadyThere, Inspected, NotFound, Storage, Versioned
+from pipeline.storage.base import AlreadyThere, Bucket, Inspected, NotFound, Storage, Stored, Versioned
 
 __all__ = [
     "AlreadyThere",
+    "Bucket",
     "Inspected",
     "NotFound",
     "Storage",
+    "Stored",
     "Versioned",
     "inspect_bucket",
     "open_bucket",
@@ -34,8 +36,8 @@ def open_storage(url: str) -> Storage:
     return LocalStorage(url)
 
 
-def open_bucket(url: str) -> Versioned:
-    """A bucket of somebody's, gs://bucket, to be read. Nothing is asked for yet."""
+def open_bucket(url: str) -> Bucket:
+    """A bucket of somebody's, gs://bucket. Nothing is asked for yet."""
     from pipeline.storage.gcs import GcsStorage
 
     return GcsStorage(url)

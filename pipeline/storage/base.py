@@ -1,6 +1,7 @@
 """What a place for runs must promise, and the two ways it can say no."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from pipeline.errors import Corrupt
@@ -93,4 +94,33 @@ class Inspected(Protocol):
 
     def location(self) -> str:
         """Where the bucket lies, as Cloud Storage writes it. Raises Denied where the account may not know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file as a listing shows it."""
+
+    name: str
+    size: int
+    version: int
+
+
+class Bucket(Versioned, Protocol):
+    """A bucket in which another program works beside us: what it wrote is read, and what it was shown is removed."""
+
+    def files(self, prefix: str) -> Iterator[Stored]:
+        """Every file whose name starts with prefix, whatever it is called."""
+        ...
+
+    def open_version(self, name: str, version: int, *, start: int = 0) -> BinaryIO:
+        """A stream of that version's bytes, in memory never more than a buffer. Raises NotFound."""
+        ...
+
+    def put(self, name: str, data: bytes | BinaryIO, *, content_type: str | None = None) -> None:
+        """As Storage has it."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """See to it that there is no such file. Free to repeat."""
         ...

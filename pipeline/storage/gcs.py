@@ -20,7 +20,7 @@ from google.auth import exceptions as auth
 from requests.adapters import HTTPAdapter
 
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Unavailable
-from pipeline.storage.base import AlreadyThere, NotFound
+from pipeline.storage.base import AlreadyThere, NotFound, Stored
 from pipeline.storage.names import check, is_name
 
 # Otherwise the client asks for every bucket's metadata behind our back, which needs one more permission.
@@ -156,6 +156,32 @@ class GcsStorage:
             found.reload(timeout=self._timeout, retry=self._retry)
             return str(found.location)
 
+    # --- a bucket in which another program works beside us ------------------------------------------------------------
+
+    def files(self, prefix: str) -> Iterator[Stored]:
+        with _explained(self.url):
+            found = self._client.list_blobs(
+                self._bucket,
+                prefix=self._prefix + prefix,
+                fields="items(name,size,generation),nextPageToken",
+                timeout=self._timeout,
+                retry=self._retry,
+            )
+            for blob in found:
+                yield Stored(blob.name.removeprefix(self._prefix), int(blob.size or 0), int(blob.generation))
+
+    def open_version(self, name: str, version: int, *, start: int = 0) -> BinaryIO:
+        return io.BufferedReader(_Pieces(self, name, start, version))
+
+    def remove(self, name: str) -> None:
+        try:
+            with _explained(f"{self.url}: {name}"):
+                self._bucket.blob(self._prefix + name).delete(timeout=self._timeout, retry=self._retry)
+        except Denied as error:
+            raise Denied(error.message, hint="give this account the role storage.objectUser there") from error
+        except BadInput:  # a 404: gone already, or with its bucket
+            return
+
     def _write(
         self, name: str, body: "_Body", content_type: str | None, is_there: Callable[[], bool]
     ) -> None:
@@ -192,9 +218,11 @@ class GcsStorage:
             retry=self._retry,
         )
 
-    def _look(self, name: str) -> "_File":
+    def _look(self, name: str, generation: int | None = None) -> "_File":
         with _explained(f"{self.url}: {name}"):
-            blob = self._bucket.get_blob(self._prefix + name, timeout=self._timeout, retry=self._retry)
+            blob = self._bucket.get_blob(
+                self._prefix + name, generation=generation, timeout=self._timeout, retry=self._retry
+            )
         if blob is None:
             raise NotFound(name)
         return _File(int(blob.size or 0), blob.crc32c, int(blob.generation))
@@ -234,9 +262,9 @@ class _Pieces(io.RawIOBase):
     Read from its first byte to its last without a jump, it is checked, and the last read raises Corrupt.
     """
 
-    def __init__(self, storage: GcsStorage, name: str, start: int) -> None:
+    def __init__(self, storage: GcsStorage, name: str, start: int, generation: int | None = None) -> None:
         self._storage, self._name = storage, name
-        self._file = storage._look(name)
+        self._file = storage._look(name, generation)
         self._place = start
         self._piece, self._piece_start = b"", 0
         self._checksum = _Checksum()

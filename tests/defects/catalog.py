@@ -7,7 +7,13 @@ SUBMIT = "pipeline/submit.py"
 COLLECT = "pipeline/collect.py"
 DEVELOPER = "pipeline/backends/developer.py"
 RESULTS = "pipeline/results.py"
+SDK = "pipeline/backends/sdk.py"
+DOWNLOADS = "pipeline/backends/downloads.py"
 WIRE = "pipeline/backends/wire.py"
+ROWS = "pipeline/backends/vertex_rows.py"
+VERTEX = "pipeline/backends/vertex.py"
+UPLOADS = "pipeline/backends/uploads.py"
+SHOWN = "pipeline/shown.py"
 LOCAL = "pipeline/storage/local.py"
 GCS = "pipeline/storage/gcs.py"
 EMULATOR = "pipeline/emulator/"
@@ -176,7 +182,7 @@ DEFECTS = (
     ),
     Defect(
         "first page of the listing only",
-        DEVELOPER,
+        SDK,
         '            token = body.get("nextPageToken") or ""\n',
         '            token = ""\n',
         ("tests/contracts/test_backend.py",),
@@ -197,14 +203,14 @@ DEFECTS = (
     ),
     Defect(
         "a server that ignores ranges is read as if it had not",
-        DEVELOPER,
+        DOWNLOADS,
         "        while behind < self._position:",
         "        while False:",
         ("tests/contracts/test_backend.py",),
     ),
     Defect(
         "a cut download starts again in the middle of a line",
-        DEVELOPER,
+        DOWNLOADS,
         'headers={"range": f"bytes={self._position}-"}',
         'headers={"range": f"bytes={max(0, self._position - 1)}-"}',
         ("tests/contracts/test_backend.py",),
@@ -530,6 +536,97 @@ DEFECTS = (
         "    if missing or evidence.strays:",
         "    if missing:",
         ("tests/test_behaviours.py",),
+    ),
+    Defect(
+        "a label over another row's request is believed",
+        ROWS,
+        "return None if others else wire_id",
+        "return wire_id",
+        ("tests/test_vertex_rows.py",),
+    ),
+    Defect(
+        "a request is known only if it comes back as it was written",
+        ROWS,
+        "for name, each in value.items() if each is not None}",
+        "for name, each in value.items()}",
+        ("tests/test_vertex_rows.py",),
+    ),
+    Defect(
+        "two jobs on Vertex AI write side by side",
+        VERTEX,
+        'dest=staged.removesuffix(".jsonl"),',
+        'dest=staged.rpartition("/")[0],',
+        ("tests/test_shown.py::test_what_a_run_on_vertex_ai_left_goes_and_its_own_references_stay",),
+    ),
+    Defect(
+        "what a cancelled job had done is not waited for",
+        VERTEX,
+        'if not files and (how == "succeeded" or stats.get("successfulCount")):',
+        "if False:",
+        ("tests/contracts/test_backend.py",),
+    ),
+    Defect(
+        "only the first shard of a result is read",
+        VERTEX,
+        "files = tuple(self._files(directory)) if directory else ()",
+        "files = tuple(self._files(directory))[:1] if directory else ()",
+        ("tests/contracts/test_backend.py",),
+    ),
+    Defect(
+        "a photo is named where it lies, whatever lies there now",
+        VERTEX,
+        "return bucket.version(name)[1] == origin.generation",
+        "return bucket.version(name)[1] > 0",
+        ("tests/stories/test_vertex.py",),
+    ),
+    Defect(
+        "a broken upload begins again",
+        UPLOADS,
+        "                reached = self._asked(url)",
+        "                url, reached = self._begun(upload), _Reached(0)",
+        ("tests/test_uploads.py::test_an_upload_cut_near_its_end_repeats_its_last_chunk_only",),
+    ),
+    Defect(
+        "two uploads at once share a session",
+        UPLOADS,
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        ("tests/test_uploads.py::test_two_at_once_make_two_files",),
+    ),
+    Defect(
+        "an upload's address can be read by others",
+        UPLOADS,
+        "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)",
+        "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)",
+        ("tests/test_uploads.py",),
+    ),
+    Defect(
+        "a library's log says where an upload goes",
+        UPLOADS,
+        'return "upload_id" not in record.getMessage()',
+        "return True",
+        ("tests/test_uploads.py::test_the_address_of_an_upload_is_said_nowhere",),
+    ),
+    Defect(
+        "a photo that will die in the queue is shown all the same",
+        SHOWN,
+        "if entry is not None and entry.expires >= now + LIFE:",
+        "if entry is not None:",
+        ("tests/test_shown.py",),
+    ),
+    Defect(
+        "one key shows what only another can see",
+        SHOWN,
+        "if event.account == self._backend.account and event.until",
+        "if event.until",
+        ("tests/test_shown.py",),
+    ),
+    Defect(
+        "tidy removes what a batch at Google still reads",
+        "pipeline/tidy.py",
+        "batches[number].stage is Stage.COLLECTED",
+        "batches[number].stage is not Stage.DRAWN",
+        ("tests/test_shown.py",),
     ),
     Defect(
         "what may be bought again is no part of the price",

@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 def start(bench: Bench, url: str, *deadly: str) -> "subprocess.Popen[str]":
     """A driver of this run in a process of its own, ready to go when it is told."""
-    command = [sys.executable, "-m", "tests.driver", url, bench.service.url, bench.key, str(bench.folder)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "STORAGE_EMULATOR_HOST": bench.service.url}
+    command = [sys.executable, "-m", "tests.driver", url, bench.service.url, str(bench.folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), **bench.service.environment()}
+    environment |= {"GEMINI_API_KEY": bench.key, "GOOGLE_CLOUD_PROJECT": bench.key}
     return subprocess.Popen(
         [*command, *deadly],
         stdin=subprocess.PIPE,
