@@ -25,7 +25,7 @@ from pipeline.checks import Checks, Rules, Seen, examine, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
-from pipeline.models import Model
+from pipeline.models import TOLERANCE, Model
 from pipeline.money import actual, nanos
 from pipeline.pictures import Broken, Picture, look, slug
 from pipeline.results import Line, lines
@@ -58,9 +58,6 @@ UNANSWERED = {"succeeded": "missing", "failed": "error", "cancelled": "cancelled
 
 MOST_ATTEMPTS = 10
 """Nothing is asked more often by itself, whatever the reasons."""
-
-TOLERANCE = 0.02
-"""How far a picture's ratio may be off the asked one."""
 
 _json = msgspec.json.Encoder(order="deterministic").encode
 
@@ -267,7 +264,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     pictures, last = _write(run, batch, place, asked.names[place], outcome.drawings, rules=rules)
     broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
     kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
-    final = pictures[-1] if pictures and pictures[-1]["final"] else {}
+    final = pictures[-1] if pictures and pictures[-1]["role"] == "final" else {}
     answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
     return {
         **where,
@@ -276,6 +273,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         **_unless_unfit(answer, final.get("checks", []), rules),
         "reason": outcome.reason,
         "text": outcome.text,
+        "grounding": outcome.grounding,
         "pictures": pictures,
         "checks": [*checks, *final.get("checks", [])],
         "numbers": final.get("numbers"),
@@ -294,6 +292,7 @@ def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
         return {"spent": None if outcome.billed else 0}
     return {
         "prompt_tokens": usage.prompt,
+        "reference_tokens": usage.references,
         "image_tokens": usage.image,
         "text_tokens": usage.text,
         "thought_tokens": usage.thought,
@@ -317,7 +316,7 @@ def _write(
         run.storage.put(path, drawing.data, content_type=picture.mime)
         pictures.append(_described(path, picture, drawing.declared_mime, seen))
     if pictures and not isinstance(seen, Broken):
-        pictures[-1]["final"] = True
+        pictures[-1]["role"] = "final"
     return pictures, seen
 
 
@@ -330,7 +329,7 @@ def _described(path: str, picture: Picture, declared: str | None, seen: Seen) ->
         "declared_mime": declared,
         "bytes": picture.size,
         "sha256": picture.sha256,
-        "final": False,
+        "role": "interleaved",
         "mark": picture.mark,
         "checks": seen.words,
         "numbers": seen.numbers,
@@ -478,6 +477,7 @@ def _settle(
     index, retry = tables.Sheet(tables.index_schema(columns)), tables.Sheet(tables.retry_schema(columns))
     dearest = 0
     last = _last_outcomes(run, batch) if batch.ended is None and batch.sends else {}
+    models = {name: msgspec.convert(row, Model) for name, row in run.created.models.items()}
     plan = _read(run, plan_file(batch.number))
     answers = _in_order(found, plan["place"].to_pylist())
     for row, answered in zip(tables.rows_of(plan), answers, strict=True):
@@ -493,7 +493,7 @@ def _settle(
             _add(books.outcomes, answer["outcome"])
             if answer.get("earlier"):
                 _add(books.carried, answer["earlier"])
-            index.add(_to_index(row, answer, batch.number))
+            index.add(_to_index(row, answer, batch.number, models.get(row["model"])))
     for stray in found.strays:
         spent = found.lines["spent"][stray.line].as_py()
         if spent is not None:
@@ -598,7 +598,7 @@ def _to_retry(row: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[str, Any]:
+def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int, model: Model | None) -> dict[str, Any]:
     spent = row["spent"] + (answer["spent"] or 0)
     shown = [
         {name: one[name] for name in ("source", "sha256", "mime", "made_from", "role")}
@@ -609,10 +609,18 @@ def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[s
         **{name: value for name, value in row.items() if name not in ("spent", "references")},
         "pictures": answer.get("pictures") or [],
         "checks": answer.get("checks") or [],
+        "effective": _effective(row, answer, model) if model is not None else None,
         "references": shown,
         "batch": batch,
         "usd": spent / nanos(1),
     }
+
+
+def _effective(row: dict[str, Any], answer: dict[str, Any], model: Model) -> dict[str, str | None]:
+    """What the settings came to: ratio and size as the picture's own pixels say, and what was left to the model."""
+    ratio, size = model.named(answer["width"], answer["height"]) if answer.get("width") else (None, None)
+    thinking = row["thinking"] or model.default_thinking
+    return {"aspect_ratio": ratio, "image_size": size, "thinking": thinking}
 
 
 _ANSWERS = frozenset(tables.index_schema(()).names) & {*tables.staged_schema().names, "earlier", "made_in"}

@@ -92,6 +92,7 @@ class Batch:
     collected: Collected | None = None
     retries_drawn: bool = False
     released: bool = False  # a person wants its retries drawn, whatever their share
+    sent_at: datetime | None = None  # when the newest intent was written: right before the create call
     taken: frozenset[int] = frozenset()  # places that a person had asked once more
     cleared: bool = False  # the canary it is keeps nobody waiting any more
     replaced: int = 0  # intents that were taken over
@@ -222,6 +223,8 @@ def apply(state: State, record: Record) -> None:
         raise Illegal(f"record {record.number} where {state.next} was due")
     _change(record.event, state, record.number)
     state.began = state.began or record.at
+    if isinstance(record.event, Submitting):
+        state.batches[record.event.batch].sent_at = record.at
     state.next += 1
 
 

@@ -32,7 +32,7 @@ _PICTURE = pa.struct(
         ("declared_mime", pa.string()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        ("final", pa.bool_()),
+        ("role", pa.string()),  # final, or interleaved: one of those before it
         ("mark", pa.string()),
         ("checks", pa.list_(pa.string())),
         ("numbers", _NUMBERS),
@@ -78,18 +78,39 @@ _ANSWER: list[tuple[str, pa.DataType]] = [
     ("sha256", pa.string()),
     ("pictures", pa.list_(_PICTURE)),
     ("text", pa.string()),
+    ("grounding", pa.string()),  # JSON, as the provider wrote it
     ("checks", pa.list_(pa.string())),
     ("numbers", _NUMBERS),
 ]
 
 _TOKENS = [
     ("prompt_tokens", pa.int64()),
+    ("reference_tokens", pa.int64()),
     ("image_tokens", pa.int64()),
     ("text_tokens", pa.int64()),
     ("thought_tokens", pa.int64()),
+    ("searches", pa.int32()),
 ]
 
 _ANSWERED: list[tuple[str, pa.DataType]] = [("response_id", pa.string()), ("answered_at", _time)]
+
+_SETTINGS = [
+    ("aspect_ratio", _word),
+    ("image_size", _word),
+    ("modalities", pa.list_(pa.string())),
+    ("thinking", _word),
+    ("search", pa.list_(pa.string())),
+    ("seed", pa.int64()),
+    ("temperature", pa.float64()),
+    ("top_p", pa.float64()),
+    ("top_k", pa.int32()),
+    ("safety", pa.list_(pa.string())),  # harassment=high
+    ("store", pa.bool_()),
+]
+
+_EFFECTIVE = pa.struct(
+    [("aspect_ratio", pa.string()), ("image_size", pa.string()), ("thinking", pa.string())]
+)
 
 _CARRIED = [
     ("earlier", _word),  # of what is reused: the outcome it had
@@ -100,10 +121,11 @@ _INDEX = [
     *_WHICH,
     *_ANSWER,
     ("prompt", pa.string()),
+    ("system", pa.string()),
     ("model", _word),
     ("model_version", _word),
-    ("aspect_ratio", _word),
-    ("image_size", _word),
+    *_SETTINGS,
+    ("effective", _EFFECTIVE),
     ("references", pa.list_(_SHOWN)),
     ("fingerprint", pa.string()),
     ("batch", pa.int32()),
@@ -131,17 +153,7 @@ _PLAN = [
     ("prompt", pa.string()),
     ("system", pa.string()),
     ("model", _word),
-    ("aspect_ratio", _word),
-    ("image_size", _word),
-    ("modalities", pa.list_(pa.string())),
-    ("thinking", _word),
-    ("search", pa.list_(pa.string())),
-    ("seed", pa.int64()),
-    ("temperature", pa.float64()),
-    ("top_p", pa.float64()),
-    ("top_k", pa.int32()),
-    ("safety", pa.list_(pa.string())),  # harassment=high
-    ("store", pa.bool_()),
+    *_SETTINGS,
     ("references", pa.list_(_PINNED)),
     ("fingerprint", pa.string()),
     ("refusal", pa.string()),
@@ -160,7 +172,6 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     ("model_version", _word),
     *_TOKENS,
     ("spent", pa.int64()),
-    ("searches", pa.int32()),
     *_ANSWERED,
     ("likeness", pa.binary()),  # of the final picture, for comparing it with others of its batch
     ("raw", pa.binary()),  # the line itself, where nobody claims it

@@ -232,8 +232,8 @@ DEFECTS = (
     Defect(
         "first picture instead of last",
         COLLECT,
-        '        pictures[-1]["final"] = True\n',
-        '        pictures[0]["final"] = True\n',
+        '        pictures[-1]["role"] = "final"\n',
+        '        pictures[0]["role"] = "final"\n',
         ("tests/test_collect.py",),
     ),
     Defect(
