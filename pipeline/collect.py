@@ -32,6 +32,7 @@ from pipeline.results import Line, lines
 from pipeline.run import (
     Run,
     index_file,
+    line_file,
     picture_file,
     place_of,
     plan_file,
@@ -43,6 +44,10 @@ from pipeline.state import Batch, Illegal, Stage
 
 IN_HAND, IN_HAND_BYTES = 64, 12_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
+
+FEW = 1 << 14
+"""Bytes of a line that nobody claims which are kept with its part. Such a line may be as long as any other, and a part
+is in memory whole."""
 
 TRIES = 3
 """How often a result that ends too early is asked for again, without a byte more."""
@@ -252,14 +257,14 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     """One line: its pictures written, and its row for the staged file."""
     where = {"file": file, "offset": line.offset, "length": line.length}
     if line.body is None:
-        return {**where, "raw": bytes(line.raw)}
+        return {**where, **_unclaimed(run, batch, line)}
     sent = run.state.batches[batch].submitted
     wire = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire, batch) if wire is not None else None
     outcome = backend.outcome(line)
     bill = _bill(outcome, asked.model)
     if place is None or place >= len(asked.names):
-        return {**where, **bill, "outcome": outcome.kind, "raw": bytes(line.raw)}
+        return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}
     rules = asked.rules[place]
     pictures, last = _write(run, batch, place, asked.names[place], outcome.drawings, rules=rules)
     broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
@@ -283,6 +288,16 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         "answered_at": outcome.at,
         **{name: final.get(name) for name in ("path", "width", "height", "mime", "bytes", "sha256")},
     }
+
+
+def _unclaimed(run: Run, batch: int, line: Line) -> dict[str, Any]:
+    """The bytes of a line that is nobody's. Of one that is too long to be held they are fetched again at the end."""
+    raw = bytes(line.raw)
+    if len(raw) <= FEW or line.whole is not None:
+        return {"raw": raw}
+    name = line_file(batch, line.offset, hashlib.sha256(raw).hexdigest())
+    run.storage.put(name, raw, content_type="application/octet-stream")
+    return {"kept": name}
 
 
 def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
@@ -657,6 +672,7 @@ def _entries(run: Run, backend: Backend, batch: Batch, found: _Answers) -> Itera
                 "why": stray.why,
                 **{name: row[name] for name in ("wire_id", "outcome", "file", "offset", "length", "spent")},
                 "pictures": [picture["path"] for picture in row["pictures"] or []],
+                **({"line_file": row["kept"]} if row["kept"] else {}),
                 **(_readable(line) if line is not None and len(line) == row["length"] else {}),
             }
         )

@@ -175,6 +175,7 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     *_ANSWERED,
     ("likeness", pa.binary()),  # of the final picture, for comparing it with others of its batch
     ("raw", pa.binary()),  # the line itself, where nobody claims it
+    ("kept", pa.string()),  # or the file that holds it, where it is long
 ]
 
 

@@ -203,7 +203,7 @@ def _error(error: dict[str, Any]) -> Outcome:
         kind="error" if transient else "invalid",
         reason=_str(error.get("status")) or (None if code is None else str(code)),
         message=_str(error.get("message")) or "the line holds neither a response nor an error",
-        billed=False,
+        billed=not error,  # an error is not billed; nothing said is not nothing billed
     )
 
 
