@@ -199,7 +199,7 @@ def _begun(folder: Path, service: str, pictures: int, clock: Any) -> tuple[Any, 
     job = job_for("shoes.csv", **said, batches={"max_output_bytes": 10**12, "max_requests": 10**6})
     found = survey(job, base=folder)
     storage = open_storage(str(folder / "run"))
-    run = begin(found, name="run", storage=storage, service=service, clock=clock, cap=None)
+    run = begin(found, name="run", storage=storage, service=service, clock=clock, cap=None, canary=False)
     return run, planner(found, run)
 
 

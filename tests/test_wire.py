@@ -169,6 +169,15 @@ def test_without_details_output_counts_as_the_dearer_kind() -> None:
     assert (usage.prompt, usage.image, usage.text) == (9, 1290, 0)
 
 
+@pytest.mark.parametrize(("reason", "image"), [("STOP", 0), ("MAX_TOKENS", 0), ("IMAGE_SAFETY", 70)])
+def test_words_alone_are_priced_as_words(reason: str, image: int) -> None:
+    """Without details too, unless a picture may have been made and withheld."""
+    counts = {"promptTokenCount": "9", "candidatesTokenCount": "70"}
+    usage = read(answer({"text": "I cannot draw this"}, reason=reason, usageMetadata=counts)).usage
+    assert usage is not None
+    assert (usage.image, usage.text) == (image, 70 - image)
+
+
 def test_searches_are_counted() -> None:
     body = answer(image(), usageMetadata={"promptTokenCount": 1})
     body["response"]["candidates"][0]["groundingMetadata"] = {

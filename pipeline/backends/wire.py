@@ -255,12 +255,14 @@ def usage(response: dict[str, Any]) -> Usage | None:
     counts = _dict(response.get("usageMetadata"))
     if _int(counts.get("promptTokenCount")) is None and _int(counts.get("candidatesTokenCount")) is None:
         return None  # not said: that is not the same as nothing
+    candidate = _dict((_list(response.get("candidates")) or [None])[0])
     details = [_dict(detail) for detail in _list(counts.get("candidatesTokensDetails"))]
     image = _of_pictures(details)
     candidates = _int(counts.get("candidatesTokenCount")) or 0
     if not details:
-        image = candidates  # the dearer reading, where the provider does not say
-    found = _looked_up(_dict((_list(response.get("candidates")) or [None])[0]))
+        # The dearer reading, where the provider does not say; but for an answer that is words and nothing else.
+        image = 0 if _is_words(candidate) else candidates
+    found = _looked_up(candidate)
     queries = ("webSearchQueries", "web_search_queries", "imageSearchQueries", "image_search_queries")
     return Usage(
         prompt=(_int(counts.get("promptTokenCount")) or 0)
@@ -271,6 +273,12 @@ def usage(response: dict[str, Any]) -> Usage | None:
         thought=_int(counts.get("thoughtsTokenCount")) or 0,
         searches=sum(len(_list(found.get(name))) for name in queries),
     )
+
+
+def _is_words(candidate: dict[str, Any]) -> bool:
+    parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
+    pictured = any("inlineData" in part or "inline_data" in part for part in parts)
+    return not pictured and candidate.get("finishReason") in ("STOP", "MAX_TOKENS")
 
 
 def _of_pictures(details: list[dict[str, Any]]) -> int:
