@@ -456,7 +456,7 @@ _SETTLING = [name for name in tables.staged_schema().names if name != "raw"]
 
 
 def _in_order(found: _Answers, places: Iterable[int]) -> Iterator[dict[str, Any] | None]:
-    """The answers to these places, a thousand at a time in memory."""
+    """The answers to these places, a few at a time in memory."""
     import pyarrow as pa
 
     which = pa.array([found.to.get(place) for place in places], pa.int64())
@@ -547,7 +547,7 @@ def _is_worth_more(run: Run, batch: Batch, row: dict[str, Any], answer: dict[str
     if outcome in ("cancelled", "expired") and batch.withdrawn is not None:
         return batch.withdrawn.again and row["attempt"] < MOST_ATTEMPTS
     attempts = created.again.get(outcome, created.attempts if outcome in AGAIN else 1)
-    return bool(row["attempt"] < attempts)
+    return bool(row["attempt"] < min(attempts, MOST_ATTEMPTS))
 
 
 def _last_outcomes(run: Run, batch: Batch) -> dict[int, dict[str, Any]]:

@@ -214,8 +214,12 @@ def to_parquet(rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema) 
     return sink.getvalue()
 
 
+AT_HAND = 200
+"""Rows that are held as Python values: those take ten times the memory."""
+
+
 class Sheet:
-    """Rows on their way into a table, a thousand of them as Python values: those take ten times the memory."""
+    """Rows on their way into a table, a few of them as Python values."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
@@ -226,7 +230,7 @@ class Sheet:
     def add(self, row: Mapping[str, Any]) -> None:
         self.rows += 1
         self._loose.append(row)
-        if len(self._loose) == 1000:
+        if len(self._loose) == AT_HAND:
             self._press()
 
     def table(self) -> pa.Table:
@@ -248,8 +252,8 @@ def from_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Tab
         ) from error
 
 
-def rows_of(table: pa.Table, *, step: int = 1000) -> Iterator[dict[str, Any]]:
-    """The rows as plain values, a thousand at a time in memory."""
+def rows_of(table: pa.Table, *, step: int = AT_HAND) -> Iterator[dict[str, Any]]:
+    """The rows as plain values, a few at a time in memory."""
     for batch in table.to_batches(max_chunksize=step):
         yield from batch.to_pylist()
 
