@@ -76,6 +76,7 @@ Outcome = Literal[
     "blocked",
 ]
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=10)]
+Label = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
 Weight = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -144,10 +145,11 @@ class Batches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What may be done to references before they are sent. Nothing, unless it is said."""
+    """What is done to references before they are sent, and how they are. Nothing, unless it is said."""
 
     max_side: Annotated[int, msgspec.Meta(ge=64, le=16384)] | None = None  # pixels of the longer side
     convert: Literal["PNG", "JPEG"] | None = None  # what no model reads is sent as that
+    inline: bool = False  # within each request that shows them; else each is uploaded once
 
 
 class Night(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -177,6 +179,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backend: str = "developer"
     project: str | None = None  # of Google Cloud, for Vertex AI; unsaid: GOOGLE_CLOUD_PROJECT
     location: str | None = None  # of Vertex AI; unsaid: GOOGLE_CLOUD_LOCATION, else global
+    labels: Mapping[Label, str] = {}  # on jobs and requests at Vertex AI, for the bill
     bucket: str | None = None  # where Vertex AI reads and writes; unsaid: where the run lives
     runs: str = "runs"  # a folder or a gs:// URL
     max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -458,6 +461,9 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
         problems.append(
             Problem("unknown backend", where, column="backend", value=values["backend"], hint=hint)
         )
+    if values["references"].inline and values.get("backend") == "vertex":
+        hint = "take inline out: Vertex AI reads them from the bucket, each once"
+        problems.append(Problem("no inline references there", f"{where} [references]", hint=hint))
     problems += _template_problems(values, where)
     if problems:
         raise refusal(problems)
