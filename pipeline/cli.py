@@ -20,7 +20,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
-    "Choose": ("rehearse",),
+    "Choose": ("shots", "rehearse"),
     "Every night": ("tick", "tidy"),
     "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
@@ -352,6 +352,22 @@ def demo(folder: Path, as_json: bool, verbose: int) -> None:
 
 
 # --- Choose ------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("name", required=False)
+@_json
+def shots(name: str | None, as_json: bool) -> None:
+    """Prompts that work, to be used by name in a job.
+
+    \b
+      nightshoot shots
+      nightshoot shots product-studio    its words, and a job that uses it
+    """
+    from pipeline.library import document_of, find, lines_of
+
+    recipes = find(name)
+    _console(as_json, 0).result(lines_of(recipes), {"shots": document_of(recipes)})
 
 
 @cli.command()

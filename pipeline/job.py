@@ -14,6 +14,7 @@ import msgspec
 from pipeline.checks import Checks
 from pipeline.clock import duration
 from pipeline.errors import BadInput
+from pipeline.library import library, unusable
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import ratio, size, split, text_of
 from pipeline.manifest.feed import COLUMNS
@@ -509,8 +510,26 @@ def _shots_of(tables: Any, where: str, problems: list[Problem]) -> tuple[Shot, .
         if not _SHOT_NAME.fullmatch(name):
             hint = "letters, digits, - and _, at most 40: it becomes part of file names"
             problems.append(Problem("not a name for a shot", place, value=name, hint=hint))
-        shots.append(Shot(name=name, **_checked(Settings, table, place, problems)))
+        shots.append(
+            Shot(name=name, **_checked(Settings, _written_out(table, place, problems), place, problems))
+        )
     return tuple(shots)
+
+
+def _written_out(table: Any, place: str, problems: list[Problem]) -> Any:
+    """A shot that uses one of the library, as if the job had written its prompt itself."""
+    if not isinstance(table, dict) or not {"use", "fill"} & table.keys():
+        return table
+    rest = {name: value for name, value in table.items() if name not in ("use", "fill")}
+    use, fill = table.get("use"), table.get("fill", {})
+    if not isinstance(use, str) or not isinstance(fill, dict) or "prompt" in rest:
+        hint = 'as in use = "product-studio" and fill = { product = "{{ title }}" }, without a prompt'
+        problems.append(Problem("no use of the library", place, column="use", hint=hint))
+        return rest
+    fill = {name: text_of(value) for name, value in fill.items()}
+    wrong = list(unusable(use, fill, place))
+    problems.extend(wrong)
+    return rest if wrong else {**rest, "prompt": library()[use].template(fill)}
 
 
 _TABLES = {
