@@ -287,7 +287,9 @@ def plan(
 @cli.command()
 @_job
 def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
-    """Print every request as a line of JSON, itself a manifest: what you see is what is sent.
+    """Print every request as JSON: what you see is what is sent.
+
+    A line for each; together they are a manifest themselves.
 
     \b
       nightshoot expand jobs/shoes.toml --limit 5
@@ -433,7 +435,7 @@ def tidy(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | No
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @_common
 def cancel(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | None) -> None:
-    """Stop a run: send nothing more, bring home what Google has made by now.
+    """Stop a run, and bring home what Google has made by now.
 
     \b
       nightshoot cancel shoes
