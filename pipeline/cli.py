@@ -60,7 +60,7 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
     "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Say which."
 )
 def cli() -> None:
-    """Shoots a catalog overnight: a manifest of prompts and photos in, pictures and an index out.
+    """Shoots a catalog overnight: a manifest in, pictures and an index out.
 
     \b
       nightshoot demo                    a whole run, without a key
