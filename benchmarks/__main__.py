@@ -78,7 +78,7 @@ def downloading(*, small: bool) -> None:
 
 def growing(*, small: bool) -> None:
     """memory by the size of a result, and time per picture by their number."""
-    few = [(10, 1_500_000), (50, 1_500_000), (100, 20_000), (400, 20_000)]
+    few = [(10, 1_500_000), (50, 20_000)]
     many = [(100, 1_500_000), (1000, 1_500_000), (100, 20_000), (5_000, 20_000), (50_000, 20_000)]
     for pictures, size in few if small else many:
         _grown(pictures, size)
