@@ -249,10 +249,12 @@ def init(
 @click.option(
     "--save", type=click.Path(path_type=Path), help="Keep it in a file; run that file to buy just this."
 )
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Say what this is enough for.")
 def plan(
     job: str | None,
     detailed_exitcode: bool,
     save: Path | None,
+    max_usd: float | None,
     as_json: bool,
     verbose: int,
     runs: str | None,
@@ -265,13 +267,16 @@ def plan(
       nightshoot plan prompts.csv --prompt '{{ caption }}' --limit 50
     """
     from pipeline.bounds import check_room
+    from pipeline.money import nanos
     from pipeline.overview import notes, plan_document, plan_lines
     from pipeline.session import bad_rows_left_out, refuse_bad_rows, surveyed
 
     console = _console(as_json, verbose)
     found = surveyed(job, runs=runs, **chosen)
     console.note(*notes(found))
-    console.result(plan_lines(found, verbose=verbose), plan_document(found))
+    usd = found.job.max_usd if max_usd is None else max_usd
+    cap = None if usd is None else nanos(usd)
+    console.result(plan_lines(found, cap=cap, verbose=verbose), plan_document(found, cap=cap))
     check_room(found, runs or found.job.runs)
     if save is not None:
         from pipeline.saved import save as keep

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.bounds import bounds
 from pipeline.money import dollars
 from pipeline.prompt import Request
-from pipeline.survey import Survey
+from pipeline.survey import Survey, canary_of
 
 SHOWN = 12
 """Kinds of problems that are listed; the rest is counted."""
@@ -58,6 +58,8 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
         )
     if not found.requests:
         return
+    if canary := canary_of(found):
+        yield "canary", f"{canary:,}", "of each model go first, the rest when they came back as asked"
     yield _sending(found)
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
@@ -142,7 +144,7 @@ def question(found: Survey) -> str:
     return f"{bad}. Shoot the other {found.good_rows:,} for about {likely}?"
 
 
-def plan_document(found: Survey) -> dict[str, Any]:
+def plan_document(found: Survey, *, cap: int | None = None) -> dict[str, Any]:
     """The same for programs."""
     price = found.price
     return {
@@ -172,6 +174,8 @@ def plan_document(found: Survey) -> dict[str, Any]:
                 "retries": price.retrying / 1e9,
             },
         },
+        "cap": None if cap is None else {"usd": cap / 1e9, "words": _cap(found, cap)},
+        "canary": canary_of(found),
         "prices_as_of": found.table.as_of.isoformat(),
         "send_bytes": found.input_bytes + found.reference_bytes,
         "receive_bytes": price.output_bytes,
