@@ -733,4 +733,4 @@ def test_a_plan_says_what_a_cap_is_enough_for(shell: Shell) -> None:
     )
     said = shell("plan", "shoes.toml")
     assert "cap            $7.00  enough in the worst case" in said.out
-    assert "canary               2  of each model go first" in said.out
+    assert "canary             2  of each model go first" in said.out
