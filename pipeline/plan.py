@@ -312,7 +312,8 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
         case Cut(batch, start, stop):
             yield from islice(_planned(run, batch), start, stop)
         case Takes(batch, places):
-            for row in (row for row in _planned(run, batch) if row["place"] in set(places)):
+            wanted = frozenset(places)
+            for row in (row for row in _planned(run, batch) if row["place"] in wanted):
                 yield {**row, "take": row["take"] + 1, "attempt": 1, "spent": 0}
 
 

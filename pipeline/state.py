@@ -189,17 +189,12 @@ class State:
         )
 
     def canary(self, lane: str) -> Batch | None:
-        """The batch of a model that goes first, where one does."""
+        """The batch of a model that goes first, where one does. One that had to be cut goes first no more."""
         if self.created is None or not self.created.canary:
             return None
-        return next(
-            (
-                b
-                for b in self.batches
-                if isinstance(b.source, Rows) and (b.source.lane, b.source.start) == (lane, 0)
-            ),
-            None,
-        )
+        firsts = (b for b in self.batches if isinstance(b.source, Rows) and b.source.start == 0)
+        first = next((b for b in firsts if isinstance(b.source, Rows) and b.source.lane == lane), None)
+        return first if first is not None and first.stage is not Stage.CUT else None
 
     @property
     def finished(self) -> bool:

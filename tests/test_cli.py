@@ -293,6 +293,7 @@ def test_a_run_is_cancelled_by_its_name_and_says_what_that_means(
     assert json.loads(shell("status", "--json").out)["outcomes"] == {"cancelled": 6}
     again = shell("cancel", "--yes")
     assert (again.code, "is finished" in again.err) == (2, True)
+    assert "was stopped: nothing more is sent for it" in shell("retry", "--outcome", "cancelled").err
 
 
 def test_the_runs_of_a_month_share_what_the_job_may_spend_in_it(shell: Shell) -> None:
