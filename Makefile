@@ -4,9 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 WORKERS ?= auto
+SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check js defects bench clean
+.PHONY: help setup demo test check slow fuzz js defects bench clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,8 +28,11 @@ demo: $(READY) ## one whole run on the built-in emulator: no key, no network, no
 test: $(READY) ## all tests but the slow ones
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
-slow: $(READY) ## the slow tests
+slow: $(READY) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
+
+fuzz: $(READY) ## odd result lines by chance, against a plain parser; an hour, or: make fuzz SECONDS=60
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 check: $(READY) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff check .

@@ -4,21 +4,21 @@ Machines are shared and noisy, so what counts are the ratios within one run.
 """
 
 import argparse
-import base64
 import json
 import os
 import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import write_rows
-
-HOUSE = Path(__file__).parent.parent
+from benchmarks import collecting as collecting_sides
+from benchmarks.checking import checking
+from benchmarks.children import child
+from benchmarks.collecting import write_shoes
+from benchmarks.witness import witness
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     print(f"on {platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} processors")
     for name, benchmark in BENCHMARKS.items():
-        if options.only in (None, name):
+        if options.only == name or (options.only is None and name not in ON_DEMAND):
             print(f"\n{name}: {benchmark.__doc__}")
             benchmark(small=options.small)
 
@@ -43,25 +43,68 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def collecting(*, small: bool) -> None:
-    """one batch's result from the emulator into pictures and an index, against the loop that everybody copies."""
-    pictures = 12 if small else 600
+    """one batch's result, in a file, into pictures and an index; against the loop that everybody copies, and against
+    hashing and durably writing the same pictures with as many threads."""
     with tempfile.TemporaryDirectory() as folder:
-        facts = {"folder": folder, "pictures": pictures}
-        result = _child("prepare_result", facts)
-        print(f"  {pictures} pictures, {result['bytes'] / 1e6:.0f} MB of result")
-        for name in ("naive", "ours"):
-            told = _child(f"collect_{name}", facts)
-            seconds, megabytes = told["seconds"], told["peak"] / 1e6
-            print(
-                f"  {name:<6} {result['bytes'] / 1e6 / seconds:>7.0f} MB/s   {megabytes:>6.0f} MB of memory at most"
-            )
+        result = child("prepare_result", {"folder": folder, "pictures": (pictures := 12 if small else 1000)})
+        size = result["bytes"]
+        print(f"  {pictures} pictures, {size / 1e6:,.0f} MB of result")
+        loop = child("collect_naive", {"folder": folder})
+        _say("the usual loop", size, loop)
+        limit = child("hash_and_write", {"folder": folder})
+        _say("hash and write", size, limit)
+        ours = child("collect_ours", {"folder": folder, "pictures": pictures})
+        _say("ours", size, ours)
+        faster, share = loop["seconds"] / ours["seconds"], limit["seconds"] / ours["seconds"]
+        print(f"  {faster:.1f} times the loop, {share:.0%} of hash and write")
+
+
+def downloading(*, small: bool) -> None:
+    """the same over HTTP from the emulator, which runs beside it; against the loop through Google's SDK."""
+    from pipeline import emulator
+
+    pictures = 12 if small else 1000
+    now = ("--speed", "0", "--queue", "0", "0", "--run", "0", "0", "--picture-bytes", "1500000")
+    told = {}
+    for name, side in (("the usual loop", "download_naive"), ("ours", "download_ours")):
+        with tempfile.TemporaryDirectory() as folder, emulator.launch(*now) as service:
+            facts = {"url": service.url, "pictures": pictures, "folder": folder}
+            told[name] = child(side, facts)
+        _say(name, told[name]["bytes"], told[name])
+    print(f"  {told['the usual loop']['seconds'] / told['ours']['seconds']:.1f} times the loop")
+
+
+def growing(*, small: bool) -> None:
+    """memory by the size of a result, and time per picture by their number."""
+    few = [(10, 1_500_000), (50, 1_500_000), (100, 20_000), (400, 20_000)]
+    many = [(100, 1_500_000), (1000, 1_500_000), (100, 20_000), (5_000, 20_000), (50_000, 20_000)]
+    for pictures, size in few if small else many:
+        _grown(pictures, size)
+
+
+def huge(*, small: bool) -> None:
+    """the same for a result of 10 GB. It needs 20 GB of disk."""
+    _grown(50 if small else 5000, 1_500_000)
+
+
+def _grown(pictures: int, size: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        result = child("prepare_result", {"folder": folder, "pictures": pictures, "size": size})
+        ours = child("collect_ours", {"folder": folder, "pictures": pictures})
+    _say(f"{pictures:,} of {size / 1e6:g} MB", result["bytes"], ours)
+    print(f"  {'':<22} {ours['seconds'] / pictures * 1000:>7.2f} ms per picture")
+
+
+def _say(side: str, size: float, told: dict[str, float]) -> None:
+    rate, memory = size / 1e6 / told["seconds"], told["memory"] / 1e6
+    print(f"  {side:<22} {rate:>7,.0f} MB/s   {memory:>6,.0f} MB of memory at most")
 
 
 def planning(*, small: bool) -> None:
     """a CSV looked over, drawn and written as batches, nothing sent; memory by number of rows."""
     for rows in (500, 2000) if small else (10_000, 100_000):
         with tempfile.TemporaryDirectory() as folder:
-            told = _child("plan_rows", {"folder": folder, "rows": rows})
+            told = child("plan_rows", {"folder": folder, "rows": rows})
         megabytes = told["peak"] / 1e6
         print(
             f"  {rows:>8,} rows   {rows / told['seconds']:>8,.0f} rows/s   {megabytes:>6.0f} MB of memory at most"
@@ -72,7 +115,7 @@ def dataset(*, small: bool) -> None:
     """a Parquet manifest of prompts, three shots, sampled to as many requests as rows: looked over, drawn, written."""
     for rows in (900, 3000) if small else (10_000, 100_000, 1_000_000):
         with tempfile.TemporaryDirectory() as folder:
-            told = _child("plan_dataset", {"folder": folder, "rows": rows})
+            told = child("plan_dataset", {"folder": folder, "rows": rows})
         rate, busy = told["requests"] / told["seconds"], told["requests"] / told["processor"]
         print(
             f"  {rows:>9,} rows   {told['requests']:>9,.0f} requests   {rate:>8,.0f} requests/s, {busy:>8,.0f} a second"
@@ -84,7 +127,7 @@ def journal(*, small: bool) -> None:
     """records appended by one driver to a local journal, each durable, and a run of so many records opened."""
     records = 50 if small else 2000
     with tempfile.TemporaryDirectory() as folder:
-        told = _child("append_records", {"folder": folder, "records": records})
+        told = child("append_records", {"folder": folder, "records": records})
     print(
         f"  {records:,} appended: {records / told['append']:,.0f}/s; opened: {records / told['open']:,.0f}/s"
     )
@@ -92,7 +135,7 @@ def journal(*, small: bool) -> None:
 
 def serving(*, small: bool) -> None:
     """a result file of the emulator, made while it is read by a client that throws it away."""
-    told = _child("serve_result", {"rows": 10 if small else 1000})
+    told = child("serve_result", {"rows": 10 if small else 1000})
     print(
         f"  {told['bytes'] / 1e6:,.0f} MB   {told['bytes'] / 1e6 / told['seconds']:.0f} MB/s   "
         f"{told['server'] / 1e6:.0f} MB of memory at most, in the emulator's process"
@@ -102,62 +145,26 @@ def serving(*, small: bool) -> None:
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "serving": serving,
     "collecting": collecting,
+    "downloading": downloading,
+    "growing": growing,
+    "huge": huge,
     "planning": planning,
     "dataset": dataset,
     "journal": journal,
+    "checking": checking,
+    "witness": witness,
 }
 
+ON_DEMAND = frozenset({"huge"})
+"""Measured only when asked for by name."""
 
-# --- each in a process of its own, so that memory is its own -----------------------------------------------------
-
-
-def _child(name: str, facts: dict[str, object]) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--inside", name],
-        input=json.dumps(facts),
-        capture_output=True,
-        text=True,
-        cwd=HOUSE,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr}")
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return told
+# --- each in a process of its own -------------------------------------------------------------------------------------
 
 
 def _inside(name: str, facts: dict[str, object]) -> None:
     told = INSIDE[name](**facts)
     told["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(told))
-
-
-def _prepare_result(*, folder: str, pictures: int) -> dict[str, float]:
-    """A result as Google writes it, kept in a file: the server must not be what is measured."""
-    from pipeline import emulator
-    from pipeline.backends.developer import Developer
-    from pipeline.clock import EmulatorClock
-    from pipeline.prompt import Prompt
-    from pipeline.run import wire_id
-
-    model = "gemini-2.5-flash-image"
-    with emulator.start(queue=(0, 0), run=(0, 0), picture_bytes=1_500_000) as service:
-        backend = Developer(key="bench", service=service.url, clock=EmulatorClock(service.url))
-        prompts = [
-            Prompt(model=model, text=f"Photo of Shoe {n}", aspect_ratio="1:1") for n in range(pictures)
-        ]
-        lines = [backend.encode(wire_id(0, n), prompt) for n, prompt in enumerate(prompts)]
-        ticket = backend.submit("bench", model, backend.stage("bench", lines))
-        ending = backend.ending(ticket)
-        assert ending is not None
-        size = 0
-        with (
-            backend.open(ticket, ending.files[0].name, start=0, end=None) as stream,
-            (Path(folder) / "result.jsonl").open("wb") as file,
-        ):
-            while piece := stream.read(1 << 20):
-                size += file.write(piece)
-    return {"bytes": size}
 
 
 def _serve_result(*, rows: int) -> dict[str, float]:
@@ -167,9 +174,9 @@ def _serve_result(*, rows: int) -> dict[str, float]:
 
     from google import genai
 
+    now = ("--speed", "0", "--queue", "0", "0", "--run", "0", "0")
     from pipeline import emulator
 
-    now = ("--speed", "0", "--queue", "0", "0", "--run", "0", "0")
     with emulator.launch(*now, "--picture-bytes", "1500000") as service:
         client = genai.Client(api_key="bench", http_options={"base_url": service.url})
         lines = [
@@ -210,73 +217,6 @@ def _read(url: str, path: str, headers: dict[str, str], take: Callable[[memoryvi
     return size
 
 
-def _collect_naive(*, folder: str, pictures: int) -> dict[str, float]:
-    """Read all of it, parse each line whole, decode, write."""
-    del pictures
-    target = Path(folder) / "naive"
-    target.mkdir()
-    start = time.perf_counter()
-    text = (Path(folder) / "result.jsonl").read_bytes().decode()
-    for line in text.splitlines():
-        row = json.loads(line)
-        for part in row["response"]["candidates"][0]["content"]["parts"]:
-            if "inlineData" in part:
-                data = base64.b64decode(part["inlineData"]["data"])
-                (target / f"{row['key']}.png").write_bytes(data)
-    return {"seconds": time.perf_counter() - start}
-
-
-def _collect_ours(*, folder: str, pictures: int) -> dict[str, float]:
-    """Our collect, with the result read from a file in place of the network; every picture decoded and durable."""
-    import io
-    from concurrent.futures import ThreadPoolExecutor
-    from datetime import UTC, datetime
-
-    from pipeline.backends.developer import Developer
-    from pipeline.clock import MachineClock
-    from pipeline.collect import collect
-    from pipeline.events import Ended, Part, ResultFile, Submitted, Submitting
-    from pipeline.job import job_for
-    from pipeline.storage import open_storage
-    from pipeline.survey import begin, planner, survey
-
-    class FromDisk(Developer):
-        def open(self, ticket: str, file: str, *, start: int, end: int | None) -> io.BufferedReader:
-            stream = (Path(folder) / "result.jsonl").open("rb")
-            stream.seek(start)
-            return stream
-
-    place = Path(folder)
-    write_rows(place / "shoes.csv", pictures)
-    job = job_for(
-        "shoes.csv",
-        prompt="Photo of {{ title }}",
-        model="gemini-2.5-flash-image",
-        aspect_ratio="1:1",
-        batches={"max_output_bytes": 10**12},
-    )
-    clock = MachineClock()
-    found = survey(job, base=place)
-    run = begin(
-        found, name="run", storage=open_storage(str(place / "run")), service="http://x", clock=clock, cap=None
-    )
-    assert planner(found, run).draw()
-    backend = FromDisk(key="bench", service="http://127.0.0.1:9", clock=clock)
-    now = datetime.now(UTC)
-    intent = run.record(Submitting(batch=0, account="a", label="l", input="files/1", until=now)).number
-    run.record(Submitted(batch=0, intent=intent, ticket="batches/1"))
-    file = ResultFile("files/r", (place / "result.jsonl").stat().st_size)
-    run.record(Ended(batch=0, how="succeeded", at=now, files=(file,), parts=(Part(file.name, 0, None),)))
-    start = time.perf_counter()
-    with ThreadPoolExecutor(8) as pool:
-        assert collect(run, backend, 0, pool=pool)
-    seconds = time.perf_counter() - start
-    books = run.state.batches[0].collected
-    assert books is not None
-    assert books.pictures == pictures
-    return {"seconds": seconds}
-
-
 def _plan_rows(*, folder: str, rows: int) -> dict[str, float]:
     from pipeline.clock import MachineClock
     from pipeline.job import job_for
@@ -284,7 +224,7 @@ def _plan_rows(*, folder: str, rows: int) -> dict[str, float]:
     from pipeline.survey import begin, planner, survey
 
     place = Path(folder)
-    write_rows(place / "shoes.csv", rows)
+    write_shoes(place / "shoes.csv", rows)
     job = job_for("shoes.csv", prompt="Studio photo of {{ title }} in {{ colour }}", aspect_ratio="1:1")
     start = time.perf_counter()
     found = survey(job, base=place)
@@ -356,9 +296,12 @@ def _append_records(*, folder: str, records: int) -> dict[str, float]:
 
 INSIDE: dict[str, Callable[..., dict[str, float]]] = {
     "serve_result": _serve_result,
-    "prepare_result": _prepare_result,
-    "collect_naive": _collect_naive,
-    "collect_ours": _collect_ours,
+    "prepare_result": collecting_sides.prepare_result,
+    "collect_naive": collecting_sides.collect_naive,
+    "hash_and_write": collecting_sides.hash_and_write,
+    "collect_ours": collecting_sides.collect_ours,
+    "download_naive": collecting_sides.download_naive,
+    "download_ours": collecting_sides.download_ours,
     "plan_rows": _plan_rows,
     "plan_dataset": _plan_dataset,
     "append_records": _append_records,

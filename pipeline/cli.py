@@ -22,7 +22,7 @@ GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
     "Choose": ("rehearse",),
     "Every night": ("tick", "tidy"),
-    "Look inside": ("status", "index", "retry", "cancel"),
+    "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
 }
 """The commands as a person meets them. What is not named here is listed last."""
@@ -108,9 +108,12 @@ def _terminate(number: int, frame: object) -> None:
     raise _Terminated
 
 
+_GOES_ON = ("run", "submit", "tick", "poll", "collect")
+
+
 def _interrupted(code: int) -> int:
     sys.stderr.write("\ninterrupted")
-    if sys.argv[1:2] and sys.argv[1] in ("run", "submit", "tick", "poll", "collect"):
+    if sys.argv[1:2] and (sys.argv[1] in _GOES_ON or "--live" in sys.argv):
         # --new would begin once more, and pay once more.
         command = shlex.join(["nightshoot", *(a for a in sys.argv[1:] if a != "--new")])
         sys.stderr.write(f"; what was sent goes on at Google\nhint: go on from here with  {command}")
@@ -531,6 +534,83 @@ def index(
         return
     lines, document = show(table, rows=rows)
     console.result(lines, document | marks)  # lines alone: they are piped, and the first note has said it
+
+
+@cli.command()
+@click.argument("job", required=False)
+@click.option("--model", metavar="NAME", help="The model, whatever the job says.")
+@click.option("--offline", is_flag=True, help="Only what needs no network.")
+@click.option("--live", is_flag=True, help="Shoot two small pictures for at most $0.10, and see what holds.")
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="With --live: a lower cap.")
+@click.option("-y", "--yes", is_flag=True, help="With --live: ask nothing.")
+@_common
+def doctor(
+    job: str | None,
+    model: str | None,
+    offline: bool,
+    live: bool,
+    max_usd: float | None,
+    yes: bool,
+    as_json: bool,
+    verbose: int,
+    runs: str | None,
+) -> None:
+    """See whether a night could begin: key, model, place, clock, prices. Spends nothing. Exit 1 on a problem.
+
+    \b
+      nightshoot doctor jobs/shoes.toml
+      nightshoot doctor --live           one batch of two pictures, for at most $0.10
+    """
+    console = _console(as_json, verbose)
+    if live and offline:
+        raise BadInput("--live --offline: one of them", hint="nightshoot doctor --live asks before it spends")
+    if live:
+        from pipeline.trial import try_it
+
+        sys.exit(try_it(console, job, runs=runs, model=model, max_usd=max_usd, yes=yes))
+    from pipeline.backends import service_of
+    from pipeline.console import table_mark
+    from pipeline.doctor import examine
+    from pipeline.findings import Level, document_of, lines_of
+
+    findings = list(examine(job, runs=runs, model=model, offline=offline))
+    problems = sum(finding.level is Level.PROBLEM for finding in findings)
+    _, marks = table_mark(service_of(None))
+    documents = [document_of(finding) for finding in findings]
+    console.result(lines_of(findings), {"problems": problems, "findings": documents, **marks})
+    console.note("Next: nightshoot plan" if not problems else "Next: mend it, and  nightshoot doctor  again")
+    sys.exit(1 if problems else 0)
+
+
+@cli.command()
+@click.argument("job", required=False)
+@click.option("--adopt", is_flag=True, help="Give those back to their runs that may be given back.")
+@_common
+def orphans(job: str | None, adopt: bool, as_json: bool, verbose: int, runs: str | None) -> None:
+    """Jobs on your account that are paid for and that no run waits for. Exit 1 if some are left.
+
+    \b
+      nightshoot orphans --adopt
+    """
+    from pipeline.console import table_mark
+    from pipeline.orphans import document_of, find_orphans, lines_of, take_in
+    from pipeline.session import account_of
+
+    console = _console(as_json, verbose)
+    backend, folder, clock = account_of(job, runs)
+    found = find_orphans(backend, folder, clock=clock)
+    for orphan in found.found if adopt else ():
+        take_in(orphan, backend)
+    documents = [document_of(orphan) for orphan in found.found]
+    _, marks = table_mark(backend.service)
+    console.result(lines_of(found), {"orphans": documents, "complete": found.complete, **marks})
+    adopted = sorted({orphan.run.name for orphan in found.found if orphan.adopted and orphan.run})
+    console.note(*(f"Next: nightshoot tick {name}" for name in adopted))
+    if not adopt and any(orphan.why is None for orphan in found.found):
+        console.note("Next: nightshoot orphans --adopt")
+    if not found.complete:
+        sys.exit(5)
+    sys.exit(1 if any(not orphan.adopted for orphan in found.found) else 0)
 
 
 # --- Pieces ------------------------------------------------------------------------------------------------------

@@ -7,17 +7,23 @@ Lines are joined by their wire id and by nothing else.
 import base64
 import hashlib
 import tempfile
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
+from threading import Condition
 from typing import Any, BinaryIO
 
 import msgspec
 
 from pipeline import tables
 from pipeline.backends.base import Backend, Drawing, Outcome
-from pipeline.errors import Corrupt
+from pipeline.checks import Checks, Rules, Seen, examine, rules_of
+from pipeline.compare import Noticed, compare
+from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
 from pipeline.models import Model
 from pipeline.money import actual, nanos
@@ -35,8 +41,14 @@ from pipeline.run import (
 )
 from pipeline.state import Batch, Illegal, Stage
 
-IN_HAND, IN_HAND_BYTES = 16, 64_000_000
+IN_HAND, IN_HAND_BYTES = 64, 16_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
+
+TRIES = 3
+"""How often a result that ends too early is asked for again, without a byte more."""
+
+_TRIPLETS = 3 << 18
+"""Bytes at a time whose base64 can be joined."""
 
 AGAIN = frozenset({"text_only", "no_image", "truncated", "broken", "error", "missing", "expired"})
 """Outcomes that another attempt may better. All others are final."""
@@ -57,18 +69,20 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
     """Bring a batch's results home. Safe to repeat and to do by several at once. False: somebody else settled it."""
     batch = run.state.batches[number]
     if batch.stage is Stage.PLANNED and (not batch.sends or run.state.stopped is not None):
-        return _settle(run, batch, {}, [])
+        return _settle(run, backend, batch, _Answers(tables.staged_schema().empty_table()))
     if batch.stage is not Stage.ENDED or batch.ended is None:
         return False
     if batch.broke_off and batch.swept is None:
         return False  # more may come of it
     asked = _asked(run, batch)
     there = set(run.storage.list(f"staged/{number:05}-"))
-    for place, part in enumerate(batch.parts):
-        if staged_file(number, place) not in there:
-            _stage(run, backend, batch, place, part, asked, pool=pool)
-    answers, strays = _answers(run, batch, asked)
-    return _settle(run, batch, answers, strays)
+    for span in _missing(batch.parts, lambda place: staged_file(number, place) in there):
+        _bring(run, backend, batch, span, asked, pool=pool)
+    found = _answers(run, batch)
+    noticed = compare(run, number, _seen(found), rules=asked.of_shot, pool=pool)
+    return _settle(
+        run, backend, batch, found, noticed={n: (each, asked.rules[n]) for n, each in noticed.items()}
+    )
 
 
 # --- one part ---------------------------------------------------------------------------------------------------
@@ -80,6 +94,8 @@ class _Asked:
 
     names: list[str]  # for the file names of pictures
     sizes: list[tuple[int, int] | None]  # pixels that were asked for
+    rules: list[Rules]  # what is checked
+    of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
 
 
@@ -88,66 +104,182 @@ def _asked(run: Run, batch: Batch) -> _Asked:
     columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size"]
     plan = _read(run, plan_file(batch.number), columns)
     model = msgspec.convert(run.created.models[batch.planned.model], Model)
-    names, sizes = [], []
+    checks = msgspec.convert(run.created.job.get("checks", {}), Checks)
+    names, sizes, rules = [], [], []
+    of_shot: dict[str, Rules] = {}
     for row in tables.rows_of(plan):
         take = f"-take{row['take']}" if row["take"] > 1 else ""
         names.append(f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{take}")
         sizes.append(model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None)
-    return _Asked(names, sizes, model)
+        if row["shot"] not in of_shot:
+            of_shot[row["shot"]] = rules_of(checks, row["shot"])
+        rules.append(of_shot[row["shot"]])
+    return _Asked(names, sizes, rules, of_shot, model)
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
     return tables.from_parquet(run.storage.read(name), columns=columns)
 
 
-def _stage(
-    run: Run, backend: Backend, batch: Batch, place: int, part: Part, asked: _Asked, *, pool: Executor
+class _Hand:
+    """Lines whose pictures are looked at and written while the download goes on: so many, or so large.
+
+    What is done makes room at once, in whatever order; rows are kept in the order of their lines, and a part when the
+    last of its lines is done.
+    """
+
+    def __init__(
+        self, pool: Executor, keep: Callable[[int, list[dict[str, Any]]], object], *, room: int
+    ) -> None:
+        self._pool = pool
+        self._room = room  # bytes
+        self._keep = keep  # a part, and its rows
+        self._rows: list[Future[dict[str, Any]]] = []  # of the part at hand
+        self._kept: deque[Future[object]] = deque()
+        self._changed = Condition()
+        self._lines = self._bytes = 0  # that are not done
+        self._error: BaseException | None = None
+
+    def take(self, size: int, work: Callable[[], dict[str, Any]]) -> None:
+        """One more line. Waits until there is room for the next, and raises what went wrong with one before."""
+        with self._changed:
+            self._lines += 1
+            self._bytes += size
+        row = self._pool.submit(work)
+        row.add_done_callback(partial(self._done, size))
+        self._rows.append(row)
+        with self._changed:
+            while self._lines >= IN_HAND or (self._bytes > self._room and self._lines > 1):
+                self._changed.wait()
+        if self._error is not None:
+            raise self._error
+
+    def close(self, part: int) -> None:
+        """No more lines of this part will come."""
+        rows, self._rows = self._rows, []
+        while len(self._kept) > 2:
+            self._kept.popleft().result()
+        self._kept.append(self._pool.submit(lambda: self._keep(part, [row.result() for row in rows])))
+
+    def finish(self) -> None:
+        """Wait until everything is written."""
+        while self._kept:
+            self._kept.popleft().result()
+
+    def _done(self, size: int, row: Future[dict[str, Any]]) -> None:
+        with self._changed:
+            self._error = self._error or (None if row.cancelled() else row.exception())
+            self._lines -= 1
+            self._bytes -= size
+            self._changed.notify()
+
+
+def _missing(parts: Sequence[Part], there: Callable[[int], bool]) -> Iterator[list[tuple[int, Part]]]:
+    """The parts that are to be brought. Those that follow each other come together: they are one download."""
+    span: list[tuple[int, Part]] = []
+    for place, part in enumerate(parts):
+        if span and (span[-1][1].file != part.file or there(place)):
+            yield span
+            span = []
+        if not there(place):
+            span.append((place, part))
+    if span:
+        yield span
+
+
+def _bring(
+    run: Run, backend: Backend, batch: Batch, span: list[tuple[int, Part]], asked: _Asked, *, pool: Executor
 ) -> None:
-    """Pictures are written while the download goes on; the staged file, last, says that they all are there."""
+    """Pictures are written while the download goes on; a part's staged file, last, says that all of its are there."""
+
+    def keep(place: int, rows: list[dict[str, Any]]) -> object:
+        return tables.keep(run.storage, staged_file(batch.number, place), rows, tables.staged_schema())
+
+    file = span[0][1].file
+    # What is in hand when the power is cut is fetched again: it has to be little beside a part.
+    hand = _Hand(pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 4))
+    waiting = deque(span)
+    for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):
+        while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:
+            hand.close(waiting.popleft()[0])
+        hand.take(line.length, partial(_take, run, backend, batch.number, file, line, asked))
+    for place, _ in waiting:
+        hand.close(place)
+    hand.finish()
+
+
+def _lines(backend: Backend, batch: Batch, file: str, *, start: int, end: int | None) -> Iterator[Line]:
+    """The lines of a stretch of a result, each of them whole.
+
+    A stream that ends before the length that the service told, and a last line that is cut and cannot be read, are
+    asked for again from where they broke; such a line once, for the service may have nothing better.
+    """
     assert batch.submitted is not None
-    ticket = batch.submitted.ticket
-    start = part.start - 1 if part.start else 0
-    rows: list[dict[str, Any]] = []
-    with backend.open(ticket, part.file, start=start, end=part.end) as stream:
-        in_hand: deque[tuple[Future[dict[str, Any]], int]] = deque()
-        held = 0
-        for line in lines(stream, start=part.start, end=part.end):
-            taken = pool.submit(_take, run, backend, batch.number, part.file, line, asked)
-            in_hand.append((taken, len(line.raw)))
-            held += len(line.raw)
-            while len(in_hand) >= IN_HAND or (held > IN_HAND_BYTES and len(in_hand) > 1):
-                taken, size = in_hand.popleft()
-                rows.append(taken.result())
-                held -= size
-        rows.extend(taken.result() for taken, _ in in_hand)
-    tables.keep(run.storage, staged_file(batch.number, place), rows, tables.staged_schema())
+    assert batch.ended is not None
+    files = (batch.swept or batch.ended).files
+    size = next((each.size for each in files if each.name == file), None)
+    position, furthest, tries, again = start, start, 0, False
+    while True:
+        opened = backend.open(batch.submitted.ticket, file, start=max(0, position - 1), end=end)
+        with opened as stream:
+            reached, last = yield from _ended(lines(stream, start=position, end=end))
+        is_short = size is not None and reached < size and (last is not None or end is None or reached < end)
+        if not is_short and (last is None or last.body is not None or again):
+            break
+        tries = 0 if reached > furthest else tries + 1
+        if tries == TRIES:
+            raise Unavailable(
+                f"{file}: the service said {size:,} bytes, and sends no more than {reached:,}",
+                hint="nothing is lost; run the same command again later",
+            )
+        position, furthest, again = last.offset if last else reached, max(furthest, reached), True
+    if last is not None:
+        yield last
+
+
+def _ended(found: Generator[Line, None, int]) -> Generator[Line, None, tuple[int, Line | None]]:
+    """The lines that have an end; then how far was read, and the one that has none."""
+    last = None
+    while True:
+        try:
+            line = next(found)
+        except StopIteration as stop:
+            return stop.value, last
+        if line.ended:
+            yield line
+        else:
+            last = line
 
 
 def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: _Asked) -> dict[str, Any]:
     """One line: its pictures written, and its row for the staged file."""
-    where = {"file": file, "offset": line.offset, "length": len(line.raw)}
+    where = {"file": file, "offset": line.offset, "length": line.length}
     if line.body is None:
-        return {**where, "raw": line.raw}
+        return {**where, "raw": bytes(line.raw)}
     sent = run.state.batches[batch].submitted
     wire = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire, batch) if wire is not None else None
     outcome = backend.outcome(line)
     bill = _bill(outcome, asked.model)
     if place is None or place >= len(asked.names):
-        return {**where, **bill, "outcome": outcome.kind, "raw": line.raw}
-    pictures, broken = _write(run, batch, place, asked.names[place], outcome.drawings)
+        return {**where, **bill, "outcome": outcome.kind, "raw": bytes(line.raw)}
+    rules = asked.rules[place]
+    pictures, last = _write(run, batch, place, asked.names[place], outcome.drawings, rules=rules)
+    broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
     kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
     final = pictures[-1] if pictures and pictures[-1]["final"] else {}
+    answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
     return {
         **where,
         **bill,
         "wire_id": wire,
-        "outcome": kind,
+        **_unless_unfit(answer, final.get("checks", []), rules),
         "reason": outcome.reason,
-        "message": broken.reason if broken is not None else outcome.message,
         "text": outcome.text,
         "pictures": pictures,
-        "checks": checks,
+        "checks": [*checks, *final.get("checks", [])],
+        "numbers": final.get("numbers"),
+        "likeness": seen.likeness if seen is not None else None,
         "model_version": outcome.model_version,
         "response_id": outcome.response_id,
         "answered_at": outcome.at,
@@ -171,26 +303,25 @@ def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
 
 
 def _write(
-    run: Run, batch: int, place: int, name: str, drawings: Iterable[Drawing]
-) -> tuple[list[dict[str, Any]], Broken | None]:
-    """Every whole picture of an answer, byte for byte; and what is wrong with the last one, the final one, if so."""
+    run: Run, batch: int, place: int, name: str, drawings: Iterable[Drawing], *, rules: Rules
+) -> tuple[list[dict[str, Any]], Seen | Broken | None]:
+    """Every whole picture of an answer, byte for byte; and what the last one showed, or what is wrong with it."""
     pictures: list[dict[str, Any]] = []
-    broken: Broken | None = None
+    seen: Seen | Broken | None = None
     for drawing in drawings:
         picture = look(drawing.data)
-        if isinstance(picture, Broken):
-            broken = picture
+        seen = picture if isinstance(picture, Broken) else examine(drawing.data, picture, rules)
+        if isinstance(picture, Broken) or isinstance(seen, Broken):
             continue
-        broken = None
         path = picture_file(batch, place, name, picture.sha256, picture.extension)
         run.storage.put(path, drawing.data, content_type=picture.mime)
-        pictures.append(_described(path, picture, drawing.declared_mime))
-    if pictures and broken is None:
+        pictures.append(_described(path, picture, drawing.declared_mime, seen))
+    if pictures and not isinstance(seen, Broken):
         pictures[-1]["final"] = True
-    return pictures, broken
+    return pictures, seen
 
 
-def _described(path: str, picture: Picture, declared: str | None) -> dict[str, Any]:
+def _described(path: str, picture: Picture, declared: str | None, seen: Seen) -> dict[str, Any]:
     return {
         "path": path,
         "width": picture.width,
@@ -200,6 +331,9 @@ def _described(path: str, picture: Picture, declared: str | None) -> dict[str, A
         "bytes": picture.size,
         "sha256": picture.sha256,
         "final": False,
+        "mark": picture.mark,
+        "checks": seen.words,
+        "numbers": seen.numbers,
     }
 
 
@@ -218,6 +352,28 @@ def _judge(
     return "ok", checks
 
 
+def _unless_unfit(answer: Mapping[str, Any], words: Iterable[str], rules: Rules) -> dict[str, Any]:
+    """An answer's outcome and message, now that a check said these words of its picture."""
+    failed = rules.fatal(words) if answer["outcome"] == "ok" else []
+    if failed:
+        return {"outcome": "unfit", "message": f"fails what the job sets to error: {', '.join(failed)}"}
+    return {"outcome": answer["outcome"], "message": answer["message"]}
+
+
+def _compared(answer: dict[str, Any], noticed: Noticed, rules: Rules) -> dict[str, Any]:
+    """An answer, with what the other pictures of its batch say about its own."""
+    *others, final = answer["pictures"]
+    numbers = {**(answer["numbers"] or {}), **noticed.numbers}
+    final = {**final, "checks": [*final["checks"], *noticed.words], "numbers": numbers}
+    return {
+        **answer,
+        **_unless_unfit(answer, noticed.words, rules),
+        "checks": [*answer["checks"], *noticed.words],
+        "numbers": numbers,
+        "pictures": [*others, final],
+    }
+
+
 def _fits(width: int, height: int, wanted: tuple[int, int]) -> bool:
     ratio = (width / height) / (wanted[0] / wanted[1])
     return abs(ratio - 1) <= TOLERANCE and max(width, height) >= (1 - TOLERANCE) * max(wanted)
@@ -231,39 +387,67 @@ class _Stray:
     """A line nobody claims: billed, and nobody asked for it."""
 
     why: str
-    part: int
-    row: dict[str, Any]
+    line: int  # in the table of all lines
 
 
-def _answers(run: Run, batch: Batch, asked: _Asked) -> tuple[dict[int, dict[str, Any]], list[_Stray]]:
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """All lines of a batch, and what each is. The lines stay in a table: as Python values they are ten times larger."""
+
+    lines: Any  # pa.Table, by staged_schema() without raw
+    starts: Sequence[int] = ()  # of each part: its first line
+    to: dict[int, int] = field(default_factory=dict)  # which line answers a place
+    strays: list[_Stray] = field(default_factory=list)
+
+
+def _answers(run: Run, batch: Batch) -> _Answers:
     """The answer to each place, and the lines that are none.
 
     Of several answers for one place the first that is ok wins, in the order of the files and their bytes; the parts
     are listed in that order.
     """
+    import pyarrow as pa
+
     assert batch.ended is not None
-    answers: dict[int, dict[str, Any]] = {}
-    origin: dict[int, int] = {}
-    strays: list[_Stray] = []
-    for part in range(len(batch.parts)):
-        for row in tables.rows_of(_read(run, staged_file(batch.number, part), _SETTLING)):
-            if row["wire_id"] is None:
-                strays.append(_Stray("unreadable" if row["outcome"] is None else "unknown id", part, row))
-                continue
-            place = place_of(row["wire_id"], batch.number)
-            assert place is not None
-            loser: dict[str, Any] | None = row
-            if place not in answers:
-                answers[place], origin[place], loser = row, part, None
-            elif answers[place]["outcome"] != "ok" and row["outcome"] == "ok":
-                loser, answers[place] = answers[place], row
-            if loser is not None:
-                strays.append(_Stray("second answer", part, loser))
-    return answers, strays
+    names = [staged_file(batch.number, part) for part in range(len(batch.parts))]
+    parts = [_read(run, name, _SETTLING) for name in names]
+    starts = list(accumulate((part.num_rows for part in parts), initial=0))
+    empty = tables.staged_schema().empty_table().select(_SETTLING)
+    found = _Answers(pa.concat_tables([empty, *parts]).unify_dictionaries(), starts)
+    kinds = found.lines["outcome"].to_pylist()
+    for line, (wire, kind) in enumerate(zip(found.lines["wire_id"].to_pylist(), kinds, strict=True)):
+        if wire is None:
+            found.strays.append(_Stray("unreadable" if kind is None else "unknown id", line))
+            continue
+        place = place_of(wire, batch.number)
+        assert place is not None
+        loser: int | None = line
+        if place not in found.to:
+            found.to[place], loser = line, None
+        elif kinds[found.to[place]] != "ok" and kind == "ok":
+            loser, found.to[place] = found.to[place], line
+        if loser is not None:
+            found.strays.append(_Stray("second answer", loser))
+    return found
+
+
+def _seen(found: _Answers) -> dict[int, dict[str, Any]]:
+    """What pictures are compared by, for each place."""
+    kinds, likenesses = (found.lines[name].to_pylist() for name in ("outcome", "likeness"))
+    return {place: {"outcome": kinds[n], "likeness": likenesses[n]} for place, n in found.to.items()}
 
 
 _SETTLING = [name for name in tables.staged_schema().names if name != "raw"]
 """All of a staged row but the bytes of unclaimed lines, which are copied one at a time."""
+
+
+def _in_order(found: _Answers, places: Iterable[int]) -> Iterator[dict[str, Any] | None]:
+    """The answers to these places, a thousand at a time in memory."""
+    import pyarrow as pa
+
+    which = pa.array([found.to.get(place) for place in places], pa.int64())
+    for row in tables.rows_of(found.lines.take(which)):
+        yield row if row["wire_id"] is not None else None
 
 
 @dataclass(slots=True)
@@ -280,35 +464,47 @@ class _Books:
     tokens: Tokens = field(default_factory=Tokens)
 
 
-def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: list[_Stray]) -> bool:
+def _settle(
+    run: Run,
+    backend: Backend,
+    batch: Batch,
+    found: _Answers,
+    *,
+    noticed: Mapping[int, tuple[Noticed, Rules]] | None = None,
+) -> bool:
     """Every planned request into the index or the retries, every line that is neither into quarantine; one record."""
     books = _Books()
-    index, retry = [], []
+    columns = run.created.columns
+    index, retry = tables.Sheet(tables.index_schema(columns)), tables.Sheet(tables.retry_schema(columns))
     dearest = 0
     last = _last_outcomes(run, batch) if batch.ended is None and batch.sends else {}
-    for row in tables.rows_of(_read(run, plan_file(batch.number))):
-        answer = answers.get(row["place"]) or last.get(row["place"]) or _no_answer(batch, row)
+    plan = _read(run, plan_file(batch.number))
+    answers = _in_order(found, plan["place"].to_pylist())
+    for row, answered in zip(tables.rows_of(plan), answers, strict=True):
+        answer = answered or last.get(row["place"]) or _no_answer(batch, row, lines=found.lines.num_rows)
+        if noticed and row["place"] in noticed:
+            answer = _compared(answer, *noticed[row["place"]])
         dearest = max(dearest, row["high"])
         _count(books, answer, high=row["high"])
         if batch.ended is not None and _is_worth_more(run, batch, row, answer):
             _add(books.again, answer["outcome"])
-            retry.append(_to_retry(row, answer))
+            retry.add(_to_retry(row, answer))
         else:
             _add(books.outcomes, answer["outcome"])
             if answer.get("earlier"):
                 _add(books.carried, answer["earlier"])
-            index.append(_to_index(row, answer, batch.number))
-    for stray in strays:
-        if stray.row["spent"] is not None:
-            books.spent += stray.row["spent"]
-        elif stray.row["outcome"] is not None:
+            index.add(_to_index(row, answer, batch.number))
+    for stray in found.strays:
+        spent = found.lines["spent"][stray.line].as_py()
+        if spent is not None:
+            books.spent += spent
+        elif stray.why != "unreadable":
             books.unconfirmed += dearest  # an answer was billed, and does not say how much
-    columns = run.created.columns
     event = Collected(
         batch=batch.number,
-        indexed=len(index),
-        retry=len(retry),
-        surplus=len(strays),
+        indexed=index.rows,
+        retry=retry.rows,
+        surplus=len(found.strays),
         outcomes=dict(sorted(books.outcomes.items())),
         carried=dict(sorted(books.carried.items())),
         again=dict(sorted(books.again.items())),
@@ -317,9 +513,9 @@ def _settle(run: Run, batch: Batch, answers: dict[int, dict[str, Any]], strays: 
         tokens=books.tokens,
         spent=books.spent,
         unconfirmed=books.unconfirmed,
-        index=_keep(run, index_file(batch.number), index, tables.index_schema(columns)),
-        retries=_keep(run, retry_file(batch.number), retry, tables.retry_schema(columns)),
-        quarantine=_quarantine(run, batch, strays) if strays else None,
+        index=_keep(run, index_file(batch.number), index),
+        retries=_keep(run, retry_file(batch.number), retry),
+        quarantine=_quarantine(run, backend, batch, found) if found.strays else None,
     )
     try:
         run.record(event)
@@ -354,15 +550,22 @@ def _last_outcomes(run: Run, batch: Batch) -> dict[int, dict[str, Any]]:
     return {}
 
 
-def _no_answer(batch: Batch, row: dict[str, Any]) -> dict[str, Any]:
-    """What is known of a request that no line came back for."""
+def _no_answer(batch: Batch, row: dict[str, Any], *, lines: int) -> dict[str, Any]:
+    """What is known of a request that no line came back for, where so many did."""
     if row["carried"] is not None:
         return {**row["carried"], "spent": 0}
     if batch.ended is None and batch.sends:
         return {"outcome": "not_sent", "spent": 0}
     if batch.ended is None:
         return {"outcome": "refused_by_plan", "message": row["refusal"], "spent": 0}
-    return {"outcome": UNANSWERED[batch.ended.how], "message": batch.ended.error, "spent": None}
+    message = batch.ended.error or _shortage(batch.ended.stats, lines)
+    return {"outcome": UNANSWERED[batch.ended.how], "message": message, "spent": None}
+
+
+def _shortage(stats: dict[str, int], lines: int) -> str | None:
+    """What to say where the service counts more answers than it sent."""
+    counted = sum(count for name, count in stats.items() if name.startswith(("successful", "failed")))
+    return f"the service counts {counted:,} answers and sent {lines:,}" if counted > lines else None
 
 
 def _add(counts: dict[str, int], outcome: str) -> None:
@@ -415,18 +618,18 @@ def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[s
 _ANSWERS = frozenset(tables.index_schema(()).names) & {*tables.staged_schema().names, "earlier", "made_in"}
 
 
-def _keep(run: Run, name: str, rows: list[dict[str, Any]], schema: Any) -> File | None:
-    return tables.keep(run.storage, name, rows, schema) if rows else None
+def _keep(run: Run, name: str, sheet: tables.Sheet) -> File | None:
+    return tables.keep(run.storage, name, sheet.table(), sheet.schema) if sheet.rows else None
 
 
-def _quarantine(run: Run, batch: Batch, strays: list[_Stray]) -> File:
+def _quarantine(run: Run, backend: Backend, batch: Batch, found: _Answers) -> File:
     """Every unclaimed line, with its bytes where no picture of it was written. One is in memory at a time."""
     name = quarantine_file(batch.number)
     digest = hashlib.sha256()
     with tempfile.TemporaryFile() as spool:
-        for entry in _entries(run, batch, strays):
-            digest.update(entry)
-            spool.write(entry)
+        for piece in _entries(run, backend, batch, found):
+            digest.update(piece)
+            spool.write(piece)
         size = spool.tell()
         spool.seek(0)
         run.storage.put(name, _stream(spool), content_type="application/jsonl")
@@ -437,27 +640,56 @@ def _stream(spool: Any) -> BinaryIO:
     return spool  # type: ignore[no-any-return]
 
 
-def _entries(run: Run, batch: Batch, strays: list[_Stray]) -> Iterator[bytes]:
-    raw: dict[int, Any] = {}
-    for stray in strays:
-        if stray.part not in raw:
-            raw = {stray.part: _read(run, staged_file(batch.number, stray.part), ["file", "offset", "raw"])}
-        entry = {
-            "why": stray.why,
-            **{name: stray.row[name] for name in ("wire_id", "outcome", "file", "offset", "length", "spent")},
-            "pictures": [picture["path"] for picture in stray.row["pictures"] or []],
-            **_bytes_of(raw[stray.part], stray.row["offset"]),
-        }
-        yield _json(entry) + b"\n"
+def _entries(run: Run, backend: Backend, batch: Batch, found: _Answers) -> Iterator[bytes]:
+    """The quarantine's lines, in pieces."""
+    for stray, line in zip(found.strays, _bytes_of(run, batch, found), strict=True):
+        (row,) = found.lines.slice(stray.line, 1).to_pylist()
+        entry = _json(
+            {
+                "why": stray.why,
+                **{name: row[name] for name in ("wire_id", "outcome", "file", "offset", "length", "spent")},
+                "pictures": [picture["path"] for picture in row["pictures"] or []],
+                **(_readable(line) if line is not None and len(line) == row["length"] else {}),
+            }
+        )
+        if line is None or len(line) == row["length"]:
+            yield entry + b"\n"
+            continue
+        yield entry[:-1] + b',"line_base64":"'
+        yield from _base64_of(backend, batch, row)
+        yield b'"}\n'
 
 
-def _bytes_of(part: Any, offset: int) -> dict[str, str]:
-    import pyarrow.compute as pc
+def _bytes_of(run: Run, batch: Batch, found: _Answers) -> Iterator[bytes | None]:
+    """What was kept of each stray. Those of one part follow each other, but for a few: one part is in memory."""
+    part, raw = -1, None
+    for stray in found.strays:
+        place = bisect_right(found.starts, stray.line) - 1
+        if place != part:
+            part, raw = place, _read(run, staged_file(batch.number, place), ["raw"])["raw"]
+        assert raw is not None
+        yield raw[stray.line - found.starts[part]].as_py()
 
-    line = part.filter(pc.field("offset") == offset)["raw"][0].as_py()
-    if line is None:
-        return {}
+
+def _readable(line: bytes) -> dict[str, str]:
     try:
         return {"line": line.decode()}
     except UnicodeDecodeError:
         return {"line_base64": base64.b64encode(line).decode()}
+
+
+def _base64_of(backend: Backend, batch: Batch, row: dict[str, Any]) -> Iterator[bytes]:
+    """A line that is too long to be held, streamed once more."""
+    assert batch.submitted is not None
+    left = row["length"]
+    with backend.open(
+        batch.submitted.ticket, row["file"], start=row["offset"], end=row["offset"] + left
+    ) as stream:
+        while left and (piece := stream.read(min(left, _TRIPLETS))):
+            left -= len(piece)
+            yield base64.b64encode(piece)
+    if left:
+        raise Unavailable(
+            f"{row['file']}: {left:,} bytes of the line at byte {row['offset']:,} are no longer there",
+            hint="nothing is lost; run the same command again later",
+        )

@@ -25,6 +25,7 @@ REASONS = {
     "blocked": "blocked for safety",
     "truncated": "cut short by the model's limit",
     "wrong_size": "with the wrong size or shape",
+    "unfit": "that fail a check of the job",
     "broken": "with broken bytes",
     "error": "failed at Google",
     "invalid": "refused by Google as malformed",
@@ -181,6 +182,14 @@ def _under_way(now: Tally) -> str:
     return f" ({said})" if said else ""
 
 
+WORTH_SAYING = 0.005
+"""A difference of less than half a percent needs no reasons."""
+
+
+def signed(amount: int) -> str:
+    return f"{'+' if amount > 0 else '-'}{dollars(abs(amount))}"
+
+
 def money_line(now: Tally) -> str:
     """Said, took, and what may still come."""
     line = f"said {dollars(now.likely)}, took {dollars(now.spent)}"
@@ -188,6 +197,8 @@ def money_line(now: Tally) -> str:
         line += f", at most {dollars(now.reserved)} more is ordered"
     if now.unconfirmed:
         line += f", {dollars(now.unconfirmed)} may have been spent and cannot be read"
+    if now.causes and abs(now.spent + now.unconfirmed - now.likely) >= now.likely * WORTH_SAYING:
+        line += f" ({', '.join(f'{signed(by)} {why}' for why, by in now.causes.items())})"
     if now.overrun:
         line += f"; {dollars(now.overrun)} of it beyond what was ordered"
     if now.cap is not None:
@@ -274,6 +285,7 @@ def document_of(now: Tally) -> dict[str, Any]:
         "batches": now.batches,
         "surplus": now.surplus,
         "held": now.held,
+        "difference": {why: by / 1e9 for why, by in now.causes.items()},
         "usd": usd | {"cap": None if now.cap is None else now.cap / 1e9},
         "tokens": now.tokens,
     }

@@ -26,7 +26,7 @@ from pipeline.run import Run, index_file, plan_file
 from pipeline.state import RESERVING, State, apply
 from pipeline.storage import NotFound, Storage, open_storage
 
-SETTLED = frozenset({"ok", "blocked", "invalid", "wrong_size", "reused"})
+SETTLED = frozenset({"ok", "blocked", "invalid", "wrong_size", "unfit", "reused"})
 """Outcomes that are carried over. Others are asked for again, on a few more nights."""
 
 RETRY_NIGHTS = 3
@@ -45,6 +45,7 @@ _CARRIED = (
     "sha256",
     "text",
     "checks",
+    "numbers",
 )
 _ANSWERED = ("model_version", "response_id", "answered_at", "earlier", "made_in")
 _BATCHES_AT_HAND = 8

@@ -128,6 +128,7 @@ class Created(_Event, frozen=True, kw_only=True, tag="created"):
     version: str  # of nightshoot
     reused: tuple[Reused, ...] = ()  # newest first
     carried: int = 0  # of the requests that are final before sending, those that an earlier run answered
+    said: int = 0  # what it would likely cost, as the plan said
     canary: int = 0  # so many requests of each model go first, alone; 0: all go at once
     again: dict[str, int] = {}  # outcomes with a number of attempts of their own
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+from pipeline.checks import Checks
 from pipeline.clock import duration
 from pipeline.errors import BadInput
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
@@ -71,6 +72,7 @@ Outcome = Literal[
     "expired",
     "cancelled",
     "wrong_size",
+    "unfit",
     "blocked",
 ]
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=10)]
@@ -178,6 +180,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bucket: str | None = None  # where Vertex AI reads and writes; unsaid: where the run lives
     runs: str = "runs"  # a folder or a gs:// URL
     max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    max_usd_month: Annotated[float, msgspec.Meta(gt=0)] | None = None  # of all its runs of one month together
     max_bad: str | int | None = None  # rows with problems that are left out unasked: 20, or '2 %'
     line_mbit: Annotated[float, msgspec.Meta(gt=0)] = 20  # of the line, for saying how long sending takes
     tier: Annotated[int, msgspec.Meta(ge=1, le=3)] | None = None  # of the Google account; unsaid: 1
@@ -186,6 +189,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     night: Night = Night()
     batches: Batches = Batches()
     references: References = References()
+    checks: Checks = Checks()
     reuse: tuple[str, ...] = ()  # earlier runs whose answers count: names, globs, 'latest 3', places
     reuse_across: tuple[Crossed, ...] = ()  # settings that may differ from what was asked then
     defaults: Settings = Settings()
@@ -306,6 +310,14 @@ def write_job(path: Path, manifest: Manifest, *, tier: int | None = None) -> str
         else "",
         "max_side = 1536" if pictured else "",
         "",
+        "[checks]" if pictured else "",
+        'swapped = "flag"  # say so, if a picture looks like another row\'s photo and not like its own'
+        if pictured
+        else "",
+        '# profile = "amazon-main"  # or "merchant": white ground, frame, size, sharpness, doubles'
+        if pictured
+        else "",
+        "",
         "[defaults]  # what every shot has, unless it or a row says otherwise",
         f"model = {_quoted(DEFAULT_MODEL)}",
         'aspect_ratio = "1:1"',
@@ -421,9 +433,15 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     values["references"] = References(
         **_checked(References, document.get("references", {}), f"{where} [references]", problems)
     )
+    values["checks"] = Checks(**_checked(Checks, document.get("checks", {}), f"{where} [checks]", problems))
     for name, kind in (("include", Include), ("exclude", Exclude)):
         values[name] = _picks_of(kind, name, document, where, problems)
     values["shots"] = _shots_of(document.get("shots", {}), where, problems)
+    for shot in values["checks"].shots.keys() - {shot.name for shot in values["shots"]}:
+        known = [shot.name for shot in values["shots"]]
+        problems.append(
+            Problem("unknown shot", f"{where} [checks]", value=shot, hint=did_you_mean(shot, known))
+        )
     if _NO_JOB_NAME.search(name := values.get("name", "job")):
         hint = "its runs are folders called after it: no slash, and no dot in front"
         problems.append(Problem("not a name for a job", where, column="name", value=name, hint=hint))
@@ -495,6 +513,7 @@ _TABLES = {
     "batches",
     "night",
     "references",
+    "checks",
     "shots",
     "include",
     "exclude",

@@ -2,10 +2,17 @@
 
 import hashlib
 import io
+import math
 import re
 import unicodedata
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.structure import Torn, proof
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # No picture of any model comes near this; a file that claims more is built to fill the memory.
 _MOST_PIXELS = 200_000_000
@@ -33,6 +40,7 @@ class Picture:
     height: int
     sha256: str  # hex
     size: int  # bytes
+    mark: str | None = None  # how it says that a machine made it: 'c2pa', 'xmp', or not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +76,17 @@ def extension_of(mime: str) -> str:
 
 
 def look(data: bytes) -> Picture | Broken:
-    """Decode every pixel: only that notices a picture that was cut short. Holds the pixels while it looks."""
+    """What these bytes are, proven whole by their structure. Decodes no pixel where the format allows that."""
     found = sniff(data)
     if found is None:
         return Broken(f"no picture: {described(data)}")
-    size = _decoded_size(data)
-    if isinstance(size, Broken):
-        return size
+    shape = _shape(data, found)
+    if isinstance(shape, Broken):
+        return shape
     mime, extension = _FORMATS[found]
-    return Picture(found, mime, extension, *size, hashlib.sha256(data).hexdigest(), len(data))
+    width, height, mark = shape
+    digest = hashlib.sha256(data).hexdigest()
+    return Picture(found, mime, extension, width, height, digest, len(data), mark)
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:
@@ -128,7 +138,21 @@ def slug(key: str) -> str:
     return f"row-{name}" if _RESERVED.match(name) else name
 
 
-def _decoded_size(data: bytes) -> tuple[int, int] | Broken:
+def _shape(data: bytes, picture_format: str) -> tuple[int, int, str | None] | Broken:
+    try:
+        shape = proof(data, picture_format)
+    except Torn as error:
+        return Broken(f"no whole {picture_format}: it {error}")
+    if shape is None:  # what no model makes: decoding is the only proof
+        image = decoded(data)
+        return image if isinstance(image, Broken) else (*image.size, None)
+    if shape.width * shape.height > _MOST_PIXELS:
+        return Broken(f"claims {shape.width}x{shape.height} pixels, more than any picture has")
+    return shape.width, shape.height, shape.mark
+
+
+def decoded(data: bytes, *, side: int | None = None) -> "Image | Broken":
+    """Every pixel of it. A JPEG may come smaller, its longer side no less than `side`; all of it is read anyway."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -136,8 +160,11 @@ def _decoded_size(data: bytes) -> tuple[int, int] | Broken:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > _MOST_PIXELS:
                 return Broken(f"claims {image.width}x{image.height} pixels, more than any picture has")
+            if side is not None and max(image.size) > side:
+                share = side / max(image.size)
+                image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
             image.load()
-            return image.size
+            return image
     except UnidentifiedImageError:
         return Broken("begins like a picture, but cannot be read as one")
     except Image.DecompressionBombError:

@@ -16,6 +16,7 @@ from pipeline.errors import BadInput
 from pipeline.events import FINAL
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import STANDARD_INPUT, open_manifest
+from pipeline.money import nanos
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
 from pipeline.state import Batch, Stage, model_of, trouble_of
@@ -127,6 +128,22 @@ def recent(folder: str, job: str, *, service: str, clock: Clock) -> Iterator[Run
         run = open_run(open_storage(place(folder, name)), clock)
         if run.created.service == service:
             yield run
+
+
+def left_this_month(
+    job: Job, folder: str, *, service: str, clock: Clock, but: str | None = None
+) -> int | None:
+    """What this month's runs of a job, but one, leave of what all may cost together; None: nobody says how much."""
+    if job.max_usd_month is None:
+        return None
+    month = clock.now().strftime("%Y-%m-")
+    left = nanos(job.max_usd_month)
+    for name in names(open_storage(folder), job.name):
+        if name.day.startswith(month) and str(name) != but:
+            run = open_run(open_storage(place(folder, name)), clock)
+            if run.created.service == service:
+                left -= run.state.committed
+    return max(0, left)
 
 
 def is_proved(folder: str, found: Survey, *, service: str, clock: Clock) -> bool:

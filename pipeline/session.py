@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.backends import check_backend, open_backend, service_of
 from pipeline.backends.base import Backend
 from pipeline.bounds import check_room
-from pipeline.clock import MachineClock, clock_for
+from pipeline.clock import Clock, MachineClock, clock_for
 from pipeline.complaints import FILE, write_problems
 from pipeline.console import Console, place_line
 from pipeline.drive import Driver
@@ -24,7 +24,18 @@ from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
 from pipeline.run import Run, open_run
-from pipeline.runs import Choice, choose, find, is_proved, next_name, nights, place, planned, recent
+from pipeline.runs import (
+    Choice,
+    choose,
+    find,
+    is_proved,
+    left_this_month,
+    next_name,
+    nights,
+    place,
+    planned,
+    recent,
+)
 from pipeline.saved import read as read_saved
 from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
@@ -101,6 +112,22 @@ def _only_job() -> Path:
     raise BadInput(f"no job given, and there are {len(jobs)} in jobs/", hint=f"name one, as in {jobs[0]}")
 
 
+def only_job(what: str | None) -> str | None:
+    """The job a person names, or the only one in jobs/, or none: for commands that can do without."""
+    there = list(JOBS.glob("*.toml"))
+    return str(there[0]) if what is None and len(there) == 1 else what
+
+
+def account_of(what: str | None, runs: str | None) -> tuple[Backend, str, Clock]:
+    """Whoever shoots this job, the folder of its runs, and the clock. Without a job: the key in the environment."""
+    named = only_job(what)
+    job = None if named is None else meant(named)[0]
+    service = service_of(job)
+    clock = clock_for(service)
+    folder = runs or (job.runs if job else "runs")
+    return open_backend(job, service=service, clock=clock, place=folder), folder, clock
+
+
 def _changes(changes: Sequence[str]) -> dict[str, str]:
     for change in changes:
         if "=" not in change:
@@ -165,7 +192,8 @@ def begin_or_continue(
     check_backend(said, folder=folder)
     there = None if new else planned(folder, said, base=base, service=service, clock=clock)
     if there is not None:
-        return _continued(console, there, Choice.CONTINUE, usd=usd, plans=None, canary=canary)
+        left = left_this_month(said, folder, service=service, clock=clock, but=there.name)
+        return _continued(console, there, Choice.CONTINUE, usd=usd, left=left, plans=None, canary=canary)
     # To see whether a run goes on, the job is looked over with the earlier nights that one was begun with.
     before = None if new else next(recent(folder, said.name, service=service, clock=clock), None)
     known = nights_of(before) if said.reuse and before else _nights(said, folder)
@@ -175,14 +203,15 @@ def begin_or_continue(
         _ask_for_another(console, there)
         there = None
     if there is not None:
+        left = left_this_month(said, folder, service=service, clock=clock, but=there.name)
         plans = planner(found, there)
-        return _continued(console, there, choice, usd=usd, plans=plans, canary=canary)
+        return _continued(console, there, choice, usd=usd, left=left, plans=plans, canary=canary)
     if said.reuse and before is not None:  # a new night also knows what the last one answered
         found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
     if saved is not None:
         saved.check(found)
     check_ends(found, clock.now().date())
-    cap = None if usd is None else nanos(usd)
+    cap = _cap_of(said, folder, service=service, clock=clock, usd=usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
     backend = open_backend(said, service=service, clock=clock, place=place(folder, name))
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
@@ -193,12 +222,37 @@ def begin_or_continue(
     return Driver(run, backend, planner=planner(found, run))
 
 
+def _cap_of(job: Job, folder: str, *, service: str, clock: Clock, usd: float | None) -> int | None:
+    """What a new run may cost: what is said for it, and no more than this month has left."""
+    left = left_this_month(job, folder, service=service, clock=clock)
+    if left == 0:
+        raise Refused(
+            f"this month's ${job.max_usd_month:g} for {job.name} are spent or reserved by its other runs",
+            hint="raise max_usd_month in the job, or wait for the next month",
+        )
+    return _less(None if usd is None else nanos(usd), left)
+
+
+def _less(*caps: int | None) -> int | None:
+    return min((cap for cap in caps if cap is not None), default=None)
+
+
 def _continued(
-    console: Console, run: Run, choice: Choice, *, usd: float | None, plans: Planner | None, canary: bool
+    console: Console,
+    run: Run,
+    choice: Choice,
+    *,
+    usd: float | None,
+    left: int | None,  # of this month's money
+    plans: Planner | None,
+    canary: bool,
 ) -> Driver:
     backend = _backend_of(run)
     console.note(place_line(run.name, choice.value, backend.service, backend.account))
     _change_cap(run, usd)
+    lower = _less(run.state.cap, left)
+    if lower != run.state.cap and lower is not None:
+        _change_cap(run, max(lower, run.state.committed) / 1e9)
     if not canary:
         clear(run)
     return Driver(run, backend, planner=plans)

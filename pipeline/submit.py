@@ -138,6 +138,18 @@ def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = No
     return _send(run, backend, batch, shown or Shown(run, backend), replaces=batch.intent, found=found)
 
 
+def adopt(run: Run, backend: Backend, number: int) -> bool:
+    """Take as a batch's own the one remote job that carries its label. Sends nothing, whatever the listing shows."""
+    batch = run.state.batches[number]
+    intent = batch.submitting
+    if intent is None or intent.account != backend.account:
+        return False
+    if batch.stage not in (Stage.SUBMITTING, Stage.HELD):
+        return False
+    found = backend.find(intent.label)
+    return len(found.candidates) == 1 and _adopt(run, batch, found)
+
+
 def _send(
     run: Run, backend: Backend, batch: Batch, shown: Shown, *, replaces: int | None, found: Found | None
 ) -> bool:

@@ -41,7 +41,7 @@ CANARY, MANY = 20, 500
 TURNS = 20
 """What the worst case of a run leaves no room for is sent in so many turns, as earlier ones turn out cheaper."""
 
-PART_BYTES = 256_000_000
+PART_BYTES = 64_000_000
 """Results are read in parts of this size: a restart repeats at most one."""
 
 
@@ -274,6 +274,7 @@ def begin(
         version=__version__,
         reused=found.earlier.reused if found.earlier else (),
         carried=found.left_to_others,
+        said=found.price.likely,
         canary=canary_of(found) if canary else 0,
         again={str(outcome): attempts for outcome, attempts in job.again.items()},
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.checks import MEASURED
 from pipeline.errors import Corrupt
 from pipeline.events import File
 from pipeline.storage.base import AlreadyThere, Storage
@@ -21,6 +22,7 @@ ROW_GROUP = 20_000
 _word = pa.dictionary(pa.int32(), pa.string())  # few values, often repeated
 _time = pa.timestamp("us", tz="UTC")
 
+_NUMBERS = pa.struct([(name, pa.float64()) for name in MEASURED])
 _PICTURE = pa.struct(
     [
         ("path", pa.string()),
@@ -31,6 +33,9 @@ _PICTURE = pa.struct(
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
         ("final", pa.bool_()),
+        ("mark", pa.string()),
+        ("checks", pa.list_(pa.string())),
+        ("numbers", _NUMBERS),
     ]
 )
 _SHOWN = pa.struct(
@@ -74,6 +79,7 @@ _ANSWER: list[tuple[str, pa.DataType]] = [
     ("pictures", pa.list_(_PICTURE)),
     ("text", pa.string()),
     ("checks", pa.list_(pa.string())),
+    ("numbers", _NUMBERS),
 ]
 
 _TOKENS = [
@@ -156,6 +162,7 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     ("spent", pa.int64()),
     ("searches", pa.int32()),
     *_ANSWERED,
+    ("likeness", pa.binary()),  # of the final picture, for comparing it with others of its batch
     ("raw", pa.binary()),  # the line itself, where nobody claims it
 ]
 
@@ -193,6 +200,30 @@ def to_parquet(rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema) 
         table, sink, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=True, write_statistics=True
     )
     return sink.getvalue()
+
+
+class Sheet:
+    """Rows on their way into a table, a thousand of them as Python values: those take ten times the memory."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self.rows = 0
+        self._loose: list[Mapping[str, Any]] = []
+        self._pressed = [schema.empty_table()]
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.rows += 1
+        self._loose.append(row)
+        if len(self._loose) == 1000:
+            self._press()
+
+    def table(self) -> pa.Table:
+        self._press()
+        return pa.concat_tables(self._pressed).unify_dictionaries().combine_chunks()
+
+    def _press(self) -> None:
+        self._pressed.append(pa.Table.from_pylist(self._loose, schema=self.schema))
+        self._loose = []
 
 
 def from_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:

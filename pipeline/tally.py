@@ -1,12 +1,13 @@
 """What a run has come to so far, in pictures and dollars: told from its records alone."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, Rows, Source, Takes
+from pipeline.events import FINAL, ON_ITS_WAY, Cut, Planned, Rows, Source, Takes
 from pipeline.run import Run
-from pipeline.state import RESERVING, Stage
+from pipeline.state import RESERVING, Batch, Stage, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Tally:
     overrun: int
     cap: int | None
     surplus: int
+    causes: dict[str, int]  # why what it took differs from what was said, largest first
     tokens: dict[str, int]
     began: datetime | None  # the first batch was sent
     finished: bool
@@ -67,9 +69,10 @@ def tally(run: Run) -> Tally:
         counts = books.tokens
         tokens.update(prompt=counts.prompt, image=counts.image, text=counts.text, thought=counts.thought)
     # Attempts beyond the first are orders of their own, and no part of what the plan said.
-    first = [(b, b.planned) for b in state.batches if b.planned is not None and _is_first(b.source)]
+    first = [(b, b.planned) for b in state.batches if b.planned is not None and _is_first(state, b)]
     sent = [plan.requests for batch, plan in first if batch.sends and _was_sent(batch.stage)]
     times = [batch.submitting.until for batch in state.batches if batch.submitting is not None]
+    likely = created.said or sum(plan.likely for _, plan in first)
     return Tally(
         name=created.name,
         url=run.storage.url,
@@ -88,7 +91,7 @@ def tally(run: Run) -> Tally:
         in_flight=len(state.at(Stage.SUBMITTED)) + len(state.at(Stage.SUBMITTING)),
         held=len(state.at(Stage.HELD)),
         low=sum(plan.low for _, plan in first),
-        likely=sum(plan.likely for _, plan in first),
+        likely=likely,
         high=sum(plan.high for _, plan in first),
         spent=state.spent,
         unconfirmed=state.unconfirmed,
@@ -96,14 +99,40 @@ def tally(run: Run) -> Tally:
         overrun=state.overrun,
         cap=state.cap,
         surplus=sum(books.surplus for books in settled),
+        causes=_causes(state, likely, first) if state.finished else {},
         tokens=dict(tokens),
         began=min(times, default=None),
         finished=state.finished,
     )
 
 
-def _is_first(source: Source) -> bool:
-    return isinstance(source, Rows)
+def _is_first(state: State, batch: Batch) -> bool:
+    """Whether its requests were never asked before. Of a batch that was cut the pieces count."""
+    source = batch.source
+    if isinstance(source, Cut):
+        return batch.stage is not Stage.CUT and _comes_first(state, state.batches[source.batch].source)
+    return batch.stage is not Stage.CUT and isinstance(source, Rows)
+
+
+def _comes_first(state: State, source: Source) -> bool:
+    return isinstance(source, Rows) or (
+        isinstance(source, Cut) and _comes_first(state, state.batches[source.batch].source)
+    )
+
+
+def _causes(state: State, likely: int, first: Sequence[tuple[Batch, Planned]]) -> dict[str, int]:
+    """What makes the difference between what was said and what it took, in billionths of a dollar."""
+    firsts = {batch.number for batch, _ in first}
+    books = [batch.collected for batch in state.batches if batch.collected is not None]
+    unsent = sum(plan.likely for batch, plan in first if batch.submitting is None)
+    said = sum(plan.likely for _, plan in first)
+    causes = {
+        "asked again": sum(b.spent for b in books if b.batch not in firsts) - (likely - said),
+        "cannot be read": state.unconfirmed,
+        "not sent": -unsent,
+        "other tokens than expected": sum(b.spent for b in books if b.batch in firsts) - (said - unsent),
+    }
+    return dict(sorted(((why, by) for why, by in causes.items() if by), key=lambda each: -abs(each[1])))
 
 
 def _was_sent(stage: Stage) -> bool:

@@ -8,7 +8,20 @@ import pytest
 from tests.shell import HOUSE
 
 
-@pytest.mark.parametrize("name", ["collecting", "planning", "dataset", "journal", "serving"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "collecting",
+        "downloading",
+        "growing",
+        "planning",
+        "dataset",
+        "journal",
+        "serving",
+        "checking",
+        "witness",
+    ],
+)
 def test_a_benchmark_says_what_it_measured_on_what(name: str) -> None:
     command = [sys.executable, "-m", "benchmarks", "--small", "--only", name]
     done = subprocess.run(command, cwd=HOUSE, capture_output=True, text=True, check=True)

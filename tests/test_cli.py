@@ -295,6 +295,23 @@ def test_a_run_is_cancelled_by_its_name_and_says_what_that_means(
     assert (again.code, "is finished" in again.err) == (2, True)
 
 
+def test_the_runs_of_a_month_share_what_the_job_may_spend_in_it(shell: Shell) -> None:
+    job = '[defaults]\nmodel = "gemini-2.5-flash-image"\naspect_ratio = "1:1"\n[shots.main]\nprompt = "{{ title }}"\n'
+    (shell.folder / "shoes.toml").write_text('manifest = "shoes.csv"\nmax_usd_month = 0.2\n' + job)
+    said = shell("run", "shoes.toml", "--yes")
+    assert said.code == 0
+    assert "cap $0.20" in said.out
+    with (shell.folder / "shoes.csv").open("a") as file:
+        file.write("sku-9,Shoe 9,red,\n")
+    said = shell("submit", "shoes.toml", "--yes")
+    assert said.code == 3
+    assert "has no room for more" in said.err
+    (shell.folder / "shoes.toml").write_text('manifest = "shoes.csv"\nmax_usd_month = 0.1\n' + job)
+    said = shell("run", "shoes.toml", "--yes", "--new")
+    assert said.code == 3
+    assert "this month's $0.1 for shoes are spent or reserved by its other runs" in said.err
+
+
 def test_what_ended_without_a_picture_is_asked_once_more_when_a_person_says_so(
     shell: Shell, service: emulator.Service
 ) -> None:

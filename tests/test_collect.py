@@ -1,24 +1,34 @@
 """What comes back: every line explained, every picture on its own product, the books balanced."""
 
+import base64
 import dataclasses
 import hashlib
 import io
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import msgspec
 import pytest
 from PIL import Image
 
-from pipeline import tables
-from pipeline.backends.base import Outcome
+from pipeline import emulator, tables
+from pipeline.backends.base import Ending, Outcome
 from pipeline.backends.developer import Developer
+from pipeline.collect import collect
 from pipeline.drive import Driver
-from pipeline.errors import Corrupt
-from pipeline.index import pictures, read_index
+from pipeline.errors import Corrupt, Unavailable
+from pipeline.events import ResultFile
+from pipeline.index import parts, pictures, read_index
 from pipeline.money import dollars
-from pipeline.results import Line
-from pipeline.run import quarantine_file, staged_file
+from pipeline.results import LONGEST, Line
+from pipeline.run import open_run, quarantine_file, staged_file
 from pipeline.state import Stage
-from tests.bench import Bench, outcomes, spent
+from pipeline.storage import Storage
+from pipeline.survey import PART_BYTES
+from tests.bench import Bench, fingerprints, outcomes, spent
+from tests.faulty import Dying, PowerCut
 
 
 def test_every_row_comes_back_with_its_own_picture(bench: Bench) -> None:
@@ -166,16 +176,178 @@ def test_a_server_without_ranges_is_read_all_the_same(bench: Bench) -> None:
     assert outcomes(bench.run()) == {"ok": 6}
 
 
+class Watched(Developer):
+    """A backend that counts what it brings, and may end a stream too early, as a server does that says no length."""
+
+    def __init__(self, bench: Bench, *, short: int = 0, by: int = 0) -> None:
+        super().__init__(key=bench.key, service=bench.service.url, clock=bench.clock)
+        self.brought = 0
+        self.opened: list[int] = []
+        self._short, self._by = short, by  # so many streams end after so many bytes
+
+    def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
+        left = self._by if len(self.opened) < self._short else None
+        self.opened.append(start)
+        watched = _Counted(self, super().open(ticket, file, start=start, end=end), left)
+        return io.BufferedReader(watched, 10_000)
+
+
+class _Counted(io.RawIOBase):
+    def __init__(self, backend: Watched, stream: Any, left: int | None) -> None:
+        self._backend, self._stream, self._left = backend, stream, left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = len(buffer) if self._left is None else min(len(buffer), self._left)
+        piece = self._stream.read1(size) if size else b""
+        buffer[: len(piece)] = piece
+        self._backend.brought += len(piece)
+        if self._left is not None:
+            self._left -= len(piece)
+        return len(piece)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def ended(bench: Bench, driver: Driver) -> int:
+    """A run whose batches have ended, and the size of all their results."""
+    while driver.draw() or driver.submit():
+        pass
+    bench.service.advance(50 * 3600)
+    driver.poll()
+    batches = [batch.ended for batch in driver.run.state.batches]
+    return sum(file.size or 0 for batch in batches if batch is not None for file in batch.files)
+
+
+def collected(bench: Bench, backend: Watched, storage: Storage | None = None) -> None:
+    Driver(open_run(storage or bench.place(), bench.clock), backend).collect()
+
+
+def test_a_stream_that_ends_too_early_is_taken_up_where_it_ended(bench: Bench) -> None:
+    """The service said how long the result is. Rows must not count as missing, and be paid for again, before that."""
+    bench.make_job(max_requests=6)
+    driver = bench.begin()
+    size = ended(bench, driver)
+    backend = Watched(bench, short=3, by=120_000)
+    collected(bench, backend)
+    assert backend.brought < size + 3 * size / 6, "at most the line that was cut comes twice"
+    assert len(backend.opened) == 4
+    assert outcomes(read_index(open_run(bench.place(), bench.clock))) == {"ok": 6}
+
+
+def test_a_stream_that_never_ends_where_it_should_is_said_and_loses_nothing(bench: Bench) -> None:
+    bench.make_job(max_requests=6)
+    ended(bench, bench.begin())
+    driver = Driver(open_run(bench.place(), bench.clock), Watched(bench, short=100, by=20_000))
+    driver.collect()
+    assert driver.run.state.batches[0].stage is Stage.ENDED
+    with pytest.raises(Unavailable, match=r"said [\d,]+ bytes, and sends no more than"):
+        collect(driver.run, Watched(bench, short=100, by=20_000), 0, pool=ThreadPoolExecutor(2))
+    collected(bench, Watched(bench))
+    assert outcomes(read_index(open_run(bench.place(), bench.clock))) == {"ok": 6}
+
+
+def test_a_last_line_that_is_cut_at_the_service_is_fetched_again_and_kept(bench: Bench) -> None:
+    """Once: there may be nothing better. Its bytes are in quarantine, and its row gets another attempt."""
+    bench.make_job(max_requests=6)
+    bench.service.fault("cut_last_line", times=1)
+    size = ended(bench, bench.begin())
+    backend = Watched(bench)
+    collected(bench, backend)
+    assert len(backend.opened) == 2
+    assert backend.opened[0] == 0 < backend.opened[1] < size
+    run = open_run(bench.place(), bench.clock)
+    (stray,) = run.storage.read(quarantine_file(0)).splitlines()
+    assert msgspec.json.decode(stray)["why"] == "unreadable"
+    assert run.state.batches[0].collected is not None
+    assert run.state.batches[0].collected.again == {"missing": 1}
+
+
+def test_rows_that_the_service_counts_and_does_not_send_are_said_to_be(bench: Bench) -> None:
+    bench.make_job(max_requests=6, attempts=1)
+    bench.service.fault("missing_line", prompt="Shoe 3")
+    index = bench.run().set_index("key")
+    assert index.loc["sku-3", "message"] == "the service counts 6 answers and sent 5"
+
+
+@pytest.mark.parametrize(
+    ("rows", "picture", "part"),
+    [(40, 500_000, 5_000_000), pytest.param(150, 1_500_000, PART_BYTES, marks=pytest.mark.slow)],
+    ids=["27 MB", "300 MB"],
+)
+def test_what_was_cut_and_killed_is_not_fetched_again(
+    bench: Bench, rows: int, picture: int, part: int
+) -> None:
+    """Ten cuts at any byte and ten deaths at any write cost less than a part each, and change no byte."""
+    bench.service.stop()
+    with emulator.start(queue=(1, 1), run=(1, 1), picture_bytes=picture) as service:
+        bench = Bench(service, bench.folder)
+        bench.make_job(rows=rows, max_requests=rows)
+        quiet = bench.begin(storage=bench.place("quiet"))
+        quiet.to_the_end()
+        size = ended(bench, bench.begin(part_bytes=part))
+        assert size > 4 * part
+        chance, brought, deaths = random.Random(7), 0, 0
+        a_part = part * rows // size  # pictures of it
+        for last in [False] * 10 + [True]:
+            service.fault("cut", method="download", bytes=chance.randrange(size // 10), times=1)
+            backend = Watched(bench)
+            at = None if last else chance.randint(1, a_part + 3)
+            try:
+                collected(bench, backend, Dying(bench.place(), at=at))
+            except PowerCut:
+                deaths += 1
+            brought += backend.brought
+        assert deaths >= 5
+        assert size <= brought < size + deaths * part
+        made = ("pictures", "index", "retry", "quarantine")
+        assert fingerprints(bench.place(), made) == fingerprints(quiet.run.storage, made)
+
+
+def test_a_line_too_long_to_be_held_is_quarantined_whole(bench: Bench) -> None:
+    """Its beginning is kept with its part; its bytes are streamed into the quarantine when the batch is settled."""
+    bench.make_job(rows=2, max_requests=2)
+    endless = b"x" * (LONGEST + 1000)
+
+    class Overlong(Watched):
+        def ending(self, ticket: str) -> Ending | None:
+            found = super().ending(ticket)
+            if found is None:
+                return None
+            files = tuple(ResultFile(file.name, (file.size or 0) + len(endless) + 1) for file in found.files)
+            return dataclasses.replace(found, files=files)
+
+        def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
+            with super().open(ticket, file, start=0, end=None) as stream:
+                whole = io.BytesIO(endless + b"\n" + stream.read())
+            whole.seek(start)
+            return whole
+
+    driver = bench.begin()
+    driver = Driver(driver.run, Overlong(bench), planner=driver._planner)
+    driver.to_the_end()
+    assert outcomes(read_index(driver.run)) == {"ok": 2}
+    (stray,) = driver.run.storage.read(quarantine_file(0)).splitlines()
+    entry = msgspec.json.decode(stray)
+    assert (entry["why"], entry["length"]) == ("unreadable", len(endless))
+    assert base64.b64decode(entry["line_base64"]) == endless
+
+
 def test_a_result_in_many_parts_is_the_same_result(bench: Bench) -> None:
     """Byte ranges that begin and end anywhere in a line change nothing."""
     bench.make_job(rows=6, max_requests=6)
-    whole = bench.run()
+    whole = bench.begin()
+    whole.to_the_end()
     driver = bench.begin(storage=bench.place("in-parts"), part_bytes=10_007)
     driver.to_the_end()
     ended = driver.run.state.batches[0].ended
     assert ended is not None
     assert len(ended.parts) > 3
-    assert read_index(driver.run).equals(whole)
+    assert [*parts(driver.run)] == [*parts(whole.run)]
 
 
 def test_pictures_are_streamed_with_their_rows(bench: Bench) -> None:

@@ -105,6 +105,15 @@ def test_an_objects_metadata_is_what_google_says_of_it(service: Service) -> None
     assert service.session.get(made["mediaLink"], timeout=10).content == b"picture"
 
 
+def test_whoever_asks_what_it_may_do_is_told_everything(service: Service) -> None:
+    path = f"{service.url}/storage/v1/b/shoes/iam/testPermissions"
+    asked = ["storage.objects.create", "storage.objects.list"]
+    answer = service.session.get(path, params={"permissions": asked}, timeout=10)
+    assert answer.json()["permissions"] == asked
+    path = path.replace("/shoes/", "/nobodys/")
+    assert service.session.get(path, params={"permissions": asked}, timeout=10).status_code == 404
+
+
 def test_every_write_is_a_new_generation(service: Service) -> None:
     """Also in one moment of a clock that stands still; the old one is gone."""
     first, second = (service.put("a", data).json()["generation"] for data in (b"1", b"2"))

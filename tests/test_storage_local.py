@@ -8,7 +8,9 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import PIPE
@@ -400,3 +402,43 @@ def test_a_folder_that_cannot_be_synced_is_trouble(tmp_path: Path) -> None:
 
     storage.put("a", b"bytes")
     assert storage.read("a") == b"bytes"
+
+
+@needs_proc
+def test_threads_share_a_folder_s_next_sync_and_not_the_one_under_way(tmp_path: Path) -> None:
+    """What is under way may have begun before their names were there."""
+    folder = tmp_path / "pictures"
+    under_way, go_on = threading.Event(), threading.Event()
+    durable: set[str] = set()
+
+    def sync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() != folder:
+            return
+        there = {path.name for path in folder.iterdir()}
+        if there == {"0", "1"}:
+            under_way.set()
+            assert go_on.wait(30)
+        durable.update(there)
+
+    def put(name: str) -> bool:
+        storage.put(f"pictures/{name}", b"")
+        return name in durable
+
+    storage = LocalStorage(tmp_path, sync=sync)
+    assert put("0")
+    with ThreadPoolExecutor(8) as pool:
+        puts = [pool.submit(put, "1")]
+        assert under_way.wait(30)
+        puts += [pool.submit(put, str(n)) for n in range(2, 8)]
+        while len(list(folder.iterdir())) < 8:
+            assert not any(done.done() for done in puts)
+        go_on.set()
+        assert all(done.result(30) for done in puts)
+
+
+def test_a_file_system_that_knows_no_unnamed_files_gets_named_ones(tmp_path: Path) -> None:
+    """Linked by somebody else's call, which follows no link in /proc."""
+    LocalStorage(tmp_path, link=os.link).put("a", b"bytes")
+    LocalStorage(tmp_path).put("b", b"bytes")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == b"bytes"
+    assert temporary(tmp_path) == []

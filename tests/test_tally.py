@@ -1,6 +1,6 @@
 """What a run has come to, from its records alone."""
 
-from pipeline.events import Event
+from pipeline.events import Event, Recut, Stopped
 from pipeline.run import Run, create_run
 from pipeline.tally import tally
 from tests import events as e
@@ -48,6 +48,7 @@ def test_a_request_is_counted_once_however_often_it_is_sent() -> None:
     assert (now.requests, now.sent, now.answered, now.pictures, now.again) == (10, 10, 10, 10, 0)
     assert (now.likely, now.spent) == (80, 95)
     assert now.finished
+    assert now.causes == {"asked again": 15}
 
 
 def test_rows_left_out_by_the_plan_are_no_requests_but_are_answered() -> None:
@@ -60,3 +61,25 @@ def test_rows_left_out_by_the_plan_are_no_requests_but_are_answered() -> None:
     now = tally(run_of(*left_out, settled, refused=3))
     assert (now.refused, now.answered, now.pictures, now.without) == (3, 3, 0, 3)
     assert now.total == 23
+
+
+def test_the_difference_between_said_and_took_is_told_by_cause_and_adds_up() -> None:
+    now = tally(
+        run_of(
+            *SENT,
+            e.ended(0),
+            e.collected(0, spent=60, unconfirmed=7),
+            e.drawn(1, 10, 20),
+            e.planned(1),
+            Stopped(why="asked"),
+            e.collected(1, spent=0),
+        )
+    )
+    assert now.causes == {"not sent": -80, "other tokens than expected": -20, "cannot be read": 7}
+    assert sum(now.causes.values()) == now.spent + now.unconfirmed - now.likely
+
+
+def test_a_batch_that_was_cut_counts_once() -> None:
+    halves = [e.planned(1, requests=4, high=40), e.planned(2, requests=6, high=60)]
+    now = tally(run_of(*SENT[:2], Recut(batch=0, at=4, why="too large"), *halves))
+    assert (now.likely, now.batches) == (100, 3)

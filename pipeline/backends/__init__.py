@@ -13,27 +13,28 @@ ADDRESS = {"developer": "GOOGLE_GEMINI_BASE_URL", "vertex": "GOOGLE_VERTEX_BASE_
 """The variable that names another service than Google's, an emulator above all."""
 
 
-def service_of(job: Job) -> str:
-    """The address that this job would be sent to now."""
-    there = os.environ.get(ADDRESS[job.backend])
+def service_of(job: Job | None) -> str:
+    """The address that this job would be sent to now; without one, the Developer API's."""
+    there = os.environ.get(ADDRESS[job.backend if job else "developer"])
     if not there:
-        there = GOOGLE if job.backend == "developer" else _host(_location(job))
+        there = GOOGLE if job is None or job.backend == "developer" else _host(location_of(job))
     return there.rstrip("/")
 
 
-def open_backend(job: Job, *, service: str, clock: Clock, place: str) -> Backend:
-    """A backend for a run of this job that talks to this service, and lives in that place.
+def open_backend(job: Job | None, *, service: str, clock: Clock, place: str) -> Backend:
+    """A backend for a run of this job that talks to this service, and lives in that place. Without a job: whoever
+    the key in the environment belongs to.
 
     Needs the key, or the project, in the environment or the job; sends nothing yet.
     """
     here = service_of(job)
     if here != service:
-        name = ADDRESS[job.backend]
+        name = ADDRESS[job.backend if job else "developer"]
         raise BadInput(
             f"this run talks to {service}, and the environment names {here}",
             hint=f"unset {name}, or set it to the run's, before you go on",
         )
-    if job.backend == "developer":
+    if job is None or job.backend == "developer":
         key = _key()
         from pipeline.backends.developer import Developer
 
@@ -41,7 +42,7 @@ def open_backend(job: Job, *, service: str, clock: Clock, place: str) -> Backend
     project, staging = _project(job), staging_of(job, place)
     from pipeline.backends.vertex import Vertex
 
-    return Vertex(project=project, location=_location(job), service=service, staging=staging)
+    return Vertex(project=project, location=location_of(job), service=service, staging=staging)
 
 
 def check_backend(job: Job, *, folder: str) -> None:
@@ -75,7 +76,8 @@ def _project(job: Job) -> str:
     return project
 
 
-def _location(job: Job) -> str:
+def location_of(job: Job) -> str:
+    """Where Vertex AI is to make this job's pictures."""
     return job.location or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global"
 
 

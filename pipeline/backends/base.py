@@ -1,9 +1,9 @@
 """What a maker of pictures must promise, and what it hands back."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from pipeline.errors import NightshootError
 from pipeline.events import ResultFile
@@ -88,6 +88,26 @@ class Found:
     seen: frozenset[str]  # every ticket listed
     at: datetime | None  # the provider's time at the first page
     complete: bool  # read to its last page
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteJob:
+    """A job of the account's, as the provider's listing shows it."""
+
+    ticket: str
+    label: str | None
+    model: str | None
+    state: str  # the provider's own word
+    at: datetime | None  # when it was made
+    requests: int | None  # None: the provider does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the service says of a model that it has."""
+
+    name: str
+    batches: bool | None  # whether it comes in batches; None: the service does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +220,22 @@ class Backend(Protocol):
 
     def cancel(self, ticket: str) -> None:
         """Ask the provider to stop. Free to repeat."""
+        ...
+
+    # For whoever looks, and shoots nothing: all of it is free.
+
+    def jobs(self) -> Iterator[RemoteJob]:
+        """Every job of the account, a page of the listing at a time. Raises Unavailable where a page cannot be read."""
+        ...
+
+    def offer(self, model: str) -> Offer | None:
+        """What the service says of a model. None: it has none of this name."""
+        ...
+
+    def raw(self, ticket: str) -> Mapping[str, Any]:
+        """A remote job just as the provider shows it. Raises Gone."""
+        ...
+
+    def takes_ranges(self, ticket: str, file: str) -> bool:
+        """Whether a single byte from the middle of a result can be had. Asks for one."""
         ...

@@ -7,16 +7,28 @@ are read raw; and neither its uploads nor its downloads continue after a cut, so
 import hashlib
 import io
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO, cast
+from urllib.parse import quote
 
 import httpx2
 from google import genai
 from google.genai import errors as genai_errors
 
 from pipeline.backends import wire
-from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Origin, Outcome, Remote
+from pipeline.backends.base import (
+    Attached,
+    Candidate,
+    Ending,
+    Found,
+    Gone,
+    Offer,
+    Origin,
+    Outcome,
+    Remote,
+    RemoteJob,
+)
 from pipeline.backends.downloads import CHUNK, Download, total_of
 from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
 from pipeline.backends.uploads import Uploads
@@ -170,6 +182,44 @@ class Developer:
             Download(self._http, self._url(file), start, clock=self._clock, explain=self._calls.explain),
             CHUNK,
         )
+
+    # --- for whoever looks ------------------------------------------------------------------------------------------
+
+    def jobs(self) -> Iterator[RemoteJob]:
+        for operation in self._calls.members("batches", "operations"):
+            metadata = operation.get("metadata") or {}
+            yield RemoteJob(
+                ticket=operation.get("name") or metadata.get("name") or "",
+                label=metadata.get("displayName"),
+                model=str(metadata.get("model") or "").removeprefix("models/") or None,
+                state=str(metadata.get("state") or ""),
+                at=wire.moment(metadata.get("createTime")),
+                requests=counters(metadata.get("batchStats")).get("requestCount"),
+            )
+
+    def offer(self, model: str) -> Offer | None:
+        try:
+            body, _ = self._calls.read(f"models/{quote(model.removeprefix('models/'), safe='')}")
+        except Missing:
+            return None
+        methods = body.get("supportedGenerationMethods")
+        return Offer(model, "batchGenerateContent" in methods if isinstance(methods, list) else None)
+
+    def raw(self, ticket: str) -> Mapping[str, Any]:
+        try:
+            return self._calls.read(ticket)[0]
+        except Missing as error:
+            raise Gone(f"Google knows no {ticket}") from error
+
+    def takes_ranges(self, ticket: str, file: str) -> bool:
+        try:
+            with self._http.stream("GET", self._url(file), headers={"range": "bytes=1-1"}) as answer:
+                if answer.status_code in (200, 206):
+                    return answer.status_code == 206
+                answer.read()
+        except httpx2.HTTPError as error:
+            raise self._calls.explain(error, f"ask for a byte of {file}") from error
+        raise self._calls.of_status(answer.status_code, answer.text, f"ask for a byte of {file}")
 
     def _url(self, file: str) -> str:
         return f"{self.service}/{self._version}/{file}:download?alt=media"

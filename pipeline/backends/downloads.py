@@ -41,6 +41,7 @@ class Download(io.RawIOBase):
             try:
                 if self._response is None:
                     self._connect()
+                    continue  # what was stepped over may have left bytes in hand
                 chunk = next(self._chunks, b"")
             except httpx2.HTTPError as error:
                 self._fail(error)
@@ -69,7 +70,7 @@ class Download(io.RawIOBase):
             raise httpx2.HTTPStatusError(
                 f"{response.status_code}: {response.text[:200]}", request=request, response=response
             )
-        self._chunks = response.iter_raw(CHUNK)
+        self._chunks = response.iter_raw()  # as they come: to gather them costs more than to read them
         if response.status_code == 206:
             self._total = total_of(response.headers.get("content-range", ""))
             return

@@ -9,7 +9,7 @@ import io
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -21,7 +21,18 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.oauth2.credentials import Credentials as Token
 
 from pipeline.backends import vertex_rows, wire
-from pipeline.backends.base import Attached, Candidate, Ending, Found, Gone, Origin, Outcome, Remote
+from pipeline.backends.base import (
+    Attached,
+    Candidate,
+    Ending,
+    Found,
+    Gone,
+    Offer,
+    Origin,
+    Outcome,
+    Remote,
+    RemoteJob,
+)
 from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
 from pipeline.clock import LOOPBACK
 from pipeline.errors import BadInput, Corrupt, Denied
@@ -178,6 +189,32 @@ class Vertex:
             raise Corrupt(
                 f"{address} is not there any more", hint="restore it: it holds answers that were paid for"
             ) from error
+
+    # --- for whoever looks ------------------------------------------------------------------------------------------
+
+    def jobs(self) -> Iterator[RemoteJob]:
+        for job in self._calls.members(JOBS, JOBS):
+            yield RemoteJob(
+                ticket=job.get("name") or "",
+                label=job.get("displayName"),
+                model=str(job.get("model") or "").rpartition("/")[2] or None,
+                state=str(job.get("state") or ""),
+                at=wire.moment(job.get("createTime")),
+                requests=None,
+            )
+
+    def offer(self, model: str) -> Offer | None:
+        """Vertex AI shows its models to nobody who may only use them: a batch that is sent tells."""
+        return Offer(model, None)
+
+    def raw(self, ticket: str) -> Mapping[str, Any]:
+        return self._job(ticket)
+
+    def takes_ranges(self, ticket: str, file: str) -> bool:
+        with self.open(ticket, file, start=1, end=2) as stream:
+            return len(stream.read(1)) == 1
+
+    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _job(self, ticket: str) -> dict[str, Any]:
         try:

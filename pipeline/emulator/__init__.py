@@ -7,7 +7,8 @@ lets them. When the virtual `clock` says that a job begins, its rows are read (`
 as strictly as the service reads it, against `fields` and `models`; each becomes an answer in `answers`, with
 its `grounding` and the `faults` ordered for it. `results` lays the answers out as the bytes of a file that
 exists only while it is read (`downloads`), and `pictures` are drawn at that moment. `vertex` does the same
-between two objects of Cloud Storage (`vertex_calls`, `vertex_lines`); `online` and `imagen` answer at once.
+between two objects of Cloud Storage (`vertex_calls`, `vertex_lines`); `online` and `imagen` answer at once, and
+`model_calls` say which models there are.
 What it all cost is in the `ledger`, what happened in the `events`, and who is told of it in `webhooks`
 (`webhook_calls`, `signatures`). A `scenario` is a night in a file; `disk` keeps everything across restarts.
 Read them in this order. Cloud Storage is `gcs` and the modules named after it.

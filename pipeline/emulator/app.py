@@ -25,6 +25,7 @@ from pipeline.emulator.faults import Faults, ordered
 from pipeline.emulator.files import Files
 from pipeline.emulator.gcs import CloudStorage
 from pipeline.emulator.ledger import ledger
+from pipeline.emulator.model_calls import ModelCalls
 from pipeline.emulator.online import Online
 from pipeline.emulator.problems import Problem
 from pipeline.emulator.quota import Quota
@@ -69,6 +70,7 @@ class Emulator:
         self._batch_calls = BatchCalls(settings, clock, self.batches, self.files, quota=quota)
         self._prediction_calls = PredictionCalls(clock, self.predictions, self.storage.objects, quota=quota)
         self._file_calls = FileCalls(self.files)
+        self._model_calls = ModelCalls(clock)
         self._downloads = Downloads(settings, clock, self.batches, self.workers)
         self._catching_up = asyncio.Lock()
         self._said, self._happened = 0, False
@@ -171,6 +173,7 @@ class Emulator:
             self._route(f"{base}/models/{{model}}:batchGenerateContent", "POST", "create", batches.create),
             self._route(f"{base}/models/{{model}}:generateContent", "POST", "generate", self._generate),
             self._route(f"{base}/models/{{model}}:predict", "POST", "predict", self._predict),
+            self._route(f"{base}/models/{{model}}", "GET", "models.get", self._model_calls.get),
             self._route(f"{base}/batches", "GET", "list", batches.list),
             self._route(f"{base}/batches/{{batch}}:cancel", "POST", "cancel", batches.cancel),
             self._route(f"{base}/batches/{{batch}}", "GET", "get", batches.get),
@@ -205,7 +208,9 @@ class Emulator:
         jobs = self._prediction_calls
         place = f"/{version}/projects/{{project}}/locations/{{location}}"
         base, model = f"{place}/batchPredictionJobs", f"{place}/publishers/google/models/{{model}}"
+        published = f"/{version}/publishers/google/models/{{model}}"
         return [
+            self._route(published, "GET", "models.get", self._model_calls.get_on_vertex),
             self._route(base, "POST", "create", jobs.create),
             self._route(base, "GET", "list", jobs.list),
             self._route(f"{base}/{{job}}:cancel", "POST", "cancel", jobs.cancel),

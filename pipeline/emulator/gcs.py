@@ -61,6 +61,9 @@ class CloudStorage:
             Route(buckets_path, _answering(self._create_bucket), methods=["POST"]),
             Route(buckets_path, _answering(self._list_buckets), methods=["GET"]),
             Route(buckets_path + "/{bucket}", _answering(self._get_bucket), methods=["GET"]),
+            Route(
+                buckets_path + "/{bucket}/iam/testPermissions", _answering(self._permissions), methods=["GET"]
+            ),
             Route(buckets_path + "/{bucket}", _answering(self._delete_bucket), methods=["DELETE"]),
         ]
         batch = Batch(routes)
@@ -230,6 +233,12 @@ class CloudStorage:
 
     async def _get_bucket(self, request: Request) -> Response:
         return JSONResponse(self.objects.bucket(request.path_params["bucket"]).resource(base_of(request)))
+
+    async def _permissions(self, request: Request) -> Response:
+        """Which of these the caller has: here all of them."""
+        self.objects.bucket(request.path_params["bucket"])
+        asked = request.query_params.getlist("permissions")
+        return JSONResponse({"kind": "storage#testIamPermissionsResponse", "permissions": asked})
 
     async def _delete_bucket(self, request: Request) -> Response:
         self.objects.delete_bucket(request.path_params["bucket"])

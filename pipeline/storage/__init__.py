@@ -3,15 +3,17 @@
 import re
 
 from pipeline.errors import BadInput
-from pipeline.storage.base import AlreadyThere, Bucket, NotFound, Storage, Stored, Versioned
+from pipeline.storage.base import AlreadyThere, Bucket, Inspected, NotFound, Storage, Stored, Versioned
 
 __all__ = [
     "AlreadyThere",
     "Bucket",
+    "Inspected",
     "NotFound",
     "Storage",
     "Stored",
     "Versioned",
+    "inspect_bucket",
     "open_bucket",
     "open_storage",
 ]
@@ -39,3 +41,10 @@ def open_bucket(url: str) -> Bucket:
     from pipeline.storage.gcs import GcsStorage
 
     return GcsStorage(url)
+
+
+def inspect_bucket(url: str) -> Inspected:
+    """The bucket of gs://bucket/folder, to be asked about itself. A person waits: trouble is said soon."""
+    from pipeline.storage.gcs import GcsStorage
+
+    return GcsStorage(url, patience=10)

@@ -1,6 +1,6 @@
 """What a place for runs must promise, and the two ways it can say no."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -82,6 +82,18 @@ class Versioned(Protocol):
 
     def read_version(self, name: str, version: int) -> bytes:
         """The bytes of that version. Raises NotFound where it is gone."""
+        ...
+
+
+class Inspected(Protocol):
+    """A bucket that can be asked about itself. Nothing is written, and asking is no right that an account must have."""
+
+    def allows(self, permissions: Collection[str]) -> frozenset[str]:
+        """Which of these the account has there. Raises BadInput where there is no such bucket."""
+        ...
+
+    def location(self) -> str:
+        """Where the bucket lies, as Cloud Storage writes it. Raises Denied where the account may not know."""
         ...
 
 

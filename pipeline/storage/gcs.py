@@ -8,7 +8,7 @@ import contextlib
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -143,6 +143,18 @@ class GcsStorage:
                 name = blob.name.removeprefix(self._prefix)
                 if name > after and is_name(name):
                     yield name
+
+    def allows(self, permissions: Collection[str]) -> frozenset[str]:
+        with _explained(self.url):
+            return frozenset(
+                self._bucket.test_iam_permissions(list(permissions), timeout=self._timeout, retry=self._retry)
+            )
+
+    def location(self) -> str:
+        with _explained(self.url):
+            found = self._client.bucket(self._bucket.name)
+            found.reload(timeout=self._timeout, retry=self._retry)
+            return str(found.location)
 
     # --- a bucket in which another program works beside us ------------------------------------------------------------
 

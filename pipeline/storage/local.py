@@ -4,7 +4,9 @@ import contextlib
 import errno
 import io
 import os
+import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +17,8 @@ from pipeline.storage.names import check, is_name
 
 _CHUNK = 1 << 20
 _DAY = 24 * 60 * 60.0
+_KNOWS_UNNAMED = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
+_NO_UNNAMED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS}
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -29,15 +33,17 @@ class LocalStorage:
         self,
         root: str | Path,
         *,
-        link: Callable[[Path, Path], None] = os.link,
+        link: Callable[[Path, Path], None] | None = None,
         sync: Callable[[int], None] = os.fsync,
     ) -> None:
         self.url = str(root)
         self._root = Path(root).expanduser().absolute()
         self._staging = self._root / ".tmp"
-        self._link = link
+        self._link = link or _link
+        self._unnamed = link is None and _KNOWS_UNNAMED
         self._sync = sync
         self._settled: set[Path] = set()  # folders that a power cut cannot take away any more
+        self._syncs: defaultdict[Path, _Together] = defaultdict(_Together)
         self._swept = False
 
     def read(self, name: str, *, start: int = 0, end: int | None = None) -> bytes:
@@ -65,7 +71,7 @@ class LocalStorage:
         # Also where somebody else wrote the name: they may be about to sync it, and die before they do.
         with _explained(path):
             self._settle(path.parent)
-            self._sync_folder(path.parent)
+            self._syncs[path.parent].run(lambda: self._sync_folder(path.parent))
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         self.put(name, data, content_type=content_type)
@@ -117,8 +123,8 @@ class LocalStorage:
         path = self._staging / f"{os.getpid()}-{uuid.uuid4().hex}"
         with _explained(path):
             self._settle(self._root)
-            self._staging.mkdir(exist_ok=True)
-            file = path.open("xb", buffering=0)  # a buffer would try to write again when an error closes it
+            file = self._open_staged(path)
+        named = not self._unnamed
         try:
             with file:
                 for chunk in _chunks(data):  # its errors are not the disk's
@@ -126,12 +132,35 @@ class LocalStorage:
                         _write(file, chunk)
                 with _explained(path):
                     self._sync(file.fileno())  # once: after a failure a second one claims success
-                    file.close()
-            self._sweep_once(path)
-            yield path
+                    if named:
+                        file.close()
+                staged = path if named else Path(f"/proc/self/fd/{file.fileno()}")
+                self._sweep_once(staged)
+                yield staged
         finally:
-            with contextlib.suppress(OSError):  # swept in a day
-                path.unlink()
+            if named:
+                with contextlib.suppress(OSError):  # swept in a day
+                    path.unlink()
+
+    def _open_staged(self, path: Path) -> io.FileIO:
+        """A file that has no name at all where the system knows such files: that is half of the folder's work."""
+        if self._unnamed:
+            try:
+                return self._open_unnamed()
+            except OSError as error:
+                if error.errno not in _NO_UNNAMED:
+                    raise
+                self._unnamed = False
+        self._staging.mkdir(exist_ok=True)
+        return path.open("xb", buffering=0)  # a buffer would try to write again when an error closes it
+
+    def _open_unnamed(self) -> io.FileIO:
+        try:
+            descriptor = os.open(self._staging, os.O_TMPFILE | os.O_RDWR, 0o666)
+        except FileNotFoundError:
+            self._staging.mkdir(exist_ok=True)
+            descriptor = os.open(self._staging, os.O_TMPFILE | os.O_RDWR, 0o666)
+        return io.FileIO(descriptor, "wb")
 
     def _sweep_once(self, fresh: Path) -> None:
         """Remove what writers left that died more than a day ago, by the file system's own time."""
@@ -151,6 +180,8 @@ class LocalStorage:
         A folder that is there already may have been made by a process that has not synced it yet, so whatever
         this object has not synced itself is synced, from the run's own folder down.
         """
+        if folder in self._settled:
+            return
         fresh = []
         for path in (folder, *folder.parents):
             if path in self._settled or (path in self._root.parents and path.is_dir()):
@@ -186,6 +217,50 @@ class LocalStorage:
                 hint="keep a run on one disk, without links and mounts inside it",
             )
         return _explain(error, path)
+
+
+def _link(staged: Path, target: Path) -> None:
+    # A descriptor of a folder, which an absolute path has no use for, makes it the call that follows the link in
+    # /proc to a file without a name.
+    os.link(staged, target, src_dir_fd=-1, follow_symlinks=True)
+
+
+class _Together:
+    """Threads that want the same thing done at the same time have it done once.
+
+    Who comes while it is being done waits for the next time: what is under way may have begun before they came.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Condition()
+        self._came = self._served = 0
+        self._busy = False
+        self._failed: tuple[int, OSError] | None = None  # up to whom, and with what
+
+    def run(self, act: Callable[[], None]) -> None:
+        with self._turn:
+            self._came += 1
+            mine = self._came
+            while self._served < mine:
+                if self._busy:
+                    self._turn.wait()
+                else:
+                    self._serve(act)
+            # Not once more for who only waited: after a failure a second sync claims success.
+            if self._failed is not None and mine <= self._failed[0]:
+                raise self._failed[1]
+
+    def _serve(self, act: Callable[[], None]) -> None:
+        self._busy, waiting = True, self._came
+        self._turn.release()
+        try:
+            act()
+        except OSError as error:
+            self._failed = waiting, error
+        finally:
+            self._turn.acquire()
+            self._busy, self._served = False, waiting
+            self._turn.notify_all()
 
 
 def _is_taken(path: Path) -> bool:

@@ -15,7 +15,7 @@ from pipeline.backends.base import Attached, Backend, Ending, Gone, MaybeBought,
 from pipeline.backends.developer import Developer
 from pipeline.backends.vertex import Vertex
 from pipeline.clock import EmulatorClock
-from pipeline.errors import BadInput, Denied, NightshootError
+from pipeline.errors import BadInput, Denied, NightshootError, Unavailable
 from pipeline.prompt import Prompt
 from pipeline.references import Reference
 from pipeline.results import lines
@@ -353,3 +353,66 @@ def test_a_download_that_never_works_ends_with_a_clear_error(
         stream.read()
     assert error.value.hint
     assert not isinstance(error.value, BadInput)
+
+
+# --- for whoever looks, and shoots nothing -------------------------------------------------------------------------
+
+
+def test_every_job_of_the_account_is_listed_with_its_label_and_age(
+    make: Make, backend: Backend, service: emulator.Service
+) -> None:
+    """Ours, whatever became of them, over as many pages as there are; and nobody else's."""
+    staged = backend.stage("many", [line(backend, 0), line(backend, 1)])
+    tickets = {backend.submit(f"job {n}", MODEL, staged): f"job {n}" for n in range(60)}
+    at = service.clock()
+    service.advance(3600)
+    tickets |= {backend.submit(f"job {n}", MODEL, staged): f"job {n}" for n in range(60, 120)}
+    listed = list(backend.jobs())
+    assert {job.ticket: job.label for job in listed} == tickets
+    first = next(job for job in listed if job.label == "job 0")
+    assert first.model == MODEL
+    assert first.requests in (2, None), "Vertex AI does not say before the end"
+    assert first.at is not None
+    assert abs((first.at - at).total_seconds()) <= 1
+    assert first.state.endswith("_SUCCEEDED")
+    assert list(make("second-key-of-the-suite").jobs()) == []
+
+
+def test_a_listing_that_breaks_off_says_so(backend: Backend, service: emulator.Service) -> None:
+    sent(backend)
+    service.fault("refused", method="list", code=503)
+    with pytest.raises(Unavailable):
+        list(backend.jobs())
+
+
+def test_a_model_can_be_asked_about_for_nothing(backend: Backend, service: emulator.Service) -> None:
+    if isinstance(backend, Vertex):
+        pytest.skip("Vertex AI shows its models to nobody who may only use them")
+    there = backend.offer(MODEL)
+    assert there is not None
+    assert there.batches in (True, None)
+    assert backend.offer("gemini-none") is None
+    service.fault("refused", method="models.get", code=403)
+    with pytest.raises(Denied):
+        backend.offer(MODEL)
+    assert service.ledger()["jobs"] == []
+
+
+def test_a_job_can_be_seen_as_the_provider_shows_it(backend: Backend, service: emulator.Service) -> None:
+    ticket = sent(backend)
+    ended(backend, service, ticket)
+    assert backend.raw(ticket)["name"] == ticket
+    with pytest.raises(Gone):
+        backend.raw(ticket[:-4] + "none")
+
+
+def test_whether_a_result_can_be_read_in_ranges_is_found_out(
+    backend: Backend, service: emulator.Service
+) -> None:
+    ticket = sent(backend)
+    file = ended(backend, service, ticket).files[0].name
+    assert backend.takes_ranges(ticket, file)
+    if isinstance(backend, Vertex):
+        return  # its results lie in Cloud Storage, which knows ranges
+    service.fault("no_range")
+    assert not backend.takes_ranges(ticket, file)

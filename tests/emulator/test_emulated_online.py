@@ -209,3 +209,32 @@ def test_a_prompt_that_asks_for_several_gets_pictures_with_words_between(bench, 
     between = kinds[kinds.index("picture") :]
     assert between == ["picture", *(["words", "picture"] * (pictures - 1))]
     assert bench.service.ledger()["calls"][0]["pictures"] == pictures
+
+
+def test_a_model_says_how_it_can_be_asked_for_as_long_as_it_is_there(bench):
+    said = bench.sdk.models.get(model=MODEL)
+    assert said.name == f"models/{MODEL}"
+    assert "batchGenerateContent" in said.supported_actions
+    assert bench.vertex.models.get(model=MODEL).name == f"publishers/google/models/{MODEL}"
+    for client in (bench.sdk, bench.vertex):
+        with pytest.raises(errors.ClientError, match="404"):
+            client.models.get(model="gemini-none")
+    bench.service.fault("model_retired", model=MODEL)
+    for client in (bench.sdk, bench.vertex):
+        with pytest.raises(errors.ClientError, match="404"):
+            client.models.get(model=MODEL)
+    assert bench.service.ledger()["calls"] == []
+
+
+def test_imagen_can_be_asked_about_where_it_is(make_bench):
+    bench = make_bench(start="2026-09-01T00:00:00Z")
+    assert bench.sdk.models.get(model="imagen-4.0-generate-001").supported_actions == ["predict"]
+    bench.service.advance(30 * 24 * 3600)
+    with pytest.raises(errors.ClientError, match="404"):
+        bench.sdk.models.get(model="imagen-4.0-generate-001")
+    assert bench.vertex.models.get(model="imagen-4.0-generate-001").name
+
+
+def test_who_shows_no_key_is_told_of_no_model(bench):
+    assert bench.http("GET", f"/v1/models/{MODEL}", headers={"x-goog-api-key": ""}).status_code == 403
+    assert bench.http("GET", f"/v1/publishers/google/models/{MODEL}").status_code == 401

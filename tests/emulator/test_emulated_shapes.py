@@ -92,6 +92,8 @@ def test_jobs_on_vertex_fit_googles_own_schema_in_every_state(make_bench, aiplat
         for job in jobs:
             raw = bench.http("GET", f"/v1/{job}", headers=BEARER).json()
             assert aiplatform.faults(raw, f"{VERTEX}BatchPredictionJob") == []
+    model = bench.http("GET", "/v1/publishers/google/models/gemini-3-pro-image", headers=BEARER).json()
+    assert aiplatform.faults(model, f"{VERTEX}PublisherModel") == []
     path = f"/v1/{jobs[0].rpartition('/')[0]}?pageSize=2"
     listed = bench.http("GET", path, headers=BEARER).json()
     assert aiplatform.faults(listed, f"{VERTEX}ListBatchPredictionJobsResponse") == []
