@@ -20,7 +20,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
-    "Choose": ("rehearse",),
+    "Choose": ("shots", "rehearse"),
     "Every night": ("tick", "tidy"),
     "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
@@ -60,7 +60,7 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
     "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Say which."
 )
 def cli() -> None:
-    """Shoots a catalog overnight: a manifest of prompts and photos in, pictures and an index out.
+    """Shoots a catalog overnight: a manifest in, pictures and an index out.
 
     \b
       nightshoot demo                    a whole run, without a key
@@ -287,7 +287,9 @@ def plan(
 @cli.command()
 @_job
 def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
-    """Print every request as a line of JSON, itself a manifest: what you see is what is sent.
+    """Print every request as JSON: what you see is what is sent.
+
+    A line for each; together they are a manifest themselves.
 
     \b
       nightshoot expand jobs/shoes.toml --limit 5
@@ -355,6 +357,22 @@ def demo(folder: Path, as_json: bool, verbose: int) -> None:
 
 
 @cli.command()
+@click.argument("name", required=False)
+@_json
+def shots(name: str | None, as_json: bool) -> None:
+    """Prompts that work, to be used by name in a job.
+
+    \b
+      nightshoot shots
+      nightshoot shots product-studio    its words, and a job that uses it
+    """
+    from pipeline.library import document_of, find, lines_of
+
+    recipes = find(name)
+    _console(as_json, 0).result(lines_of(recipes), {"shots": document_of(recipes)})
+
+
+@cli.command()
 @_job
 @click.option(
     "--scenario", metavar="FILE", help="How the night goes: quiet-night, bad-night, or a TOML file."
@@ -417,7 +435,7 @@ def tidy(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | No
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @_common
 def cancel(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | None) -> None:
-    """Stop a run: send nothing more, bring home what Google has made by now.
+    """Stop a run, and bring home what Google has made by now.
 
     \b
       nightshoot cancel shoes

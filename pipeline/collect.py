@@ -41,7 +41,7 @@ from pipeline.run import (
 )
 from pipeline.state import Batch, Illegal, Stage
 
-IN_HAND, IN_HAND_BYTES = 64, 16_000_000
+IN_HAND, IN_HAND_BYTES = 64, 12_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
 
 TRIES = 3
