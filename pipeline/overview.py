@@ -63,7 +63,8 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
     yield _sending(found)
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
-    yield "ready", "", "usually in 1 to 24 h, at worst in 48 h"
+    worst = "4 days" if found.job.backend == "vertex" else "48 h"
+    yield "ready", "", f"usually in 1 to 24 h, at worst in {worst}"
     for bound in bounds(found):
         yield bound.name, "", bound.words
     at_once = f"; the same at once: {dollars(found.at_once)}" if found.at_once else ""
