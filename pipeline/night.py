@@ -88,9 +88,7 @@ def sent_at(batch: Batch) -> datetime:
 
 def deadline_of(run: Run, said: Night) -> datetime | None:
     """When the run is to be over, whatever is missing then."""
-    if said.deadline is None or run.state.began is None:
-        return None
-    return run.state.began + duration(said.deadline)
+    return None if said.deadline is None else run.created_at + duration(said.deadline)
 
 
 def _is_late(run: Run, backend: Backend, said: Night) -> bool:

@@ -1,7 +1,7 @@
 """The fold, and the gate: what a run's records amount to, and whether an event may happen now."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from functools import singledispatch
 
@@ -138,7 +138,6 @@ class State:
 
     created: Created | None = None
     batches: list[Batch] = field(default_factory=list)
-    began: datetime | None = None  # when the run was created
     next: int = 0  # the number of the next record
     drawn: dict[str, int] = field(default_factory=dict)  # of each lane, the rows below this are in batches
     cap: int | None = None
@@ -216,7 +215,6 @@ def apply(state: State, record: Record) -> None:
     if record.number != state.next:
         raise Illegal(f"record {record.number} where {state.next} was due")
     _change(record.event, state, record.number)
-    state.began = state.began or record.at
     state.next += 1
 
 
