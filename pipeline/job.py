@@ -138,11 +138,14 @@ class Include(Settings, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Batches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """When a batch is full, whichever comes first. None: what the backend allows."""
+    """When a batch is full, whichever comes first, and how much is sent at once. None: what the backend allows."""
 
     max_requests: Count | None = None
     max_bytes: Count | None = None  # of what is sent
     max_output_bytes: Count = 1_000_000_000  # of what is expected back
+    in_flight: Count | None = None  # batches at the provider at once
+    queue_tokens: Count | None = None  # of one model that may wait there at once
+    stored_bytes: Count | None = None  # of files that may lie there at once
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

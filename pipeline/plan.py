@@ -333,9 +333,10 @@ def write_batch(
 
     What is asked follows from the rows; who has it at hand may give it.
     """
-    lines = []
+    lines, inlined = [], 0
     prices: Counter[Estimate] = Counter()  # most requests of a batch cost one of a few amounts
     shapes: set[Hashable] = set()
+    inline = is_inline(run)
     for row, prompt in zip(rows, asked or map(prompt_of, rows), strict=True):
         if model is None or prompt is None:
             continue
@@ -346,6 +347,7 @@ def write_batch(
         price = estimate(prompt, model)
         row["likely"], row["high"] = price.likely, price.high
         lines.append(line + b"\n")
+        inlined += wire.inline_bytes(prompt) if inline else 0
         prices[price] += 1
     total = sum((price.times(count) for price, count in prices.items()), Estimate())
     stored = b"".join(lines)
@@ -362,6 +364,7 @@ def write_batch(
         model=model.name if model else "",
         requests=len(rows),
         tokens=tokens(total),
+        sent_bytes=sum(map(len, lines)) + inlined,
         low=total.low,
         likely=total.likely,
         high=total.high,

@@ -250,10 +250,13 @@ def begin(
         input_bytes=min(job.batches.max_bytes or room.input_bytes, room.input_bytes),
         output_bytes=job.batches.max_output_bytes,
         # A batch larger than the queue would never be taken.
-        tokens=min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes)
+        tokens=job.batches.queue_tokens
+        or min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes)
         if room.queued
         else UNCOUNTED,
-        in_flight=IN_FLIGHT,
+        in_flight=job.batches.in_flight or IN_FLIGHT,
+        queue=job.batches.queue_tokens,
+        stored=job.batches.stored_bytes,
         part_bytes=part_bytes,
     )
     created = Created(
