@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-from pipeline.backends.base import ROOM, Backend
+from pipeline.admission import Admission
+from pipeline.backends.base import Backend
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
@@ -62,6 +63,7 @@ class Driver:
         self._unclear: set[int] = set()  # batches of which nobody would say whether they were sent
         self._silent_since: datetime | None = None  # the provider, and nothing was heard since
         self._is_silent = False  # in this very step
+        self._admission = Admission(run, backend)
         self._cancelled: set[int] = set()  # batches that this driver asked the provider to stop at
         self._damaged: dict[int, Corrupt] = {}  # batches that this driver could not settle
         self._turn = random.random()  # drivers that work side by side begin at different batches
@@ -143,7 +145,7 @@ class Driver:
     def _submit(self) -> bool:
         state, moved = self.run.state, False
         for batch in state.at(Stage.PLANNED) if state.stopped is None else ():
-            if not batch.sends or not self._has_room(batch):
+            if not batch.sends or not self._admission.has_room(batch):
                 continue
             if self._refusal is not None or self._is_silent:
                 break
@@ -194,23 +196,6 @@ class Driver:
     def _is_over(self, batch: Batch) -> bool:
         """Whether the author of an intent had its time. Before that there is nothing to find out."""
         return batch.submitting is not None and self.run.clock.now() >= batch.submitting.until
-
-    def _has_room(self, batch: Batch) -> bool:
-        """Whether the provider is thought to have room for it: to ask for more is to be refused, again and again.
-
-        What is wrong in this is found out by asking: alone, a batch always goes.
-        """
-        counted = (Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD)
-        there = [other for other in self.run.state.batches if other.stage in counted]
-        if len(there) >= self.run.created.limits.in_flight:
-            return False
-        counts = ROOM[self.run.created.backend].queued
-        queues = counts and self.run.created.models[model_of(batch) or ""].get("enqueued_tokens")
-        waiting = [other for other in there if model_of(other) == model_of(batch)]
-        if not queues or not waiting:
-            return True
-        queue = queues[(self.run.created.job.get("tier") or 1) - 1]
-        return sum(other.planned.tokens for other in [*waiting, batch] if other.planned) <= int(queue)
 
     def _poll(self) -> bool:
         moved = False
@@ -283,6 +268,7 @@ class Driver:
         times += [b.submitting.until for b in state.at(Stage.SUBMITTING) if b.submitting is not None]
         times += [swept_at(b) for b in state.at(Stage.ENDED) if b.broke_off and b.swept is None]
         times += until_next(self.run)
+        times += [self._admission.look_again] if self._admission.look_again is not None else []
         times += [b.put_back.not_before for b in state.at(Stage.PLANNED) if b.put_back is not None]
         pause = FIRST if self._silent_since is None else SILENCE
         soonest = min((at for at in times if at > now), default=now + pause)

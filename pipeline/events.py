@@ -94,6 +94,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: int
     in_flight: int  # batches at the provider at once
     part_bytes: int
+    queue: int | None = None  # tokens of one model that wait there at once; None: as its tier allows
+    stored: int | None = None  # bytes of files kept there at once; None: what a project may keep
 
 
 class Reused(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,6 +149,7 @@ class Planned(_Event, frozen=True, kw_only=True, tag="planned"):
     model: str
     requests: int
     tokens: int  # what the provider will count against its queue
+    sent_bytes: int = 0  # the size of the file that is uploaded, about
     low: int
     likely: int
     high: int

@@ -23,7 +23,7 @@ from pipeline.models import Model
 from pipeline.money import Estimate, estimate
 from pipeline.prompt import Prompt, Request
 from pipeline.references import Reference
-from pipeline.run import Run, plan_file, reference_file, requests_file, retry_file, wire_id
+from pipeline.run import Run, is_inline, plan_file, reference_file, requests_file, retry_file, wire_id
 from pipeline.state import Batch, Illegal, Stage, model_of
 from pipeline.storage.base import AlreadyThere
 
@@ -150,6 +150,10 @@ class Planner:
         return self._run.created.limits
 
     @property
+    def inline(self) -> bool:
+        return is_inline(self._run)
+
+    @property
     def canary(self) -> int:
         return self._run.created.canary
 
@@ -208,8 +212,7 @@ class _Stream:
             if request.prompt is None or request.carried or model is None:
                 size += Size(1)
             else:
-                line = wire.encode("", request.prompt)
-                size += size_of(line, estimate(request.prompt, model))
+                size += size_of(request.prompt, model, inline=self._planner.inline)
         return size
 
     def _fits(self, size: Size) -> bool:
@@ -219,9 +222,11 @@ class _Stream:
         return size.fits(self._planner.limits) and not (goes_first and size.requests > self._planner.canary)
 
 
-def size_of(line: bytes, price: Estimate) -> Size:
+def size_of(prompt: Prompt, model: Model, *, inline: bool) -> Size:
     """What one request adds to a batch."""
-    return Size(1, len(line) + 1, price.output_bytes, tokens(price))
+    price = estimate(prompt, model)
+    length = len(wire.encode("", prompt)) + 1 + (wire.inline_bytes(prompt) if inline else 0)
+    return Size(1, length, price.output_bytes, tokens(price))
 
 
 def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
@@ -267,7 +272,7 @@ def _size_of_retries(run: Run, number: int, model: Model) -> Size:
     size = Size()
     for row in _retries(run, number):
         if (prompt := prompt_of(row)) is not None:
-            size += size_of(wire.encode("", prompt), estimate(prompt, model))
+            size += size_of(prompt, model, inline=is_inline(run))
     return size
 
 
@@ -307,7 +312,8 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
         case Cut(batch, start, stop):
             yield from islice(_planned(run, batch), start, stop)
         case Takes(batch, places):
-            for row in (row for row in _planned(run, batch) if row["place"] in set(places)):
+            wanted = frozenset(places)
+            for row in (row for row in _planned(run, batch) if row["place"] in wanted):
                 yield {**row, "take": row["take"] + 1, "attempt": 1, "spent": 0}
 
 
@@ -327,9 +333,10 @@ def write_batch(
 
     What is asked follows from the rows; who has it at hand may give it.
     """
-    lines = []
+    lines, inlined = [], 0
     prices: Counter[Estimate] = Counter()  # most requests of a batch cost one of a few amounts
     shapes: set[Hashable] = set()
+    inline = is_inline(run)
     for row, prompt in zip(rows, asked or map(prompt_of, rows), strict=True):
         if model is None or prompt is None:
             continue
@@ -340,6 +347,7 @@ def write_batch(
         price = estimate(prompt, model)
         row["likely"], row["high"] = price.likely, price.high
         lines.append(line + b"\n")
+        inlined += wire.inline_bytes(prompt) if inline else 0
         prices[price] += 1
     total = sum((price.times(count) for price, count in prices.items()), Estimate())
     stored = b"".join(lines)
@@ -356,6 +364,7 @@ def write_batch(
         model=model.name if model else "",
         requests=len(rows),
         tokens=tokens(total),
+        sent_bytes=sum(map(len, lines)) + inlined,
         low=total.low,
         likely=total.likely,
         high=total.high,

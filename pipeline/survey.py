@@ -199,14 +199,17 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
     price = estimate(request.prompt, model)
     found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
-    found.input_bytes += len(wire.encode("", request.prompt)) + 20
+    inline = found.job.references.inline
+    found.input_bytes += (
+        len(wire.encode("", request.prompt)) + 20 + (wire.inline_bytes(request.prompt) if inline else 0)
+    )
     found.at_once = _plus(found.at_once, request.prompt, model)
     for reference in request.prompt.references:
         digest = bytes.fromhex(reference.sha256)
         if digest not in seen:
             seen.add(digest)
             found.references += 1
-            found.reference_bytes += reference.size
+            found.reference_bytes += 0 if inline else reference.size
 
 
 def _say_why(found: Survey, request: Request, earlier: Earlier) -> None:
@@ -247,10 +250,13 @@ def begin(
         input_bytes=min(job.batches.max_bytes or room.input_bytes, room.input_bytes),
         output_bytes=job.batches.max_output_bytes,
         # A batch larger than the queue would never be taken.
-        tokens=min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes)
+        tokens=job.batches.queue_tokens
+        or min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes)
         if room.queued
         else UNCOUNTED,
-        in_flight=IN_FLIGHT,
+        in_flight=job.batches.in_flight or IN_FLIGHT,
+        queue=job.batches.queue_tokens,
+        stored=job.batches.stored_bytes,
         part_bytes=part_bytes,
     )
     created = Created(
