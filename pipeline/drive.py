@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from pipeline.backends.base import ROOM, Backend
+from pipeline.backends.online import Online
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
 from pipeline.night import cancel, is_mine, until_next, watch
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll, sweep, swept_at
-from pipeline.run import Run
+from pipeline.run import Run, job_of
 from pipeline.shown import Shown
 from pipeline.state import Batch, OverBudget, Stage, State, model_of, trouble_of
 from pipeline.submit import resolve, submit
@@ -49,6 +50,8 @@ class Driver:
     ) -> None:
         self.run = run
         self.backend = backend
+        online = job_of(run).online
+        self._online = Online(backend, run.storage, settings=online, clock=run.clock)
         self._shown = Shown(run, backend)
         self._planner = planner
         self.listener = listener
@@ -176,7 +179,7 @@ class Driver:
     def _ask(self, verb: Callable[[Run, Backend, int], bool], batch: Batch) -> bool:
         """Do something with the provider, which may be silent for a while: nothing is lost by asking later."""
         try:
-            moved = verb(self.run, self.backend, batch.number)
+            moved = verb(self.run, self._online if batch.online else self.backend, batch.number)
         except Unavailable as error:
             now, self._is_silent = self.run.clock.now(), True
             if self._silent_since is None:
@@ -197,8 +200,10 @@ class Driver:
 
         What is wrong in this is found out by asking: alone, a batch always goes.
         """
+        if batch.online:
+            return True
         counted = (Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD)
-        there = [other for other in self.run.state.batches if other.stage in counted]
+        there = [other for other in self.run.state.batches if other.stage in counted and not other.online]
         if len(there) >= self.run.created.limits.in_flight:
             return False
         counts = ROOM[self.run.created.backend].queued

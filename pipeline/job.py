@@ -161,6 +161,13 @@ class Night(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline: str | None = None  # so long after its begin the run is over; unsaid: when all is home
 
 
+class Online(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How pictures are asked for at once: a proof's, and the last few of a night."""
+
+    per_minute: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 10  # calls; any paid account may make so many
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8  # calls at once: what a crash may cost again
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to shoot and how, kept whole in the run's first record: nothing in it names this machine."""
 
@@ -187,6 +194,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: Attempts = 2
     again: Mapping[Outcome, Attempts] = {}  # outcomes with a number of attempts of their own
     night: Night = Night()
+    online: Online = Online()
     batches: Batches = Batches()
     references: References = References()
     checks: Checks = Checks()
@@ -430,6 +438,7 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     )
     values["night"] = Night(**_checked(Night, document.get("night", {}), f"{where} [night]", problems))
     problems += _no_lengths(values["night"], f"{where} [night]")
+    values["online"] = Online(**_checked(Online, document.get("online", {}), f"{where} [online]", problems))
     values["references"] = References(
         **_checked(References, document.get("references", {}), f"{where} [references]", problems)
     )
@@ -512,6 +521,7 @@ _TABLES = {
     "settings",
     "batches",
     "night",
+    "online",
     "references",
     "checks",
     "shots",

@@ -24,7 +24,7 @@ from pipeline.money import Estimate, estimate
 from pipeline.prompt import Prompt, Request
 from pipeline.references import Reference
 from pipeline.run import Run, plan_file, reference_file, requests_file, retry_file, wire_id
-from pipeline.state import Batch, Illegal, Stage, model_of
+from pipeline.state import Batch, Illegal, Stage, lane_of, model_of
 from pipeline.storage.base import AlreadyThere
 
 FINAL_REQUESTS = 50_000
@@ -303,7 +303,8 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
         case Retries(batches):
             for row in (row for number in batches for row in _retries(run, number)):
                 again = {name: value for name, value in row.items() if not name.startswith("last_")}
-                yield {**again, "attempt": row["attempt"] + 1}
+                asked = row["last_outcome"] != "not_sent"  # else there was no time for it, and it was no attempt
+                yield {**again, "attempt": row["attempt"] + asked}
         case Cut(batch, start, stop):
             yield from islice(_planned(run, batch), start, stop)
         case Takes(batch, places):
@@ -328,6 +329,7 @@ def write_batch(
     What is asked follows from the rows; who has it at hand may give it.
     """
     lines = []
+    lane = lane_of(run.state.batches[number])
     prices: Counter[Estimate] = Counter()  # most requests of a batch cost one of a few amounts
     shapes: set[Hashable] = set()
     for row, prompt in zip(rows, asked or map(prompt_of, rows), strict=True):
@@ -337,7 +339,7 @@ def write_batch(
         if (shape := _shape(prompt)) not in shapes:  # a batch asks for a handful of different things
             shapes.add(shape)
             schema.check(line)
-        price = estimate(prompt, model)
+        price = estimate(prompt, model, lane)
         row["likely"], row["high"] = price.likely, price.high
         lines.append(line + b"\n")
         prices[price] += 1
