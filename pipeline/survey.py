@@ -71,6 +71,7 @@ class Survey:
     tokens: dict[str, int] = field(default_factory=dict)  # that each model's queue will count
     prices: dict[Estimate, int] = field(default_factory=dict)  # how many requests cost just this
     carried: dict[str, int] = field(default_factory=dict)  # what earlier runs settled, by outcome
+    proved: dict[str, int] = field(default_factory=dict)  # of these, what proofs did
     expected: dict[str, int] = field(default_factory=dict)  # what unfinished runs have paid for, by run
     again: dict[str, list[Any]] = field(default_factory=dict)  # why others are shot, how many, and an example
     gone: list[str] = field(default_factory=list)  # pictures that would have answered, a few of them by name
@@ -191,7 +192,9 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
         earlier, made_in = request.carried["earlier"], request.carried["made_in"]
         which, name = (found.expected, made_in) if earlier == ON_ITS_WAY else (found.carried, earlier)
         which[name] = which.get(name, 0) + 1
-    elif request.prompt is not None and found.earlier is not None:
+        if earlier != ON_ITS_WAY and found.earlier is not None and made_in in found.earlier.proofs:
+            found.proved[earlier] = found.proved.get(earlier, 0) + 1
+    elif request.prompt is not None and found.earlier is not None and not found.earlier.is_all_proofs:
         _say_why(found, request, found.earlier)
     if request.prompt is None or request.carried is not None:
         return

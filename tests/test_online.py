@@ -1,7 +1,6 @@
 """The online lane: asked at once, paid once but for what was in flight, and collected as everything else is."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,11 @@ import pytest
 from PIL import Image
 
 from pipeline import emulator
-from pipeline.backends.online import CALL, Online, span
 from pipeline.drive import Driver
-from pipeline.errors import BadInput, Denied, Refused
 from pipeline.index import read_index
-from pipeline.job import Online as Settings
 from pipeline.run import Run
-from pipeline.state import Stage
 from pipeline.survey import begin, planner, survey
 from tests.bench import Bench, outcomes
-from tests.faulty import Dying, PowerCut
 
 MODEL = "gemini-2.5-flash-image"
 

@@ -229,7 +229,9 @@ class Online:
             if claim.until is not None:
                 if self._clock.now() < claim.until:
                     return False
-                self.reply(folder, place, _line(place, unanswered="asked, and nobody is left to say what came"))
+                self.reply(
+                    folder, place, _line(place, unanswered="asked, and nobody is left to say what came")
+                )
                 return True
         self.reply(folder, place, _line(place, unsent="there was no time left to ask"))
         return True
