@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -157,8 +157,29 @@ class Night(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     canary_wait: str = "2 h"  # so long the rest waits for them
     on_late_canary: Literal["go_on", "hold"] = "go_on"
     stall_after: str = "24 h"  # from when a batch counts as stalled
-    on_stall: Literal["wait", "resubmit", "give_up"] = "wait"
+    on_stall: Literal["wait", "resubmit", "online", "give_up"] = "wait"
+    finish_online_below: str | None = (
+        None  # retries that go at once: '20 rows', '$2', or '20 rows, $2' for both
+    )
     deadline: str | None = None  # so long after its begin the run is over; unsaid: when all is home
+
+
+class Tail(NamedTuple):
+    """How much is little enough to be finished at once. None: as many rows, or as much money, as there are."""
+
+    rows: int | None = None
+    usd: float | None = None
+
+
+_TAIL = re.compile(r"(?:(\d+) rows?)?(?:(?<=[sw]), )?(?:\$(\d+(?:\.\d+)?))?")
+
+
+def tail(said: str) -> Tail | None:
+    """What '20 rows', '$2' or '20 rows, $2' means; None: nothing."""
+    match = _TAIL.fullmatch(said.strip())
+    if match is None or not any(match.groups()):
+        return None
+    return Tail(int(match[1]) if match[1] else None, float(match[2]) if match[2] else None)
 
 
 class Online(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -480,6 +501,11 @@ def _no_lengths(night: Night, where: str) -> Iterator[Problem]:
             duration(said or "0 s")
         except ValueError:
             yield Problem("no length of time", where, column=name, value=said, hint=f'as in {name} = "2 h"')
+    name, said = "finish_online_below", night.finish_online_below
+    if said is not None and tail(said) is None:
+        yield Problem(
+            "neither rows nor dollars", where, column=name, value=said, hint=f'as in {name} = "20 rows, $2"'
+        )
 
 
 def _picks_of(

@@ -1,17 +1,13 @@
 """`nightshoot proof`: a few rows at once, on one page, and bought once."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from PIL import Image
 
 from pipeline import emulator
-from pipeline.proof import spread
-from pipeline.job import read_job
 from tests.bench import write_rows
 from tests.shell import Shell
 
