@@ -582,7 +582,20 @@ def test_a_directory_that_belongs_to_another_job_is_not_gone_on_with(shell: Shel
 
 # --- manners -----------------------------------------------------------------------------------------------------
 
-COMMANDS = ("init", "plan", "run", "demo", "rehearse", "tick", "status", "index", "submit", "poll", "collect")
+COMMANDS = (
+    "init",
+    "proof",
+    "plan",
+    "run",
+    "demo",
+    "rehearse",
+    "tick",
+    "status",
+    "index",
+    "submit",
+    "poll",
+    "collect",
+)
 
 
 def test_help_fits_one_screen_in_groups(shell: Shell) -> None:

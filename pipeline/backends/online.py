@@ -10,6 +10,7 @@ It counts as spent, as unconfirmed, and is asked again as any request without an
 """
 
 import io
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -55,6 +56,7 @@ LONGEST = timedelta(minutes=5)
 """How long calls are begun for one batch. What was not begun by then is drawn anew, and costs nothing."""
 
 _json = msgspec.json.Encoder(order="deterministic").encode
+log = logging.getLogger(__name__)
 
 
 def span(requests: int, settings: Settings) -> timedelta:
@@ -157,11 +159,13 @@ class Online:
         if not requests:
             raise Gone(f"{ticket} is not there")
         there = set(self._storage.list(f"{ticket}/"))
-        waiting = False
-        for place in requests:
-            if _reply(ticket, place) not in there:
-                waiting |= not self._is_closed(ticket, place)
-        if waiting:
+        closed = [self._closed(ticket, place) for place in requests if _reply(ticket, place) not in there]
+        if lost := closed.count("unanswered"):
+            were = "call was" if lost == 1 else "calls were"
+            log.warning(
+                "%d %s in flight when a program stopped: counted as spent, and asked again", lost, were
+            )
+        if None in closed:
             return None
         return Ending("succeeded", self._clock.now(), (ResultFile(ticket),))
 
@@ -222,19 +226,19 @@ class Online:
             return {}
         return {msgspec.json.decode(line, type=_Keyed).key: line for line in lines}
 
-    def _is_closed(self, folder: str, place: str) -> bool:
-        """See to it that a request has a reply, where nobody's call for it can be in flight."""
+    def _closed(self, folder: str, place: str) -> str | None:
+        """See to it that a request has a reply, and say which. None: somebody's call for it may be in flight."""
         if not self._claim(folder, place, _Claim()):
             claim = msgspec.json.decode(self._storage.read(_claimed(folder, place)), type=_Claim)
             if claim.until is not None:
                 if self._clock.now() < claim.until:
-                    return False
+                    return None
                 self.reply(
                     folder, place, _line(place, unanswered="asked, and nobody is left to say what came")
                 )
-                return True
+                return "unanswered"
         self.reply(folder, place, _line(place, unsent="there was no time left to ask"))
-        return True
+        return "unsent"
 
 
 _REQUESTS = "requests.jsonl"
