@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
-    "Shoot": ("init", "proof", "plan", "expand", "run", "demo"),
-    "Choose": ("rehearse",),
+    "Shoot": ("init", "plan", "expand", "run", "demo"),
+    "Choose": ("proof", "rehearse"),
     "Every night": ("tick", "tidy"),
     "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
@@ -318,7 +318,7 @@ def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing; needs a cap.")
 @_common
 def proof(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
-    """Shoot a few rows at once, at full price, onto one page: before the night.
+    """Shoot a few rows at once, at full price, onto one page.
 
     \b
       nightshoot proof jobs/shoes.toml
