@@ -20,7 +20,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
-    "Choose": ("proof", "rehearse"),
+    "Choose": ("proof", "shots", "rehearse"),
     "Every night": ("tick", "tidy"),
     "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
@@ -60,7 +60,7 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
     "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Say which."
 )
 def cli() -> None:
-    """Shoots a catalog overnight: a manifest of prompts and photos in, pictures and an index out.
+    """Shoots a catalog overnight: a manifest in, pictures and an index out.
 
     \b
       nightshoot demo                    a whole run, without a key
@@ -249,10 +249,12 @@ def init(
 @click.option(
     "--save", type=click.Path(path_type=Path), help="Keep it in a file; run that file to buy just this."
 )
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Say what this is enough for.")
 def plan(
     job: str | None,
     detailed_exitcode: bool,
     save: Path | None,
+    max_usd: float | None,
     as_json: bool,
     verbose: int,
     runs: str | None,
@@ -265,13 +267,16 @@ def plan(
       nightshoot plan prompts.csv --prompt '{{ caption }}' --limit 50
     """
     from pipeline.bounds import check_room
+    from pipeline.money import nanos
     from pipeline.overview import notes, plan_document, plan_lines
     from pipeline.session import bad_rows_left_out, refuse_bad_rows, surveyed
 
     console = _console(as_json, verbose)
     found = surveyed(job, runs=runs, **chosen)
     console.note(*notes(found))
-    console.result(plan_lines(found, verbose=verbose), plan_document(found))
+    usd = found.job.max_usd if max_usd is None else max_usd
+    cap = None if usd is None else nanos(usd)
+    console.result(plan_lines(found, cap=cap, verbose=verbose), plan_document(found, cap=cap))
     check_room(found, runs or found.job.runs)
     if save is not None:
         from pipeline.saved import save as keep
@@ -287,7 +292,9 @@ def plan(
 @cli.command()
 @_job
 def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
-    """Print every request as a line of JSON, itself a manifest: what you see is what is sent.
+    """Print every request as JSON: what you see is what is sent.
+
+    A line for each; together they are a manifest themselves.
 
     \b
       nightshoot expand jobs/shoes.toml --limit 5
@@ -380,6 +387,22 @@ def demo(folder: Path, as_json: bool, verbose: int) -> None:
 
 
 @cli.command()
+@click.argument("name", required=False)
+@_json
+def shots(name: str | None, as_json: bool) -> None:
+    """Prompts that work, to be used by name in a job.
+
+    \b
+      nightshoot shots
+      nightshoot shots product-studio    its words, and a job that uses it
+    """
+    from pipeline.library import document_of, find, lines_of
+
+    recipes = find(name)
+    _console(as_json, 0).result(lines_of(recipes), {"shots": document_of(recipes)})
+
+
+@cli.command()
 @_job
 @click.option(
     "--scenario", metavar="FILE", help="How the night goes: quiet-night, bad-night, or a TOML file."
@@ -442,7 +465,7 @@ def tidy(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | No
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @_common
 def cancel(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | None) -> None:
-    """Stop a run: send nothing more, bring home what Google has made by now.
+    """Stop a run, and bring home what Google has made by now.
 
     \b
       nightshoot cancel shoes

@@ -352,6 +352,11 @@ def asked_again(
     """A driver for a run whose requests without a picture are asked once more, once a person has said so."""
     driver = driver_of(console, what, runs)
     run = driver.run
+    if run.state.stopped is not None:
+        raise BadInput(
+            f"{run.name} was stopped: nothing more is sent for it",
+            hint='run the job anew; with reuse = ["latest"] in it, what this run has costs nothing',
+        )
     held = sum(c.retry for n in run.state.held_back if (c := run.state.batches[n].collected) is not None)
     those = [] if held and not outcomes else failed(run, outcomes or USUAL)
     if not held and not those:

@@ -1,7 +1,7 @@
 """The fold, and the gate: what a run's records amount to, and whether an event may happen now."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from functools import singledispatch
 from typing import Literal
@@ -143,7 +143,6 @@ class State:
 
     created: Created | None = None
     batches: list[Batch] = field(default_factory=list)
-    began: datetime | None = None  # when the run was created
     next: int = 0  # the number of the next record
     drawn: dict[str, int] = field(default_factory=dict)  # of each lane, the rows below this are in batches
     cap: int | None = None
@@ -194,17 +193,12 @@ class State:
         )
 
     def canary(self, lane: str) -> Batch | None:
-        """The batch of a model that goes first, where one does."""
+        """The batch of a model that goes first, where one does. One that had to be cut goes first no more."""
         if self.created is None or not self.created.canary:
             return None
-        return next(
-            (
-                b
-                for b in self.batches
-                if isinstance(b.source, Rows) and (b.source.lane, b.source.start) == (lane, 0)
-            ),
-            None,
-        )
+        firsts = (b for b in self.batches if isinstance(b.source, Rows) and b.source.start == 0)
+        first = next((b for b in firsts if isinstance(b.source, Rows) and b.source.lane == lane), None)
+        return first if first is not None and first.stage is not Stage.CUT else None
 
     @property
     def finished(self) -> bool:
@@ -231,7 +225,6 @@ def apply(state: State, record: Record) -> None:
     if record.number != state.next:
         raise Illegal(f"record {record.number} where {state.next} was due")
     _change(record.event, state, record.number)
-    state.began = state.began or record.at
     state.next += 1
 
 

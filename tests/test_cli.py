@@ -293,6 +293,7 @@ def test_a_run_is_cancelled_by_its_name_and_says_what_that_means(
     assert json.loads(shell("status", "--json").out)["outcomes"] == {"cancelled": 6}
     again = shell("cancel", "--yes")
     assert (again.code, "is finished" in again.err) == (2, True)
+    assert "was stopped: nothing more is sent for it" in shell("retry", "--outcome", "cancelled").err
 
 
 def test_the_runs_of_a_month_share_what_the_job_may_spend_in_it(shell: Shell) -> None:
@@ -601,7 +602,7 @@ COMMANDS = (
 def test_help_fits_one_screen_in_groups(shell: Shell) -> None:
     said = shell("--help")
     assert said.code == 0
-    assert len(said.out.splitlines()) <= 40
+    assert len(said.out.splitlines()) <= 42
     assert max(map(len, said.out.splitlines())) <= 100
     for title in ("Shoot:", "Every night:", "Look inside:", "Pieces:"):
         assert title in said.out
@@ -733,3 +734,17 @@ def test_a_saved_plan_is_run_as_it_was_agreed_and_refused_where_anything_changed
     done = shell("run", "plan.json", "--yes", "--max-usd", "5")
     assert done.code == 0, done.err
     assert "3 of 3 pictures on disk" in done.out
+
+
+def test_a_plan_says_what_a_cap_is_enough_for(shell: Shell) -> None:
+    said = shell("plan", "shoes.csv", *PROMPT, "--max-usd", "0.05")
+    assert "cap            $0.05  not enough: for 2 of 6 in the worst case, 2 if likely" in said.out
+    document = json.loads(shell("plan", "shoes.csv", *PROMPT, "--max-usd", "5", "--json").out)
+    assert document["cap"] == {"usd": 5.0, "words": "enough in the worst case"}
+    assert shell("plan", "shoes.csv", *PROMPT, "--json").code == 0
+    (shell.folder / "shoes.toml").write_text(
+        'manifest = "shoes.csv"\nmax_usd = 7\n[night]\ncanary = 2\n[shots.a]\nprompt = "{{ title }}"\n'
+    )
+    said = shell("plan", "shoes.toml")
+    assert "cap            $7.00  enough in the worst case" in said.out
+    assert "canary             2  of each model go first" in said.out

@@ -34,9 +34,7 @@ def said(run: Run, kind: type) -> list[object]:
 
 
 def hours(bench: Bench, driver: Driver) -> float:
-    began = driver.run.state.began
-    assert began is not None
-    return (bench.clock.now() - began) / timedelta(hours=1)
+    return (bench.clock.now() - driver.run.created_at) / timedelta(hours=1)
 
 
 # --- the end is said ---------------------------------------------------------------------------------------------

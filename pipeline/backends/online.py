@@ -12,12 +12,13 @@ It counts as spent, as unconfirmed, and is asked again as any request without an
 import io
 import logging
 import secrets
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
@@ -80,6 +81,7 @@ class Online:
         self.service = inner.service
         self.reads_buckets = inner.reads_buckets
         self.life = timedelta(hours=1)
+        self._known: dict[str, tuple[str, ...]] = {}
 
     def encode(self, wire_id: str, prompt: Prompt) -> bytes:
         return self._inner.encode(wire_id, prompt)
@@ -106,12 +108,15 @@ class Online:
 
     def stage(self, label: str, lines: Iterable[bytes]) -> str:
         folder = f"{FOLDER}/{_number(label)}-{secrets.token_hex(4)}"
-        self._storage.put(f"{folder}/{_REQUESTS}", b"".join(line + b"\n" for line in lines))
+        with tempfile.TemporaryFile() as spool:  # requests may carry their photos
+            spool.writelines(line + b"\n" for line in lines)
+            spool.seek(0)
+            self._storage.put(f"{folder}/{_REQUESTS}", cast("BinaryIO", spool))
         return folder
 
     def unstage(self, staged: str) -> None:
         """Claim whatever nobody has claimed: after that no call begins."""
-        for place in self._requests(staged):
+        for place in self._places(staged):
             self._claim(staged, place, _Claim())
 
     def remote(self) -> Iterator[Remote]:
@@ -121,13 +126,11 @@ class Online:
 
     def submit(self, label: str, model: str, staged: str) -> str:
         """Make the calls, and put each reply as it comes. Raises NotBought if nothing at all was asked of it."""
-        requests = self._requests(staged)
-        ends = self._clock.now() + span(len(requests), self._settings)
+        ends = self._clock.now() + span(len(self._places(staged)), self._settings)
         work = _Work(self, staged, model, _Pace(self._clock, self._settings.per_minute, ends=ends))
         pool = ThreadPoolExecutor(self._settings.in_flight, thread_name_prefix="calls")
         try:
-            for done in [pool.submit(work.ask, place, line) for place, line in requests.items()]:
-                done.result()
+            _work_off(pool, work, self._requests(staged), at_once=self._settings.in_flight)
         finally:
             pool.shutdown(cancel_futures=True)  # what is in flight is paid for: its replies are waited for
         if work.refusal is not None and not work.bought:
@@ -155,7 +158,7 @@ class Online:
     def ending(self, ticket: str) -> Ending | None:
         """None while a call may be in flight. What was never asked is taken from its author first; and at the end
         there is one reply for each request, for ever."""
-        requests = self._requests(ticket)
+        requests = self._places(ticket)
         if not requests:
             raise Gone(f"{ticket} is not there")
         there = set(self._storage.list(f"{ticket}/"))
@@ -171,7 +174,7 @@ class Online:
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
         """All replies, one behind the other, in the order of their places."""
-        names = (_reply(ticket, place) for place in sorted(self._requests(ticket)))
+        names = (_reply(ticket, place) for place in sorted(self._places(ticket)))
         stream = io.BufferedReader(_Chain(self._storage.open(name) for name in names), 1 << 20)
         while start and (skipped := stream.read(min(start, 1 << 20))):
             start -= len(skipped)
@@ -218,13 +221,22 @@ class Online:
             return False
         return True
 
-    def _requests(self, folder: str) -> dict[str, bytes]:
-        """What a folder was made for, by wire id."""
-        try:
-            lines = self._storage.read(f"{folder}/{_REQUESTS}").splitlines()
-        except NotFound:
-            return {}
-        return {msgspec.json.decode(line, type=_Keyed).key: line for line in lines}
+    def _requests(self, folder: str) -> Iterator[tuple[str, bytes]]:
+        """What a folder was made for, with its wire id: one in memory."""
+        with self._storage.open(f"{folder}/{_REQUESTS}") as lines:
+            for line in lines:
+                yield msgspec.json.decode(line, type=_Keyed).key, line.rstrip(b"\n")
+
+    def _places(self, folder: str) -> tuple[str, ...]:
+        """The wire ids alone, in order. None where the folder is not there."""
+        if folder not in self._known:
+            try:
+                self._known = {
+                    folder: tuple(place for place, _ in self._requests(folder))
+                }  # of one at a time
+            except NotFound:
+                return ()
+        return self._known[folder]
 
     def _closed(self, folder: str, place: str) -> str | None:
         """See to it that a request has a reply, and say which. None: somebody's call for it may be in flight."""
@@ -308,6 +320,29 @@ class _Work:
             return False
         self.pace.cool(refusal.wait)
         return self.pace.wait()
+
+
+def _work_off(
+    pool: ThreadPoolExecutor, work: _Work, requests: Iterable[tuple[str, bytes]], *, at_once: int
+) -> None:
+    """Everything that is to be asked, with no more of it in memory than is in flight."""
+    free = threading.Semaphore(at_once)
+    under_way: list[Future[None]] = []
+    failed: list[Future[None]] = []
+
+    def over(done: Future[None]) -> None:
+        if done.exception() is not None:
+            failed.append(done)
+        free.release()
+
+    for place, line in requests:
+        free.acquire()
+        if failed:  # a reply could not be put, so nothing more is bought
+            break
+        under_way.append(pool.submit(work.ask, place, line))
+        under_way[-1].add_done_callback(over)
+    for done in under_way:
+        done.result()
 
 
 class _Pace:

@@ -67,34 +67,31 @@ class Calls:
         candidates: list[Candidate] = []
         seen: set[str] = set()
         at: datetime | None = None
-        token = ""
-        while True:
-            try:
-                body, headers = self.read(self._page(path, token))
-            except Unavailable:
-                return Found(tuple(candidates), frozenset(seen), at, complete=False)
-            at = at or _date(headers)
-            for job in body.get(members) or []:
-                seen.add(job.get("name") or (job.get("metadata") or {}).get("name") or "")
-                if (candidate := mine(job)) is not None:
-                    candidates.append(candidate)
-            token = body.get("nextPageToken") or ""
-            if not token:
-                return Found(tuple(candidates), frozenset(seen), at, complete=True)
+        try:
+            for body, headers in self._pages(path):
+                at = at or _date(headers)
+                for job in body.get(members) or []:
+                    seen.add(job.get("name") or (job.get("metadata") or {}).get("name") or "")
+                    if (candidate := mine(job)) is not None:
+                        candidates.append(candidate)
+        except Unavailable:
+            return Found(tuple(candidates), frozenset(seen), at, complete=False)
+        return Found(tuple(candidates), frozenset(seen), at, complete=True)
 
     def members(self, path: str, members: str) -> Iterator[dict[str, Any]]:
-        """Everything of a listing, page by page. Raises where a page cannot be read."""
+        """Everything of a listing. Raises where a page cannot be read."""
+        for body, _ in self._pages(path):
+            yield from body.get(members) or []
+
+    def _pages(self, path: str) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
         token = ""
         while True:
-            body, _ = self.read(self._page(path, token))
-            yield from body.get(members) or []
+            more = f"&pageToken={quote(token, safe='')}" if token else ""
+            body, headers = self.read(f"{path}?pageSize={PAGE}{more}")
+            yield body, headers
             token = body.get("nextPageToken") or ""
             if not token:
                 return
-
-    @staticmethod
-    def _page(path: str, token: str) -> str:
-        return f"{path}?pageSize={PAGE}" + (f"&pageToken={quote(token, safe='')}" if token else "")
 
     def create(self, call: Callable[[], genai.types.BatchJob], staged: str) -> str:
         """Make the one call that costs money, once, and say its ticket. Raises NotBought or MaybeBought."""
