@@ -61,6 +61,7 @@ def test_a_proof_says_its_price_shoots_at_once_and_writes_one_page(
     assert page.count("data:image/jpeg;base64,") == 12  # six photos beside six pictures
     assert not re.search(r'src="(?!data:)', page)
     assert len(re.findall(r"Photo of Shoe \d+", page)) == 6
+    assert keys(shell) != {f"sku-{n}" for n in range(6)}, "a spread is not the beginning"
     assert calls(service) == 6
     assert service.ledger()["jobs"] == []
 
