@@ -342,9 +342,8 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
         case Retries(batches):
             for row in (row for number in batches for row in _retries(run, number)):
                 again = {name: value for name, value in row.items() if not name.startswith("last_")}
-                asked = (
-                    row["last_outcome"] != "not_sent"
-                )  # else there was no time for it, and it was no attempt
+                # What there was no time to ask for was no attempt.
+                asked = row["last_outcome"] != "not_sent"
                 yield {**again, "attempt": row["attempt"] + asked}
         case Cut(batch, start, stop):
             yield from islice(_planned(run, batch), start, stop)

@@ -26,7 +26,7 @@ from pipeline.manifest import Row
 from pipeline.money import dollars
 from pipeline.run import Run
 from pipeline.runs import Choice, next_name, nights, place, proofs_of, recent
-from pipeline.session import cap_of, finite, meant
+from pipeline.session import cap_of, change_cap, finite, meant
 from pipeline.sheet import sheet
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, check_ends, is_of, planner, requests_of, survey
@@ -128,6 +128,7 @@ def _driver(
         if is_of(before, found):
             backend = open_backend(job, service=service, clock=clock, place=before.storage.url)
             console.note(place_line(before.name, Choice.CONTINUE.value, service, backend.account))
+            change_cap(before, max_usd)
             return Driver(before, backend, planner=planner(found, before))
     known = nights(job, folder=folder, service=service, clock=clock)
     found = survey(job, base=base, nights=known, runs=folder, lane="standard")
@@ -139,7 +140,7 @@ def _driver(
     cap = cap_of(job, folder, service=service, clock=clock, usd=max_usd)
     _ask(console, found, cap=cap, yes=yes)
     storage = open_storage(place(folder, name))
-    cap = found.price.high if cap is None else cap
+    cap = min(most_of(found), most_of(found) if cap is None else cap)  # what was said holds
     run = begin(found, name=str(name), storage=storage, service=service, clock=clock, cap=cap)
     return Driver(run, backend, planner=planner(found, run))
 
@@ -176,6 +177,12 @@ def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool) -> None
         raise Refused("not sent", hint="nothing was written and nothing was paid")
 
 
+def most_of(found: Survey) -> int:
+    """What it costs at most: every request at its worst, as often as it may be asked."""
+    attempts = max([found.job.attempts, *found.job.again.values()])
+    return attempts * sum(price.high * count for price, count in found.prices.items())
+
+
 def words_of(found: Survey) -> list[str]:
     """What a proof would shoot, and its full price, before anything is paid."""
     shots = ", ".join(found.shots or {shot.name: 0 for shot in found.job.shots})
@@ -184,7 +191,7 @@ def words_of(found: Survey) -> list[str]:
     there = f"{proved:,} proved already" if proved else ""
     if not found.requests:
         return [f"{rows}, {shots}: {there or 'on their way'}, nothing to pay"]
-    price = f"about {dollars(found.price.likely)}, at most {dollars(found.price.high)}"
+    price = f"about {dollars(found.price.likely)}, at most {dollars(most_of(found))}"
     pictures = "1 picture" if found.requests == 1 else f"{found.requests:,} pictures"
     return [f"{', '.join(filter(None, [rows, shots, there]))}: {pictures} at once at full price: {price}"]
 

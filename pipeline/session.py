@@ -249,10 +249,10 @@ def _continued(
 ) -> Driver:
     backend = _backend_of(run)
     console.note(place_line(run.name, choice.value, backend.service, backend.account))
-    _change_cap(run, usd)
+    change_cap(run, usd)
     lower = _less(run.state.cap, left)
     if lower != run.state.cap and lower is not None:
-        _change_cap(run, max(lower, run.state.committed) / 1e9)
+        change_cap(run, max(lower, run.state.committed) / 1e9)
     if not canary:
         clear(run)
     return Driver(run, backend, planner=plans)
@@ -298,7 +298,8 @@ def _ask(
         raise Refused("not sent", hint="nothing was written and nothing was paid")
 
 
-def _change_cap(run: Run, usd: float | None) -> None:
+def change_cap(run: Run, usd: float | None) -> None:
+    """Let a run that is there cost so much from here on. None: as before."""
     cap = None if usd is None else nanos(usd)
     if cap is None or cap == run.state.cap or run.state.finished:
         return
@@ -369,7 +370,7 @@ def asked_again(
         raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
     if not yes and not (console.can_ask() and console.ask("Ask again?")):
         raise Refused("nothing was asked again", hint="say --yes where nobody can be asked")
-    _change_cap(run, finite(max_usd))
+    change_cap(run, finite(max_usd))
     release(run)
     draw(run, those)
     return driver

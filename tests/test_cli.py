@@ -625,6 +625,7 @@ def test_people_read_pictures_and_dollars_and_nothing_of_the_code(
     for command in (
         ("init", "shoes.csv"),
         ("plan",),
+        ("proof", *PAID, "--rows", "1"),
         ("submit", *PAID),
         ("status",),
         ("tick",),
