@@ -26,7 +26,7 @@ from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
 from pipeline.models import Model
-from pipeline.money import actual, nanos
+from pipeline.money import Lane, actual, nanos
 from pipeline.pictures import Broken, Picture, look, slug
 from pipeline.results import Line, lines
 from pipeline.run import (
@@ -39,7 +39,7 @@ from pipeline.run import (
     retry_file,
     staged_file,
 )
-from pipeline.state import Batch, Illegal, Stage
+from pipeline.state import Batch, Illegal, Stage, lane_of
 
 IN_HAND, IN_HAND_BYTES = 64, 12_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
@@ -97,6 +97,7 @@ class _Asked:
     rules: list[Rules]  # what is checked
     of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
+    lane: Lane
 
 
 def _asked(run: Run, batch: Batch) -> _Asked:
@@ -114,7 +115,7 @@ def _asked(run: Run, batch: Batch) -> _Asked:
         if row["shot"] not in of_shot:
             of_shot[row["shot"]] = rules_of(checks, row["shot"])
         rules.append(of_shot[row["shot"]])
-    return _Asked(names, sizes, rules, of_shot, model)
+    return _Asked(names, sizes, rules, of_shot, model, lane_of(batch))
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -260,7 +261,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     wire = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire, batch) if wire is not None else None
     outcome = backend.outcome(line)
-    bill = _bill(outcome, asked.model)
+    bill = _bill(outcome, asked.model, asked.lane)
     if place is None or place >= len(asked.names):
         return {**where, **bill, "outcome": outcome.kind, "raw": bytes(line.raw)}
     rules = asked.rules[place]
@@ -287,7 +288,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     }
 
 
-def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
+def _bill(outcome: Outcome, model: Model, lane: Lane) -> dict[str, Any]:
     """What a line cost. Nothing is known of it where the provider gave no counts for an answer."""
     usage = outcome.usage
     if usage is None:
@@ -298,7 +299,7 @@ def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
         "text_tokens": usage.text,
         "thought_tokens": usage.thought,
         "searches": usage.searches,
-        "spent": actual(usage, model),
+        "spent": actual(usage, model, lane),
     }
 
 
@@ -531,6 +532,8 @@ def _is_worth_more(run: Run, batch: Batch, row: dict[str, Any], answer: dict[str
     outcome, created = answer["outcome"], run.created
     if outcome in ("cancelled", "expired") and batch.withdrawn is not None:
         return batch.withdrawn.again and row["attempt"] < MOST_ATTEMPTS
+    if outcome == "not_sent":  # there was no time to ask for it
+        return True
     attempts = created.again.get(outcome, created.attempts if outcome in AGAIN else 1)
     return bool(row["attempt"] < attempts)
 

@@ -11,13 +11,14 @@ from functools import partial
 
 from pipeline.admission import Admission
 from pipeline.backends.base import Backend
+from pipeline.backends.online import Online
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
 from pipeline.night import cancel, is_mine, until_next, watch
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll, sweep, swept_at
-from pipeline.run import Run
+from pipeline.run import Run, job_of
 from pipeline.shown import Shown
 from pipeline.state import Batch, OverBudget, Stage, State, model_of, trouble_of
 from pipeline.submit import resolve, submit
@@ -50,6 +51,8 @@ class Driver:
     ) -> None:
         self.run = run
         self.backend = backend
+        online = job_of(run).online
+        self._online = Online(backend, run.storage, settings=online, clock=run.clock)
         self._shown = Shown(run, backend)
         self._planner = planner
         self.listener = listener
@@ -178,7 +181,7 @@ class Driver:
     def _ask(self, verb: Callable[[Run, Backend, int], bool], batch: Batch) -> bool:
         """Do something with the provider, which may be silent for a while: nothing is lost by asking later."""
         try:
-            moved = verb(self.run, self.backend, batch.number)
+            moved = verb(self.run, self._online if batch.online else self.backend, batch.number)
         except Unavailable as error:
             now, self._is_silent = self.run.clock.now(), True
             if self._silent_since is None:

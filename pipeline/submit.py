@@ -20,9 +20,10 @@ from functools import lru_cache
 from pipeline import tables
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought, Origin
+from pipeline.backends.online import span
 from pipeline.errors import Corrupt, NightshootError
 from pipeline.events import Disowned, Event, Held, PutBack, Recut, Submitted, Submitting
-from pipeline.run import Run, is_inline, plan_file, reference_file, requests_file
+from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file
 from pipeline.shown import Reference, Shown
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
 
@@ -63,7 +64,7 @@ def submit(run: Run, backend: Backend, number: int, *, shown: Shown | None = Non
         return False
     if _is_full(run, batch):
         return False
-    if _is_too_large(run, batch):
+    if not batch.online and _is_too_large(run, batch):
         return _recut(run, batch)
     try:
         check(run.state, _intent(run, backend, batch, staged=""))  # before bytes are moved for nothing
@@ -80,7 +81,7 @@ def _is_full(run: Run, batch: Batch) -> bool:
     return any(
         other.put_back is not None and now < other.put_back.not_before
         for other in run.state.at(Stage.PLANNED)
-        if model_of(other) == model_of(batch)
+        if model_of(other) == model_of(batch) and other.online == batch.online
     )
 
 
@@ -117,6 +118,10 @@ def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = No
     # A held batch is looked for too: a listing recovers, or a person removes what was too many.
     if batch.stage not in (Stage.SUBMITTING, Stage.HELD):
         return False
+    if batch.online:
+        # Its folder says of each request whether it was asked. Nothing of it is sent twice: the rest is drawn anew.
+        assert batch.intent is not None
+        return _try(run, Submitted(batch=number, intent=batch.intent, ticket=intent.input, adopted=True))
     found = backend.find(intent.label)
     if found.candidates:
         return _adopt(run, batch, found)
@@ -228,12 +233,14 @@ def _intent(
     replaces: int | None = None,
     found: Found | None = None,
 ) -> Submitting:
+    assert batch.planned is not None
+    window = span(batch.planned.requests, job_of(run).online) if batch.online else WINDOW
     return Submitting(
         batch=batch.number,
         account=backend.account,
         label=label_of(run, batch),
         input=staged,
-        until=run.clock.now() + offset + WINDOW,
+        until=run.clock.now() + offset + window,
         replaces=replaces,
         seen=found.at if found else None,
     )

@@ -42,6 +42,14 @@ class Gone(Exception):
     """Nothing can be read of it now: no such job, or no result; not yet, or no longer, or not with this key."""
 
 
+class Refusal(Exception):
+    """The service refused this one request, and would again: nothing was bought, and others may go."""
+
+    def __init__(self, code: int, status: str | None, message: str) -> None:
+        super().__init__(message)
+        self.code, self.status, self.message = code, status, message
+
+
 class MaybeBought(Exception):
     """The create call got no answer that tells. Only the provider's listing can."""
 
@@ -182,6 +190,15 @@ class Backend(Protocol):
         """One create call, and its ticket. The only line that costs money; never repeated here.
 
         Raises NotBought or MaybeBought.
+        """
+        ...
+
+    def ask(self, model: str, line: bytes, *, timeout: timedelta) -> bytes:
+        """Have one request answered at once, at the standard price: the response as it came, a JSON object on one line.
+
+        A call costs money, so only submit of the online lane makes it, behind its intent. Never repeated here. `line`
+        is one of requests/, references in place. Raises NotBought, MaybeBought, or Refusal. Safe to use from several
+        threads.
         """
         ...
 

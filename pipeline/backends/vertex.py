@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import google.auth
+import msgspec
 from google import genai
 from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError
@@ -150,6 +151,11 @@ class Vertex:
         return self._calls.create(
             lambda: self._client.batches.create(model=model, src=staged, config=config), staged
         )
+
+    def ask(self, model: str, line: bytes, *, timeout: timedelta) -> bytes:
+        request = msgspec.json.decode(vertex_rows.row(line))["request"]
+        path = f"publishers/google/models/{quote(model, safe='')}:generateContent"
+        return self._calls.ask(path, request, timeout=timeout)
 
     def time(self) -> datetime | None:
         return self._calls.time(JOBS)
