@@ -5,6 +5,7 @@ read is read raw, and the one call that costs money goes through one place that 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from google import genai
 from google.auth import exceptions as auth
 from google.genai import errors as genai_errors
 
-from pipeline.backends.base import Candidate, Found, MaybeBought, NotBought
+from pipeline.backends.base import Candidate, Ending, Found, Gone, MaybeBought, Missing, NotBought
 from pipeline.errors import BadInput, Denied, NightshootError, Unavailable
 
 CONTROL_TIMEOUT = 60.0  # seconds, for calls that answer with a page of JSON
@@ -32,10 +33,6 @@ ENDINGS = {
 
 AGAIN = "nothing is lost; run the same command again"
 T = TypeVar("T")
-
-
-class Missing(Unavailable):
-    """The service knows nothing of this name, or says so."""
 
 
 class Calls:
@@ -173,6 +170,12 @@ class Calls:
 def ending_of(state: object) -> str | None:
     """How a job in this state ended. None: it has not. Raw operations say BATCH_STATE_X, others JOB_STATE_X."""
     return ENDINGS.get(str(state or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_"))
+
+
+def unreadable(ticket: str, ending: Ending) -> Gone:
+    """A job that is over, and has or must have a result that cannot be read now."""
+    why = f"{ticket} is said to be done, and its result cannot be read"
+    return Gone(why, ending=replace(ending, error=ending.error or why))
 
 
 def counters(value: object) -> dict[str, int]:
