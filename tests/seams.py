@@ -3,8 +3,10 @@ others can do something there."""
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, BinaryIO
 
+from pipeline import emulator
 from pipeline.storage import Storage
 from tests.faulty import PowerCut
 
@@ -87,3 +89,16 @@ class SeamedBackend:
             return answer
 
         return call
+
+
+class Hands:
+    """The emulator's clock, read once for each time it is pushed: nobody else pushes it here."""
+
+    def __init__(self, service: emulator.Service) -> None:
+        self._service, self._now = service, service.clock()
+
+    def now(self) -> datetime:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now = self._service.advance(seconds)

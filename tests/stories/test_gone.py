@@ -118,10 +118,12 @@ def test_another_key_never_takes_a_result_for_lost(bench: Bench) -> None:
 def test_what_came_home_before_a_result_went_is_kept(bench: Bench) -> None:
     """The line breaks in a later part, and when it is taken up again there is nothing any more."""
     bench.make_job(rows=8, max_requests=8, again={"missing": 1})
-    driver = polled(bench, part_bytes=4000)
+    driver = polled(bench, part_bytes=40_000)
     assert driver.run.state.batches[0].ended is not None
-    assert len(driver.run.state.batches[0].ended.parts) > 4
-    bench.service.fault("cut", bytes=25_000)
+    (file,) = driver.run.state.batches[0].ended.files
+    assert file.size is not None
+    assert file.size > 5 * 40_000
+    bench.service.fault("cut", bytes=file.size // 2)
     bench.service.fault("refused", method="download", every=4, code=404, times=1)
     with pytest.raises(NightshootError):
         driver.collect()

@@ -9,7 +9,6 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from pipeline.storage.local import LocalStorage
 from pipeline.survey import begin, planner, survey
 from tests.bench import Bench, outcomes
 from tests.faulty import PowerCut
-from tests.seams import SeamedBackend, SeamedStorage, Seams
+from tests.seams import Hands, SeamedBackend, SeamedStorage, Seams
 
 HOUR = 3600
 
@@ -95,19 +94,6 @@ def bench(service: emulator.Service, tmp_path: Path) -> Bench:
     for name, colour in ("red.png", "red"), ("blue.png", "blue"):
         Image.new("RGB", (32, 32), colour).save(tmp_path / name)
     return Bench(service, tmp_path)
-
-
-class Hands:
-    """The emulator's clock, read once for each time it is pushed: nobody else pushes it here."""
-
-    def __init__(self, service: emulator.Service) -> None:
-        self._service, self._now = service, service.clock()
-
-    def now(self) -> datetime:
-        return self._now
-
-    def sleep(self, seconds: float) -> None:
-        self._now = self._service.advance(seconds)
 
 
 class Story:
