@@ -69,7 +69,9 @@ def test_a_result_that_is_gone_keeps_no_other_from_coming_home_and_is_lost_in_th
     start = bench.service.clock()
     with pytest.raises(Unavailable, match="the result of batch 1 is not there") as said:
         driver.to_the_end()
-    assert f"{LIFE[surface] // 24} days after its end it counts as lost, and as spent" in (said.value.hint or "")
+    assert f"{LIFE[surface] // 24} days after its end it counts as lost, and as spent" in (
+        said.value.hint or ""
+    )
     assert stages(driver) == [Stage.COLLECTED, Stage.ENDED, Stage.COLLECTED]
     assert timedelta(minutes=30) <= bench.service.clock() - start < timedelta(hours=1), "looked for meanwhile"
     bench.service.advance((LIFE[surface] - 3) * HOUR)

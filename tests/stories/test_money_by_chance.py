@@ -113,7 +113,9 @@ def live(bench: Bench, night: Night) -> None:
     bench.service.clear_faults()
     bench.key = f"account-{night.seed}"
     is_vertex = night.surface == "vertex"
-    said: dict[str, Any] = {"backend": "vertex", "bucket": "shoes/night"} if is_vertex else {"image_size": "512"}
+    said: dict[str, Any] = (
+        {"backend": "vertex", "bucket": "shoes/night"} if is_vertex else {"image_size": "512"}
+    )
     bench.make_job(rows=night.rows, max_requests=night.size, model="gemini-3.1-flash-image", **said)
     found = survey(bench.job, base=bench.folder)
     cap = None if night.share is None else int(found.price.high * night.share)
