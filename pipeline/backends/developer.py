@@ -64,6 +64,7 @@ class Developer:
             denied="check GEMINI_API_KEY: is it the key that made this run, and is billing on?",
             missing="a job or file is visible only to the key that made it",
             gone=(403, 404),  # files of others and missing ones are told alike
+            key=key,
         )
         self._version = self._client._api_client._http_options.api_version or "v1"
         self._http = httpx2.Client(
@@ -173,7 +174,7 @@ class Developer:
             at=wire.moment(metadata.get("endTime")) or wire.moment(metadata.get("updateTime")),
             files=tuple(file for file in files if file.size is not None),
             stats=counters(metadata.get("batchStats")),
-            error=failure.get("message"),
+            error=self._calls.safe(str(failure["message"])) if failure.get("message") else None,
         )
         if how == "succeeded" and not ending.files:
             raise unreadable(ticket, ending)

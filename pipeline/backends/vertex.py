@@ -171,12 +171,13 @@ class Vertex:
         stats = counters(job.get("completionStats"))
         directory = (job.get("outputInfo") or {}).get("gcsOutputDirectory")
         files = tuple(self._files(directory)) if directory else ()
+        failure = job.get("error") or {}
         ending = Ending(
             how=how,
             at=wire.moment(job.get("endTime")) or wire.moment(job.get("updateTime")),
             files=files,
             stats=stats,
-            error=(job.get("error") or {}).get("message"),
+            error=self._calls.safe(str(failure["message"])) if failure.get("message") else None,
         )
         if not files and (how == "succeeded" or stats.get("successfulCount")):
             raise unreadable(ticket, ending)
