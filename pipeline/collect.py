@@ -6,6 +6,7 @@ Lines are joined by their wire id and by nothing else.
 
 import base64
 import hashlib
+import logging
 import tempfile
 from bisect import bisect_right
 from collections import deque
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from pipeline import tables
-from pipeline.backends.base import Backend, Drawing, Outcome
+from pipeline.backends.base import Backend, Drawing, Gone, Missing, Outcome
 from pipeline.checks import Checks, Rules, Seen, examine, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
@@ -40,6 +41,8 @@ from pipeline.run import (
     staged_file,
 )
 from pipeline.state import Batch, Illegal, Stage, lane_of
+
+log = logging.getLogger(__name__)
 
 IN_HAND, IN_HAND_BYTES = 64, 12_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
@@ -77,7 +80,10 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
     asked = _asked(run, batch)
     there = set(run.storage.list(f"staged/{number:05}-"))
     for span in _missing(batch.parts, lambda place: staged_file(number, place) in there):
-        _bring(run, backend, batch, span, asked, pool=pool)
+        try:
+            _bring(run, backend, batch, span, asked, pool=pool)
+        except Missing as missing:
+            _write_off(run, backend, batch, span, missing)
     found = _answers(run, batch)
     noticed = compare(run, number, _seen(found), rules=asked.of_shot, pool=pool)
     return _settle(
@@ -200,13 +206,42 @@ def _bring(
     # What is in hand when the power is cut is fetched again: it has to be little beside a part.
     hand = _Hand(pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 4))
     waiting = deque(span)
-    for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):
-        while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:
-            hand.close(waiting.popleft()[0])
-        hand.take(line.length, partial(_take, run, backend, batch.number, file, line, asked))
+    try:
+        for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):
+            while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:
+                hand.close(waiting.popleft()[0])
+            hand.take(line.length, partial(_take, run, backend, batch.number, file, line, asked))
+    except Missing:
+        hand.finish()  # what was whole by then is there
+        raise
     for place, _ in waiting:
         hand.close(place)
     hand.finish()
+
+
+def _write_off(
+    run: Run, backend: Backend, batch: Batch, span: list[tuple[int, Part]], missing: Missing
+) -> None:
+    """Parts of a result that is gone for good are there, with nothing in them. Raises Gone while it may come back."""
+    assert batch.submitting is not None
+    assert batch.ended is not None
+    since = batch.ended.at or batch.submitting.until
+    # Another key is told the same of a result that is there.
+    if (
+        batch.submitting.account != backend.account
+        or (backend.time() or run.clock.now()) < since + backend.life
+    ):
+        raise Gone(missing.message) from missing
+    log.warning(
+        "batch %d: %s; %s after its end that is for good: what did not come home is missing, and counts as spent",
+        batch.number,
+        missing.message,
+        f"{backend.life.days} days",
+    )
+    there = set(run.storage.list(f"staged/{batch.number:05}-"))
+    for place, _ in span:
+        if staged_file(batch.number, place) not in there:
+            tables.keep(run.storage, staged_file(batch.number, place), [], tables.staged_schema())
 
 
 def _lines(backend: Backend, batch: Batch, file: str, *, start: int, end: int | None) -> Iterator[Line]:

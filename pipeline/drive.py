@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from pipeline.admission import Admission
-from pipeline.backends.base import Backend
+from pipeline.backends.base import Backend, Gone
 from pipeline.backends.online import Online
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
@@ -67,7 +67,10 @@ class Driver:
         self._is_silent = False  # in this very step
         self._admission = Admission(run, backend)
         self._cancelled: set[int] = set()  # batches that this driver asked the provider to stop at
-        self._damaged: dict[int, Corrupt] = {}  # batches that this driver could not settle
+        self._damaged: dict[int, NightshootError] = {}  # batches that this driver could not settle
+        self._unread: dict[
+            int, tuple[datetime, Unavailable]
+        ] = {}  # batches whose result is not there, and since when
         self._turn = random.random()  # drivers that work side by side begin at different batches
 
     def to_the_end(self) -> None:
@@ -224,13 +227,30 @@ class Driver:
 
     def _bring_home(self, batch: Batch, pool: ThreadPoolExecutor) -> bool:
         """One batch that cannot be settled keeps no other from coming home."""
-        if batch.number in self._damaged:
+        number = batch.number
+        if number in self._damaged or (number in self._unread and not self._is_due(batch)):
             return False
         try:
-            return self._ask(partial(collect, pool=pool), batch)
-        except Corrupt as error:
-            self._damaged[batch.number] = error
+            moved = self._ask(partial(collect, pool=pool), batch)
+        except (BadInput, Corrupt, Denied) as error:
+            self._damaged[number] = error
             return False
+        except Gone as gone:
+            self._miss(number, str(gone))
+            return False
+        self._unread.pop(number, None)
+        return moved
+
+    def _miss(self, number: int, why: str) -> None:
+        """A result that was there is not, for now: it is looked for again, later and later."""
+        if number not in self._unread:
+            days = self.backend.life.days
+            error = Unavailable(
+                f"the result of batch {number} is not there: {why}",
+                hint=f"run the same command again later; {days} days after its end it counts as lost, and as spent",
+            )
+            log.warning("%s; trying again", error.message)
+            self._unread[number] = (self.run.clock.now(), error)
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -263,7 +283,7 @@ class Driver:
     def _until_next(self) -> float:
         """Seconds until something may have changed."""
         now, state = self.run.clock.now(), self.run.state
-        waiting = {batch.number for batch in self._at_provider()}
+        waiting = {batch.number for batch in self._at_provider()} | self._unread.keys()
         times = [at for number, at in self._ask_at.items() if number in waiting]
         times += [b.submitting.until for b in state.at(Stage.SUBMITTING) if b.submitting is not None]
         times += [swept_at(b) for b in state.at(Stage.ENDED) if b.broke_off and b.swept is None]
@@ -276,7 +296,8 @@ class Driver:
 
     def _say_trouble(self) -> None:
         """Raise what somebody has to look at, if anything."""
-        for trouble in (self._refusal, *self._damaged.values()):
+        unread = [error for _, error in self._unread.values()]
+        for trouble in (self._refusal, *self._damaged.values(), *unread):
             if trouble is not None:
                 raise trouble
 
@@ -285,7 +306,10 @@ class Driver:
         under_way = any(
             self._is_mine(batch) and batch.number not in self._unclear for batch in self._at_provider()
         )
-        ended = [batch for batch in self.run.state.at(Stage.ENDED) if batch.number not in self._damaged]
+        patient = self.run.clock.now() - PATIENCE
+        given_up = {number for number, (since, _) in self._unread.items() if since <= patient}
+        given_up |= self._damaged.keys()
+        ended = [batch for batch in self.run.state.at(Stage.ENDED) if batch.number not in given_up]
         if not under_way and not ended:
             self._say_trouble()
 

@@ -7,8 +7,12 @@ send again when the listing is complete, shows the newest job that this account 
 younger than the intent's end by the provider's own clock, and still shows nothing after the intent's input file was
 removed.
 
-What stays open: a create call that the provider accepted, but does not list for more than ten minutes, and that no
-longer needs its input file. Nothing was seen to behave so; a second job would then be paid, and nobody here would know.
+Where more is still to be sent, that goes first, for up to an hour: a listing that does not show what was made after
+the job in question is known to lie.
+
+What stays open: a create call that the provider accepted, but does not list for more than ten minutes, that no longer
+needs its input file, and next to which nothing else was sent. Nothing was seen to behave so; a second job would then be
+paid, and nobody here would know.
 """
 
 import hashlib
@@ -128,7 +132,7 @@ def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = No
     if not _is_evidence(run, batch, found):
         return _hold_if_old(run, batch, found)
     assert found.at is not None
-    if found.at < intent.until + GRACE:
+    if found.at < intent.until + GRACE or _witness_may_come(run, backend, batch, found):
         return False
     backend.unstage(intent.input)
     # Once more: what was under way when the file went is listed now, or never.
@@ -308,6 +312,29 @@ def _is_evidence(run: Run, batch: Batch, found: Found) -> bool:
     after = min((intent for intent in tickets if intent > batch.intent), default=None)
     known = {before, after, max(tickets, default=None)} - {None}
     return all(tickets[intent] in found.seen for intent in known if intent is not None)
+
+
+def _witness_may_come(run: Run, backend: Backend, batch: Batch, found: Found) -> bool:
+    """Whether jobs will soon be there that the listing has to show, or it is known to lie. Waited for so long."""
+    assert batch.intent is not None
+    assert batch.submitting is not None
+    assert found.at is not None
+    if found.at >= batch.submitting.until + PATIENCE:
+        return False
+    unclear = run.state.at(Stage.SUBMITTING)
+    return (
+        not run.state.all_drawn
+        or any(other.intent is not None and other.intent > batch.intent for other in unclear)
+        or any(other.sends and _may_go(run, backend, other) for other in run.state.at(Stage.PLANNED))
+    )
+
+
+def _may_go(run: Run, backend: Backend, batch: Batch) -> bool:
+    try:
+        check(run.state, _intent(run, backend, batch, staged=""))
+    except Illegal:
+        return False
+    return True
 
 
 def _adopt(run: Run, batch: Batch, found: Found) -> bool:

@@ -169,6 +169,16 @@ def test_without_details_output_counts_as_the_dearer_kind() -> None:
     assert (usage.prompt, usage.image, usage.text) == (9, 1290, 0)
 
 
+@pytest.mark.parametrize(
+    ("finish", "image"), [("STOP", 0), ("NO_IMAGE", 0), ("MAX_TOKENS", 0), ("IMAGE_SAFETY", 58)]
+)
+def test_words_alone_are_billed_as_words_unless_a_picture_was_withheld(finish: str, image: int) -> None:
+    counts = {"promptTokenCount": 8, "candidatesTokenCount": 58}
+    usage = read(answer({"text": "no"}, reason=finish, usageMetadata=counts)).usage
+    assert usage is not None
+    assert (usage.image, usage.text) == (image, 58 - image)
+
+
 def test_searches_are_counted() -> None:
     body = answer(image(), usageMetadata={"promptTokenCount": 1})
     body["response"]["candidates"][0]["groundingMetadata"] = {

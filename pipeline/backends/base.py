@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO, Protocol
 
-from pipeline.errors import NightshootError
+from pipeline.errors import NightshootError, Unavailable
 from pipeline.events import ResultFile
 from pipeline.money import Usage
 from pipeline.prompt import Prompt
@@ -38,8 +38,16 @@ class NotBought(Exception):
         self.fatal = fatal  # asking again would get the same answer: what to tell the user
 
 
+class Missing(Unavailable):
+    """The service knows nothing of this name, or says so."""
+
+
 class Gone(Exception):
     """Nothing can be read of it now: no such job, or no result; not yet, or no longer, or not with this key."""
+
+    def __init__(self, why: str, *, ending: "Ending | None" = None) -> None:
+        super().__init__(why)
+        self.ending = ending  # of a job that is over, and whose result is what cannot be read
 
 
 class Refusal(Exception):
@@ -224,7 +232,7 @@ class Backend(Protocol):
         ...
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
-        """A stream of a result file's bytes, from start. Survives cut connections."""
+        """A stream of a result file's bytes, from start. Survives cut connections. It or reading it raises Missing."""
         ...
 
     def line_id(self, line: Line, *, ticket: str) -> str | None:

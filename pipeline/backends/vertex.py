@@ -28,15 +28,16 @@ from pipeline.backends.base import (
     Ending,
     Found,
     Gone,
+    Missing,
     Offer,
     Origin,
     Outcome,
     Remote,
     RemoteJob,
 )
-from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
+from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, counters, ending_of, unreadable
 from pipeline.clock import LOOPBACK
-from pipeline.errors import BadInput, Corrupt, Denied
+from pipeline.errors import BadInput, Denied
 from pipeline.events import ResultFile
 from pipeline.prompt import Prompt
 from pipeline.references import reference_file
@@ -185,15 +186,17 @@ class Vertex:
         stats = counters(job.get("completionStats"))
         directory = (job.get("outputInfo") or {}).get("gcsOutputDirectory")
         files = tuple(self._files(directory)) if directory else ()
-        if not files and (how == "succeeded" or stats.get("successfulCount")):
-            raise Gone(f"{ticket} is said to be done, and its result cannot be read")
-        return Ending(
+        failure = job.get("error") or {}
+        ending = Ending(
             how=how,
             at=wire.moment(job.get("endTime")) or wire.moment(job.get("updateTime")),
             files=files,
             stats=stats,
-            error=(job.get("error") or {}).get("message"),
+            error=self._calls.safe(str(failure["message"])) if failure.get("message") else None,
         )
+        if not files and (how == "succeeded" or stats.get("successfulCount")):
+            raise unreadable(ticket, ending)
+        return ending
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
         address, _, version = file.rpartition("#")
@@ -201,7 +204,7 @@ class Vertex:
         try:
             return bucket.open_version(name, int(version), start=start)
         except NotFound as error:
-            raise Corrupt(
+            raise Missing(
                 f"{address} is not there any more", hint="restore it: it holds answers that were paid for"
             ) from error
 

@@ -281,7 +281,7 @@ def usage(response: dict[str, Any]) -> Usage | None:
     details = [_dict(detail) for detail in _list(counts.get("candidatesTokensDetails"))]
     image = sum(_int(d.get("tokenCount")) or 0 for d in details if d.get("modality") == "IMAGE")
     candidates = _int(counts.get("candidatesTokenCount")) or 0
-    if not details:
+    if not details and not _has_no_picture(response):
         image = candidates  # the dearer reading, where the provider does not say
     grounding = _dict(_dict((_list(response.get("candidates")) or [None])[0]).get("groundingMetadata"))
     return Usage(
@@ -293,6 +293,14 @@ def usage(response: dict[str, Any]) -> Usage | None:
         searches=len(_list(grounding.get("webSearchQueries")))
         + len(_list(grounding.get("imageSearchQueries"))),
     )
+
+
+def _has_no_picture(response: dict[str, Any]) -> bool:
+    """Whether none was made. One that was withheld may have been billed."""
+    candidate = _dict((_list(response.get("candidates")) or [None])[0])
+    parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
+    is_shown = any("inlineData" in part or "inline_data" in part for part in parts)
+    return not is_shown and candidate.get("finishReason") in ("STOP", "MAX_TOKENS", "NO_IMAGE")
 
 
 def moment(value: object) -> datetime | None:
