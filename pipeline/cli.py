@@ -549,6 +549,7 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Into one .csv, .jsonl or .parquet file."
 )
+@click.option("--follow", is_flag=True, help="Every row as it becomes final, until the run is finished.")
 @_common
 def index(
     run: str | None,
@@ -556,6 +557,7 @@ def index(
     where: str | None,
     rows: int,
     output: Path | None,
+    follow: bool,
     as_json: bool,
     verbose: int,
     runs: str | None,
@@ -565,6 +567,7 @@ def index(
     \b
       nightshoot index --where "outcome != 'ok'" --columns key,shot,message
       nightshoot index -o shoes.csv
+      nightshoot index --follow --json
     """
     from pipeline.console import table_mark
     from pipeline.index import read_index, show, write
@@ -574,7 +577,16 @@ def index(
     found = opened(run, runs)
     console.note(which(found))
     mark, marks = table_mark(found.created.service)
-    table = read_index(found, columns=columns.split(",") if columns else None, where=where)
+    chosen = columns.split(",") if columns else None
+    if follow:
+        if output is not None:
+            raise BadInput(
+                "--follow prints rows and writes no file",
+                hint="nightshoot index --follow --json > rows.jsonl",
+            )
+        _follow(console, found, chosen, where)
+        return
+    table = read_index(found, columns=chosen, where=where)
     if output is not None:
         write(table, output)
         wrote = f"wrote {len(table):,} rows to {output}" + (f", {mark}" if mark else "")
@@ -582,6 +594,20 @@ def index(
         return
     lines, document = show(table, rows=rows)
     console.result(lines, document | marks)  # lines alone: they are piped, and the first note has said it
+
+
+def _follow(console: "Console", found: "Run", columns: list[str] | None, where: str | None) -> None:
+    from pipeline.clock import clock_for
+    from pipeline.console import table_mark
+    from pipeline.index import follow, records, told
+    from pipeline.run import open_run
+
+    _, marks = table_mark(found.created.service)
+    run = open_run(found.storage, clock_for(found.created.service))
+    for frame in follow(run, columns=columns, where=where):
+        rows = [{"row": row, **marks} for row in records(frame)] if console.as_json else told(frame)
+        if not console.stream(rows):
+            return
 
 
 @cli.command()

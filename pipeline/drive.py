@@ -21,6 +21,7 @@ from pipeline.poll import poll, sweep, swept_at
 from pipeline.run import Run, job_of
 from pipeline.shown import Shown
 from pipeline.state import Batch, OverBudget, Stage, State, model_of, trouble_of
+from pipeline.storage.base import NoRoom
 from pipeline.submit import resolve, submit
 
 log = logging.getLogger(__name__)
@@ -185,6 +186,8 @@ class Driver:
         """Do something with the provider, which may be silent for a while: nothing is lost by asking later."""
         try:
             moved = verb(self.run, self._online if batch.online else self.backend, batch.number)
+        except NoRoom:
+            raise  # it is not the provider who is silent, and nobody makes room but a person
         except Unavailable as error:
             now, self._is_silent = self.run.clock.now(), True
             if self._silent_since is None:

@@ -44,6 +44,7 @@ _CARRIED = (
     "bytes",
     "sha256",
     "text",
+    "grounding",
     "checks",
     "numbers",
 )

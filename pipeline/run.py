@@ -158,6 +158,11 @@ def quarantine_file(batch: int) -> str:
     return f"quarantine/{batch:05}.jsonl"
 
 
+def line_file(batch: int, offset: int, sha256: str) -> str:
+    """A long line that nobody claims: where it began, and eight hex digits, for a result may have several files."""
+    return f"quarantine/{batch:05}-{offset}-{sha256[:8]}.line"
+
+
 def picture_file(batch: int, place: int, slug: str, sha256: str, extension: str) -> str:
     """Place and key for people, eight hex digits so that several pictures of one request do not meet."""
     return f"pictures/{batch:05}/{place:04}-{slug}-{sha256[:8]}.{extension}"

@@ -1,7 +1,7 @@
 """The fold, and the gate: what a run's records amount to, and whether an event may happen now."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import singledispatch
 from typing import Literal
@@ -95,6 +95,7 @@ class Batch:
     collected: Collected | None = None
     retries_drawn: bool = False
     released: bool = False  # a person wants its retries drawn, whatever their share
+    sent_at: datetime | None = None  # when the newest intent was written: right before the create call
     taken: frozenset[int] = frozenset()  # places that a person had asked once more
     cleared: bool = False  # the canary it is keeps nobody waiting any more
     replaced: int = 0  # intents that were taken over
@@ -225,6 +226,8 @@ def apply(state: State, record: Record) -> None:
     if record.number != state.next:
         raise Illegal(f"record {record.number} where {state.next} was due")
     _change(record.event, state, record.number)
+    if isinstance(record.event, Submitting):
+        state.batches[record.event.batch].sent_at = record.at
     state.next += 1
 
 

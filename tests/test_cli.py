@@ -737,6 +737,19 @@ def test_a_saved_plan_is_run_as_it_was_agreed_and_refused_where_anything_changed
     assert "3 of 3 pictures on disk" in done.out
 
 
+def test_an_index_is_followed_to_the_end_of_its_run(shell: Shell) -> None:
+    """The rows of a finished run come at once, a line each; and nothing is written beside that."""
+    shell("run", "shoes.csv", *PROMPT, *PAID)
+    said = shell("index", "--follow", "--columns", "key,outcome", "--where", "key != 'sku-3'")
+    assert said.code == 0, said.err
+    assert sorted(said.out.splitlines()) == [f"sku-{n}  ok" for n in (0, 1, 2, 4, 5)]
+    lines = [json.loads(line) for line in shell("index", "--follow", "--json").out.splitlines()]
+    assert sorted(line["row"]["key"] for line in lines) == [f"sku-{n}" for n in range(6)]
+    assert {line["emulator"] for line in lines} == {True}
+    refused = shell("index", "--follow", "-o", "all.csv")
+    assert (refused.code, "writes no file" in refused.err) == (2, True)
+
+
 def test_a_plan_says_what_a_cap_is_enough_for(shell: Shell) -> None:
     said = shell("plan", "shoes.csv", *PROMPT, "--max-usd", "0.05")
     assert "cap            $0.05  not enough: for 2 of 6 in the worst case, 2 if likely" in said.out

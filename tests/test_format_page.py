@@ -28,6 +28,7 @@ def folder(bench: Bench) -> Path:
     (bench.folder / "shoes.csv").write_text("\n".join([lines[0], *rows]) + "\n")
     bench.service.fault("no_image", prompt="Shoe 2", times=1)
     bench.service.fault("duplicate_line", prompt="Shoe 1", times=1)
+    bench.service.fault("unknown_key", prompt="Shoe 3", times=1)
     bench.begin().to_the_end()
     return bench.folder / "runs" / "run"
 

@@ -153,6 +153,7 @@ class Outcome:
     reason: str | None = None  # the provider's word
     message: str | None = None  # its sentence
     text: str | None = None
+    grounding: str | None = None  # what it looked up, as JSON text
     drawings: tuple[Drawing, ...] = ()  # in order; the last one is the final picture
     usage: Usage | None = None  # None: not said, or nothing was billed
     billed: bool = True  # False: an error row
