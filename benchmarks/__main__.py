@@ -18,6 +18,8 @@ from benchmarks import collecting as collecting_sides
 from benchmarks.checking import checking
 from benchmarks.children import child
 from benchmarks.collecting import write_shoes
+from benchmarks.inlining import INSIDE as INLINING
+from benchmarks.inlining import inlining
 from benchmarks.witness import witness
 
 
@@ -150,6 +152,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "huge": huge,
     "planning": planning,
     "dataset": dataset,
+    "inlining": inlining,
     "journal": journal,
     "checking": checking,
     "witness": witness,
@@ -305,6 +308,7 @@ INSIDE: dict[str, Callable[..., dict[str, float]]] = {
     "plan_rows": _plan_rows,
     "plan_dataset": _plan_dataset,
     "append_records": _append_records,
+    **INLINING,
 }
 
 if __name__ == "__main__":

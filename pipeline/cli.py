@@ -20,7 +20,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
-    "Choose": ("rehearse",),
+    "Choose": ("shots", "rehearse"),
     "Every night": ("tick", "tidy"),
     "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
@@ -60,7 +60,7 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
     "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Say which."
 )
 def cli() -> None:
-    """Shoots a catalog overnight: a manifest of prompts and photos in, pictures and an index out.
+    """Shoots a catalog overnight: a manifest in, pictures and an index out.
 
     \b
       nightshoot demo                    a whole run, without a key
@@ -287,9 +287,9 @@ def plan(
 @cli.command()
 @_job
 def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
-    """Print every request as a line of JSON, itself a manifest.
+    """Print every request as JSON: what you see is what is sent.
 
-    What you see is what is sent.
+    A line for each; together they are a manifest themselves.
 
     \b
       nightshoot expand jobs/shoes.toml --limit 5
@@ -354,6 +354,22 @@ def demo(folder: Path, as_json: bool, verbose: int) -> None:
 
 
 # --- Choose ------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("name", required=False)
+@_json
+def shots(name: str | None, as_json: bool) -> None:
+    """Prompts that work, to be used by name in a job.
+
+    \b
+      nightshoot shots
+      nightshoot shots product-studio    its words, and a job that uses it
+    """
+    from pipeline.library import document_of, find, lines_of
+
+    recipes = find(name)
+    _console(as_json, 0).result(lines_of(recipes), {"shots": document_of(recipes)})
 
 
 @cli.command()

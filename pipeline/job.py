@@ -14,6 +14,7 @@ import msgspec
 from pipeline.checks import Checks
 from pipeline.clock import duration
 from pipeline.errors import BadInput
+from pipeline.library import library, unusable
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import ratio, size, split, text_of
 from pipeline.manifest.feed import COLUMNS
@@ -76,6 +77,7 @@ Outcome = Literal[
     "blocked",
 ]
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=10)]
+Label = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
 Weight = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -144,10 +146,11 @@ class Batches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What may be done to references before they are sent. Nothing, unless it is said."""
+    """What is done to references before they are sent, and how they are. Nothing, unless it is said."""
 
     max_side: Annotated[int, msgspec.Meta(ge=64, le=16384)] | None = None  # pixels of the longer side
     convert: Literal["PNG", "JPEG"] | None = None  # what no model reads is sent as that
+    inline: bool = False  # within each request that shows them; else each is uploaded once
 
 
 class Night(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -177,6 +180,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backend: str = "developer"
     project: str | None = None  # of Google Cloud, for Vertex AI; unsaid: GOOGLE_CLOUD_PROJECT
     location: str | None = None  # of Vertex AI; unsaid: GOOGLE_CLOUD_LOCATION, else global
+    labels: Mapping[Label, str] = {}  # on jobs and requests at Vertex AI, for the bill
     bucket: str | None = None  # where Vertex AI reads and writes; unsaid: where the run lives
     runs: str = "runs"  # a folder or a gs:// URL
     max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -458,6 +462,9 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
         problems.append(
             Problem("unknown backend", where, column="backend", value=values["backend"], hint=hint)
         )
+    if values["references"].inline and values.get("backend") == "vertex":
+        hint = "take inline out: Vertex AI reads them from the bucket, each once"
+        problems.append(Problem("no inline references there", f"{where} [references]", hint=hint))
     problems += _template_problems(values, where)
     if problems:
         raise refusal(problems)
@@ -503,8 +510,26 @@ def _shots_of(tables: Any, where: str, problems: list[Problem]) -> tuple[Shot, .
         if not _SHOT_NAME.fullmatch(name):
             hint = "letters, digits, - and _, at most 40: it becomes part of file names"
             problems.append(Problem("not a name for a shot", place, value=name, hint=hint))
-        shots.append(Shot(name=name, **_checked(Settings, table, place, problems)))
+        shots.append(
+            Shot(name=name, **_checked(Settings, _written_out(table, place, problems), place, problems))
+        )
     return tuple(shots)
+
+
+def _written_out(table: Any, place: str, problems: list[Problem]) -> Any:
+    """A shot that uses one of the library, as if the job had written its prompt itself."""
+    if not isinstance(table, dict) or not {"use", "fill"} & table.keys():
+        return table
+    rest = {name: value for name, value in table.items() if name not in ("use", "fill")}
+    use, fill = table.get("use"), table.get("fill", {})
+    if not isinstance(use, str) or not isinstance(fill, dict) or "prompt" in rest:
+        hint = 'as in use = "product-studio" and fill = { product = "{{ title }}" }, without a prompt'
+        problems.append(Problem("no use of the library", place, column="use", hint=hint))
+        return rest
+    fill = {name: text_of(value) for name, value in fill.items()}
+    wrong = list(unusable(use, fill, place))
+    problems.extend(wrong)
+    return rest if wrong else {**rest, "prompt": library()[use].template(fill)}
 
 
 _TABLES = {

@@ -58,10 +58,7 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
         )
     if not found.requests:
         return
-    sent = found.input_bytes + found.reference_bytes
-    photos = "1 photo" if found.references == 1 else f"{found.references:,} photos, each sent once"
-    shown = photos if found.references else ""
-    yield "send", size(sent), shown
+    yield _sending(found)
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
     yield "ready", "", "usually in 1 to 24 h, at worst in 48 h"
@@ -72,6 +69,12 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
     yield "", "", f"{_parts(found)}; prices of {found.table.as_of}"
     if cap is not None:
         yield "cap", dollars(cap), _cap(found, cap)
+
+
+def _sending(found: Survey) -> tuple[str, str, str]:
+    often = "in each request that shows it" if found.job.references.inline else "each sent once"
+    photos = "1 photo" if found.references == 1 else f"{found.references:,} photos, {often}"
+    return "send", size(found.input_bytes + found.reference_bytes), photos if found.references else ""
 
 
 def _pictures(found: Survey) -> str:

@@ -23,7 +23,7 @@ from pipeline.models import Model
 from pipeline.money import Estimate, estimate
 from pipeline.prompt import Prompt, Request
 from pipeline.references import Reference
-from pipeline.run import Run, plan_file, reference_file, requests_file, retry_file, wire_id
+from pipeline.run import Run, is_inline, plan_file, reference_file, requests_file, retry_file, wire_id
 from pipeline.state import Batch, Illegal, Stage, model_of
 from pipeline.storage.base import AlreadyThere
 
@@ -150,6 +150,10 @@ class Planner:
         return self._run.created.limits
 
     @property
+    def inline(self) -> bool:
+        return is_inline(self._run)
+
+    @property
     def canary(self) -> int:
         return self._run.created.canary
 
@@ -208,8 +212,7 @@ class _Stream:
             if request.prompt is None or request.carried or model is None:
                 size += Size(1)
             else:
-                line = wire.encode("", request.prompt)
-                size += size_of(line, estimate(request.prompt, model))
+                size += size_of(request.prompt, model, inline=self._planner.inline)
         return size
 
     def _fits(self, size: Size) -> bool:
@@ -219,9 +222,11 @@ class _Stream:
         return size.fits(self._planner.limits) and not (goes_first and size.requests > self._planner.canary)
 
 
-def size_of(line: bytes, price: Estimate) -> Size:
+def size_of(prompt: Prompt, model: Model, *, inline: bool) -> Size:
     """What one request adds to a batch."""
-    return Size(1, len(line) + 1, price.output_bytes, tokens(price))
+    price = estimate(prompt, model)
+    length = len(wire.encode("", prompt)) + 1 + (wire.inline_bytes(prompt) if inline else 0)
+    return Size(1, length, price.output_bytes, tokens(price))
 
 
 def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
@@ -267,7 +272,7 @@ def _size_of_retries(run: Run, number: int, model: Model) -> Size:
     size = Size()
     for row in _retries(run, number):
         if (prompt := prompt_of(row)) is not None:
-            size += size_of(wire.encode("", prompt), estimate(prompt, model))
+            size += size_of(prompt, model, inline=is_inline(run))
     return size
 
 

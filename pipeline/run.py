@@ -89,6 +89,11 @@ def open_run(storage: Storage, clock: Clock) -> Run:
     return run
 
 
+def is_inline(run: "Run") -> bool:
+    """Whether requests carry their references themselves."""
+    return bool(run.created.job.get("references", {}).get("inline"))
+
+
 def create_run(storage: Storage, clock: Clock, created: Created) -> Run:
     """A new run in an empty directory. Raises Unavailable if somebody else is faster."""
     run = Run(storage, clock)

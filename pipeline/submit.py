@@ -15,13 +15,14 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import lru_cache
 
 from pipeline import tables
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought, Origin
 from pipeline.errors import Corrupt, NightshootError
 from pipeline.events import Disowned, Event, Held, PutBack, Recut, Submitted, Submitting
-from pipeline.run import Run, plan_file, requests_file
+from pipeline.run import Run, is_inline, plan_file, reference_file, requests_file
 from pipeline.shown import Reference, Shown
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
 
@@ -155,8 +156,9 @@ def _send(
 ) -> bool:
     assert batch.planned is not None
     label = label_of(run, batch)
-    uris = shown.place(batch.number, _references(run, backend, batch))
-    staged = backend.stage(label, _lines(run, batch, uris))
+    inline = is_inline(run)
+    uris = {} if inline else shown.place(batch.number, _references(run, backend, batch))
+    staged = backend.stage(label, inline_lines(run, batch) if inline else _lines(run, batch, uris))
     # The intent's end is in the provider's time, as the listing is that may end it: a wrong clock here shifts nothing.
     offset = (backend.time() or run.clock.now()) - run.clock.now()
     event = _intent(run, backend, batch, staged=staged, offset=offset, replaces=replaces, found=found)
@@ -256,6 +258,13 @@ def _lines(run: Run, batch: Batch, uris: Mapping[str, str]) -> Iterator[bytes]:
     """The batch's requests as they are uploaded. Raises Corrupt if they are not what was planned."""
     for line in _stored(run, batch):
         yield wire.put_in_place(line, lambda sha256, mime: uris[sha256])
+
+
+def inline_lines(run: Run, batch: Batch) -> Iterator[bytes]:
+    """The same with the references in them. A few are in memory: neighbours often show the same."""
+    read = lru_cache(maxsize=4)(lambda sha256, mime: run.storage.read(reference_file(sha256, mime)))
+    for line in _stored(run, batch):
+        yield wire.put_inline(line, read)
 
 
 def _stored(run: Run, batch: Batch) -> Iterator[bytes]:

@@ -199,14 +199,17 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
     price = estimate(request.prompt, model)
     found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
-    found.input_bytes += len(wire.encode("", request.prompt)) + 20
+    inline = found.job.references.inline
+    found.input_bytes += (
+        len(wire.encode("", request.prompt)) + 20 + (wire.inline_bytes(request.prompt) if inline else 0)
+    )
     found.at_once = _plus(found.at_once, request.prompt, model)
     for reference in request.prompt.references:
         digest = bytes.fromhex(reference.sha256)
         if digest not in seen:
             seen.add(digest)
             found.references += 1
-            found.reference_bytes += reference.size
+            found.reference_bytes += 0 if inline else reference.size
 
 
 def _say_why(found: Survey, request: Request, earlier: Earlier) -> None:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+import pybase64
 
 from pipeline.backends.base import Drawing, Outcome
 from pipeline.money import Usage
@@ -16,6 +17,8 @@ from pipeline.results import Line, payload
 
 PLACEHOLDER = re.compile(rb'"fileUri":"nightshoot:sha256/([0-9a-f]{64})","mimeType":"(image/[a-z]+)"')
 """A reference in requests/. Inside a string of the user's the quotes would be escaped, so it matches only ours."""
+
+_SHOWN = re.compile(rb'\{"fileData":\{' + PLACEHOLDER.pattern + rb"\}\}")
 
 TRANSIENT = frozenset({1, 2, 4, 8, 10, 13, 14, 408, 429, 500, 502, 503, 504})
 """Codes of a row's error that another attempt may cure: gRPC's on the Developer API, HTTP's on Vertex."""
@@ -166,6 +169,29 @@ def put_in_place(line: bytes, uri: Callable[[str, str], str]) -> bytes:
         return b'"fileUri":' + _encode(uri(digest, mime)) + b',"mimeType":' + _encode(mime)
 
     return PLACEHOLDER.sub(put, line)
+
+
+def put_inline(line: bytes, read: Callable[[str, str], bytes]) -> bytes:
+    """The line as it is uploaded where it carries its references itself. No JSON encoder sees them."""
+    pieces: list[bytes] = []
+    end = 0
+    for match in _SHOWN.finditer(line):
+        data = pybase64.b64encode(read(match[1].decode(), match[2].decode()))
+        pieces += [
+            line[end : match.start()],
+            b'{"inlineData":{"data":"',
+            data,
+            b'","mimeType":"',
+            match[2],
+            b'"}}',
+        ]
+        end = match.end()
+    return b"".join([*pieces, line[end:]])
+
+
+def inline_bytes(prompt: Prompt) -> int:
+    """How much longer a request is that carries its references itself."""
+    return sum(-(-shown.size // 3) * 4 for shown in prompt.references)
 
 
 def outcome(line: Line) -> Outcome:

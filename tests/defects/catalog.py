@@ -183,8 +183,8 @@ DEFECTS = (
     Defect(
         "first page of the listing only",
         SDK,
-        '            token = body.get("nextPageToken") or ""\n',
-        '            token = ""\n',
+        '                    candidates.append(candidate)\n            token = body.get("nextPageToken") or ""\n',
+        '                    candidates.append(candidate)\n            token = ""\n',
         ("tests/contracts/test_backend.py",),
     ),
     Defect(
