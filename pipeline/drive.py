@@ -27,8 +27,8 @@ FIRST, LATEST = timedelta(seconds=5), timedelta(minutes=5)
 """How soon something is looked for again, at first and at last."""
 
 SELDOM = timedelta(minutes=50)
-"""How seldom a batch at the provider is asked after at last, so that a whole night is a few dozen calls for each: hourly
-at least, a fifth more or less. Google says that most are done in hours."""
+"""How seldom a batch at the provider is asked after at last: hourly at least, a fifth more or less. A whole night is a
+few dozen calls for each. Google says that most are done in hours."""
 
 SILENCE, PATIENCE = timedelta(minutes=1), timedelta(minutes=30)
 """When to ask a provider again that does not answer, and how long until that is said. Its jobs go on meanwhile."""
