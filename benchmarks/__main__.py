@@ -18,6 +18,8 @@ from benchmarks import collecting as collecting_sides
 from benchmarks.checking import checking
 from benchmarks.children import child
 from benchmarks.collecting import write_shoes
+from benchmarks.inlining import INSIDE as INLINING
+from benchmarks.inlining import inlining
 from benchmarks.witness import witness
 
 
@@ -76,7 +78,7 @@ def downloading(*, small: bool) -> None:
 
 def growing(*, small: bool) -> None:
     """memory by the size of a result, and time per picture by their number."""
-    few = [(10, 1_500_000), (50, 1_500_000), (100, 20_000), (400, 20_000)]
+    few = [(10, 1_500_000), (50, 20_000)]
     many = [(100, 1_500_000), (1000, 1_500_000), (100, 20_000), (5_000, 20_000), (50_000, 20_000)]
     for pictures, size in few if small else many:
         _grown(pictures, size)
@@ -150,6 +152,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "huge": huge,
     "planning": planning,
     "dataset": dataset,
+    "inlining": inlining,
     "journal": journal,
     "checking": checking,
     "witness": witness,
@@ -305,6 +308,7 @@ INSIDE: dict[str, Callable[..., dict[str, float]]] = {
     "plan_rows": _plan_rows,
     "plan_dataset": _plan_dataset,
     "append_records": _append_records,
+    **INLINING,
 }
 
 if __name__ == "__main__":

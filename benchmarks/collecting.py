@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,17 @@ def picture(size: int) -> bytes:
     noise[::ROW] = bytes(len(noise[::ROW]))
     packed = zlib.compressobj(0, wbits=-15)
     black = bytes(SIDE * ROW - len(noise))
-    rest = zlib.compressobj(9, wbits=-15)
     pixels = [b"\x78\x01", packed.compress(noise), packed.flush(zlib.Z_FULL_FLUSH)]
-    pixels += [
-        rest.compress(black),
-        rest.flush(),
-        struct.pack(">I", zlib.adler32(black, zlib.adler32(noise))),
-    ]
+    pixels += [_packed(len(black)), struct.pack(">I", zlib.adler32(black, zlib.adler32(noise)))]
     header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", b"".join(pixels)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks)
+
+
+@cache
+def _packed(black: int) -> bytes:
+    rest = zlib.compressobj(9, wbits=-15)
+    return rest.compress(bytes(black)) + rest.flush()
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -193,11 +195,11 @@ def _begun(folder: Path, service: str, pictures: int, clock: Any) -> tuple[Any, 
     from pipeline.survey import begin, planner, survey
 
     write_shoes(folder / "shoes.csv", pictures)
-    said = {"prompt": "Photo of {{ title }}", "model": MODEL, "aspect_ratio": "1:1"}
+    said = {"prompt": "Photo of {{ title }}", "model": MODEL, "aspect_ratio": "1:1", "tier": 3}
     job = job_for("shoes.csv", **said, batches={"max_output_bytes": 10**12, "max_requests": 10**6})
     found = survey(job, base=folder)
     storage = open_storage(str(folder / "run"))
-    run = begin(found, name="run", storage=storage, service=service, clock=clock, cap=None)
+    run = begin(found, name="run", storage=storage, service=service, clock=clock, cap=None, canary=False)
     return run, planner(found, run)
 
 

@@ -152,7 +152,7 @@ def _container(evidence: Evidence) -> Seen:
 
 
 def _declared(row: Mapping[str, Any]) -> str | None:
-    final = next((picture for picture in row["pictures"] or () if picture["final"]), None)
+    final = next((picture for picture in row["pictures"] or () if picture["role"] == "final"), None)
     return final["declared_mime"] if final else None
 
 

@@ -43,6 +43,8 @@ def _spend(found: Survey) -> Iterator[Bound]:
     does not say: so this is the least it takes.
     """
     limits, tier = found.table.spend, found.job.tier or 1
+    if not ROOM[found.job.backend].queued:
+        return
     if limits is None or found.price.likely <= nanos(limits[tier - 1]):
         return
     told = f"tier {tier}" if found.job.tier else "tier 1, since the job names none"

@@ -20,7 +20,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
-    "Choose": ("rehearse",),
+    "Choose": ("proof", "shots", "rehearse"),
     "Every night": ("tick", "tidy"),
     "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
@@ -60,7 +60,7 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
     "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Say which."
 )
 def cli() -> None:
-    """Shoots a catalog overnight: a manifest of prompts and photos in, pictures and an index out.
+    """Shoots a catalog overnight: a manifest in, pictures and an index out.
 
     \b
       nightshoot demo                    a whole run, without a key
@@ -108,7 +108,7 @@ def _terminate(number: int, frame: object) -> None:
     raise _Terminated
 
 
-_GOES_ON = ("run", "submit", "tick", "poll", "collect")
+_GOES_ON = ("run", "proof", "submit", "tick", "poll", "collect")
 
 
 def _interrupted(code: int) -> int:
@@ -249,10 +249,12 @@ def init(
 @click.option(
     "--save", type=click.Path(path_type=Path), help="Keep it in a file; run that file to buy just this."
 )
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Say what this is enough for.")
 def plan(
     job: str | None,
     detailed_exitcode: bool,
     save: Path | None,
+    max_usd: float | None,
     as_json: bool,
     verbose: int,
     runs: str | None,
@@ -265,13 +267,16 @@ def plan(
       nightshoot plan prompts.csv --prompt '{{ caption }}' --limit 50
     """
     from pipeline.bounds import check_room
+    from pipeline.money import nanos
     from pipeline.overview import notes, plan_document, plan_lines
     from pipeline.session import bad_rows_left_out, refuse_bad_rows, surveyed
 
     console = _console(as_json, verbose)
     found = surveyed(job, runs=runs, **chosen)
     console.note(*notes(found))
-    console.result(plan_lines(found, verbose=verbose), plan_document(found))
+    usd = found.job.max_usd if max_usd is None else max_usd
+    cap = None if usd is None else nanos(usd)
+    console.result(plan_lines(found, cap=cap, verbose=verbose), plan_document(found, cap=cap))
     check_room(found, runs or found.job.runs)
     if save is not None:
         from pipeline.saved import save as keep
@@ -287,7 +292,9 @@ def plan(
 @cli.command()
 @_job
 def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
-    """Print every request as a line of JSON, itself a manifest: what you see is what is sent.
+    """Print every request as JSON: what you see is what is sent.
+
+    A line for each; together they are a manifest themselves.
 
     \b
       nightshoot expand jobs/shoes.toml --limit 5
@@ -303,6 +310,31 @@ def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
     console.stream(expanded(request) for request in requests_of(found))
     if found.problems:
         refuse_bad_rows(found, go_on=_go_on())
+
+
+@cli.command()
+@click.argument("job", required=False)
+@click.option("--rows", type=click.IntRange(1, 100), default=6, show_default=True, help="How many.")
+@click.option("--where", metavar="EXPR", help="Of rows for which it holds: \"colour == 'red'\".")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Just this row; may be repeated.")
+@click.option("--set", "changes", multiple=True, metavar="K=V", help="Above job and manifest: model, ...")
+@click.option("--prompt", metavar="TEXT", help="With a manifest for a job: the prompt, '{{ caption }}'.")
+@click.option("--model", metavar="NAME", help="The model, whatever the job says.")
+@click.option("--models", metavar="FILE", help="Laid over the table of models and prices.")
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Never order more than this.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; needs a cap.")
+@_common
+def proof(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
+    """Shoot a few rows at once, at full price, onto one page.
+
+    \b
+      nightshoot proof jobs/shoes.toml
+      nightshoot proof jobs/shoes.toml --rows 3 --where "colour == 'red'"
+    """
+    from pipeline.proof import prove
+
+    if not prove(_console(as_json, verbose), job, runs=runs, **chosen):
+        sys.exit(1)
 
 
 @cli.command()
@@ -352,6 +384,22 @@ def demo(folder: Path, as_json: bool, verbose: int) -> None:
 
 
 # --- Choose ------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("name", required=False)
+@_json
+def shots(name: str | None, as_json: bool) -> None:
+    """Prompts that work, to be used by name in a job.
+
+    \b
+      nightshoot shots
+      nightshoot shots product-studio    its words, and a job that uses it
+    """
+    from pipeline.library import document_of, find, lines_of
+
+    recipes = find(name)
+    _console(as_json, 0).result(lines_of(recipes), {"shots": document_of(recipes)})
 
 
 @cli.command()
@@ -417,7 +465,7 @@ def tidy(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | No
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @_common
 def cancel(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | None) -> None:
-    """Stop a run: send nothing more, bring home what Google has made by now.
+    """Stop a run, and bring home what Google has made by now.
 
     \b
       nightshoot cancel shoes
@@ -501,6 +549,7 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Into one .csv, .jsonl or .parquet file."
 )
+@click.option("--follow", is_flag=True, help="Every row as it becomes final, until the run is finished.")
 @_common
 def index(
     run: str | None,
@@ -508,6 +557,7 @@ def index(
     where: str | None,
     rows: int,
     output: Path | None,
+    follow: bool,
     as_json: bool,
     verbose: int,
     runs: str | None,
@@ -517,6 +567,7 @@ def index(
     \b
       nightshoot index --where "outcome != 'ok'" --columns key,shot,message
       nightshoot index -o shoes.csv
+      nightshoot index --follow --json
     """
     from pipeline.console import table_mark
     from pipeline.index import read_index, show, write
@@ -526,7 +577,16 @@ def index(
     found = opened(run, runs)
     console.note(which(found))
     mark, marks = table_mark(found.created.service)
-    table = read_index(found, columns=columns.split(",") if columns else None, where=where)
+    chosen = columns.split(",") if columns else None
+    if follow:
+        if output is not None:
+            raise BadInput(
+                "--follow prints rows and writes no file",
+                hint="nightshoot index --follow --json > rows.jsonl",
+            )
+        _follow(console, found, chosen, where)
+        return
+    table = read_index(found, columns=chosen, where=where)
     if output is not None:
         write(table, output)
         wrote = f"wrote {len(table):,} rows to {output}" + (f", {mark}" if mark else "")
@@ -534,6 +594,20 @@ def index(
         return
     lines, document = show(table, rows=rows)
     console.result(lines, document | marks)  # lines alone: they are piped, and the first note has said it
+
+
+def _follow(console: "Console", found: "Run", columns: list[str] | None, where: str | None) -> None:
+    from pipeline.clock import clock_for
+    from pipeline.console import table_mark
+    from pipeline.index import follow, records, told
+    from pipeline.run import open_run
+
+    _, marks = table_mark(found.created.service)
+    run = open_run(found.storage, clock_for(found.created.service))
+    for frame in follow(run, columns=columns, where=where):
+        rows = [{"row": row, **marks} for row in records(frame)] if console.as_json else told(frame)
+        if not console.stream(rows):
+            return
 
 
 @cli.command()

@@ -26,13 +26,14 @@ from pipeline.checks import Checks, Rules, Seen, examine, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
-from pipeline.models import Model
-from pipeline.money import actual, nanos
+from pipeline.models import TOLERANCE, Model
+from pipeline.money import Lane, actual, nanos
 from pipeline.pictures import Broken, Picture, look, slug
 from pipeline.results import Line, lines
 from pipeline.run import (
     Run,
     index_file,
+    line_file,
     picture_file,
     place_of,
     plan_file,
@@ -40,12 +41,16 @@ from pipeline.run import (
     retry_file,
     staged_file,
 )
-from pipeline.state import Batch, Illegal, Stage
+from pipeline.state import Batch, Illegal, Stage, lane_of
 
 log = logging.getLogger(__name__)
 
 IN_HAND, IN_HAND_BYTES = 64, 12_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
+
+FEW = 1 << 14
+"""Bytes of a line that nobody claims which are kept with its part. Such a line may be as long as any other, and a part
+is in memory whole."""
 
 TRIES = 3
 """How often a result that ends too early is asked for again, without a byte more."""
@@ -61,9 +66,6 @@ UNANSWERED = {"succeeded": "missing", "failed": "error", "cancelled": "cancelled
 
 MOST_ATTEMPTS = 10
 """Nothing is asked more often by itself, whatever the reasons."""
-
-TOLERANCE = 0.02
-"""How far a picture's ratio may be off the asked one."""
 
 _json = msgspec.json.Encoder(order="deterministic").encode
 
@@ -103,6 +105,7 @@ class _Asked:
     rules: list[Rules]  # what is checked
     of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
+    lane: Lane
 
 
 def _asked(run: Run, batch: Batch) -> _Asked:
@@ -120,7 +123,7 @@ def _asked(run: Run, batch: Batch) -> _Asked:
         if row["shot"] not in of_shot:
             of_shot[row["shot"]] = rules_of(checks, row["shot"])
         rules.append(of_shot[row["shot"]])
-    return _Asked(names, sizes, rules, of_shot, model)
+    return _Asked(names, sizes, rules, of_shot, model, lane_of(batch))
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -290,19 +293,19 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     """One line: its pictures written, and its row for the staged file."""
     where = {"file": file, "offset": line.offset, "length": line.length}
     if line.body is None:
-        return {**where, "raw": bytes(line.raw)}
+        return {**where, **_unclaimed(run, batch, line)}
     sent = run.state.batches[batch].submitted
     wire = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire, batch) if wire is not None else None
     outcome = backend.outcome(line)
-    bill = _bill(outcome, asked.model)
+    bill = _bill(outcome, asked.model, asked.lane)
     if place is None or place >= len(asked.names):
-        return {**where, **bill, "outcome": outcome.kind, "raw": bytes(line.raw)}
+        return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}
     rules = asked.rules[place]
     pictures, last = _write(run, batch, place, asked.names[place], outcome.drawings, rules=rules)
     broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
     kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
-    final = pictures[-1] if pictures and pictures[-1]["final"] else {}
+    final = pictures[-1] if pictures and pictures[-1]["role"] == "final" else {}
     answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
     return {
         **where,
@@ -311,6 +314,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         **_unless_unfit(answer, final.get("checks", []), rules),
         "reason": outcome.reason,
         "text": outcome.text,
+        "grounding": outcome.grounding,
         "pictures": pictures,
         "checks": [*checks, *final.get("checks", [])],
         "numbers": final.get("numbers"),
@@ -322,18 +326,29 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     }
 
 
-def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
+def _unclaimed(run: Run, batch: int, line: Line) -> dict[str, Any]:
+    """The bytes of a line that is nobody's. Of one that is too long to be held they are fetched again at the end."""
+    raw = bytes(line.raw)
+    if len(raw) <= FEW or line.whole is not None:
+        return {"raw": raw}
+    name = line_file(batch, line.offset, hashlib.sha256(raw).hexdigest())
+    run.storage.put(name, raw, content_type="application/octet-stream")
+    return {"kept": name}
+
+
+def _bill(outcome: Outcome, model: Model, lane: Lane) -> dict[str, Any]:
     """What a line cost. Nothing is known of it where the provider gave no counts for an answer."""
     usage = outcome.usage
     if usage is None:
         return {"spent": None if outcome.billed else 0}
     return {
         "prompt_tokens": usage.prompt,
+        "reference_tokens": usage.references,
         "image_tokens": usage.image,
         "text_tokens": usage.text,
         "thought_tokens": usage.thought,
         "searches": usage.searches,
-        "spent": actual(usage, model),
+        "spent": actual(usage, model, lane),
     }
 
 
@@ -352,7 +367,7 @@ def _write(
         run.storage.put(path, drawing.data, content_type=picture.mime)
         pictures.append(_described(path, picture, drawing.declared_mime, seen))
     if pictures and not isinstance(seen, Broken):
-        pictures[-1]["final"] = True
+        pictures[-1]["role"] = "final"
     return pictures, seen
 
 
@@ -365,7 +380,7 @@ def _described(path: str, picture: Picture, declared: str | None, seen: Seen) ->
         "declared_mime": declared,
         "bytes": picture.size,
         "sha256": picture.sha256,
-        "final": False,
+        "role": "interleaved",
         "mark": picture.mark,
         "checks": seen.words,
         "numbers": seen.numbers,
@@ -477,7 +492,7 @@ _SETTLING = [name for name in tables.staged_schema().names if name != "raw"]
 
 
 def _in_order(found: _Answers, places: Iterable[int]) -> Iterator[dict[str, Any] | None]:
-    """The answers to these places, a thousand at a time in memory."""
+    """The answers to these places, a few at a time in memory."""
     import pyarrow as pa
 
     which = pa.array([found.to.get(place) for place in places], pa.int64())
@@ -513,6 +528,7 @@ def _settle(
     index, retry = tables.Sheet(tables.index_schema(columns)), tables.Sheet(tables.retry_schema(columns))
     dearest = 0
     last = _last_outcomes(run, batch) if batch.ended is None and batch.sends else {}
+    models = {name: msgspec.convert(row, Model) for name, row in run.created.models.items()}
     plan = _read(run, plan_file(batch.number))
     answers = _in_order(found, plan["place"].to_pylist())
     for row, answered in zip(tables.rows_of(plan), answers, strict=True):
@@ -528,7 +544,7 @@ def _settle(
             _add(books.outcomes, answer["outcome"])
             if answer.get("earlier"):
                 _add(books.carried, answer["earlier"])
-            index.add(_to_index(row, answer, batch.number))
+            index.add(_to_index(row, answer, batch.number, models.get(row["model"])))
     for stray in found.strays:
         spent = found.lines["spent"][stray.line].as_py()
         if spent is not None:
@@ -566,8 +582,10 @@ def _is_worth_more(run: Run, batch: Batch, row: dict[str, Any], answer: dict[str
     outcome, created = answer["outcome"], run.created
     if outcome in ("cancelled", "expired") and batch.withdrawn is not None:
         return batch.withdrawn.again and row["attempt"] < MOST_ATTEMPTS
+    if outcome == "not_sent":  # there was no time to ask for it
+        return True
     attempts = created.again.get(outcome, created.attempts if outcome in AGAIN else 1)
-    return bool(row["attempt"] < attempts)
+    return bool(row["attempt"] < min(attempts, MOST_ATTEMPTS))
 
 
 def _last_outcomes(run: Run, batch: Batch) -> dict[int, dict[str, Any]]:
@@ -633,7 +651,7 @@ def _to_retry(row: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[str, Any]:
+def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int, model: Model | None) -> dict[str, Any]:
     spent = row["spent"] + (answer["spent"] or 0)
     shown = [
         {name: one[name] for name in ("source", "sha256", "mime", "made_from", "role")}
@@ -644,10 +662,18 @@ def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int) -> dict[s
         **{name: value for name, value in row.items() if name not in ("spent", "references")},
         "pictures": answer.get("pictures") or [],
         "checks": answer.get("checks") or [],
+        "effective": _effective(row, answer, model) if model is not None else None,
         "references": shown,
         "batch": batch,
         "usd": spent / nanos(1),
     }
+
+
+def _effective(row: dict[str, Any], answer: dict[str, Any], model: Model) -> dict[str, str | None]:
+    """What the settings came to: ratio and size as the picture's own pixels say, and what was left to the model."""
+    ratio, size = model.named(answer["width"], answer["height"]) if answer.get("width") else (None, None)
+    thinking = row["thinking"] or model.default_thinking
+    return {"aspect_ratio": ratio, "image_size": size, "thinking": thinking}
 
 
 _ANSWERS = frozenset(tables.index_schema(()).names) & {*tables.staged_schema().names, "earlier", "made_in"}
@@ -684,6 +710,7 @@ def _entries(run: Run, backend: Backend, batch: Batch, found: _Answers) -> Itera
                 "why": stray.why,
                 **{name: row[name] for name in ("wire_id", "outcome", "file", "offset", "length", "spent")},
                 "pictures": [picture["path"] for picture in row["pictures"] or []],
+                **({"line_file": row["kept"]} if row["kept"] else {}),
                 **(_readable(line) if line is not None and len(line) == row["length"] else {}),
             }
         )

@@ -58,14 +58,16 @@ class Console:
         except BrokenPipeError:  # `| head`: nobody reads on, which is no error; what is left goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def stream(self, documents: Iterable[Mapping[str, Any]]) -> None:
-        """A result of any length: a JSON object a line."""
+    def stream(self, documents: Iterable[Mapping[str, Any] | str]) -> bool:
+        """A result of any length: a JSON object or a text a line. False: nobody reads on."""
         try:
             for document in documents:
-                print(json.dumps(document, ensure_ascii=False))
+                print(document if isinstance(document, str) else json.dumps(document, ensure_ascii=False))
             sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return False
+        return True
 
     def answer(self, question: str, *, default: str) -> str:
         """What the person says to a question, or the default where they say nothing."""

@@ -9,16 +9,19 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-from pipeline.backends.base import ROOM, Backend, Gone
+from pipeline.admission import Admission
+from pipeline.backends.base import Backend, Gone
+from pipeline.backends.online import Online
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
 from pipeline.night import cancel, is_mine, until_next, watch
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll, sweep, swept_at
-from pipeline.run import Run
+from pipeline.run import Run, job_of
 from pipeline.shown import Shown
 from pipeline.state import Batch, OverBudget, Stage, State, model_of, trouble_of
+from pipeline.storage.base import NoRoom
 from pipeline.submit import resolve, submit
 
 log = logging.getLogger(__name__)
@@ -53,6 +56,8 @@ class Driver:
     ) -> None:
         self.run = run
         self.backend = backend
+        online = job_of(run).online
+        self._online = Online(backend, run.storage, settings=online, clock=run.clock)
         self._shown = Shown(run, backend)
         self._planner = planner
         self.listener = listener
@@ -65,6 +70,7 @@ class Driver:
         self._unclear: set[int] = set()  # batches of which nobody would say whether they were sent
         self._silent_since: datetime | None = None  # the provider, and nothing was heard since
         self._is_silent = False  # in this very step
+        self._admission = Admission(run, backend)
         self._cancelled: set[int] = set()  # batches that this driver asked the provider to stop at
         self._damaged: dict[int, NightshootError] = {}  # batches that this driver could not settle
         self._unread: dict[
@@ -149,7 +155,7 @@ class Driver:
     def _submit(self) -> bool:
         state, moved = self.run.state, False
         for batch in state.at(Stage.PLANNED) if state.stopped is None else ():
-            if not batch.sends or not self._has_room(batch):
+            if not batch.sends or not self._admission.has_room(batch):
                 continue
             if self._refusal is not None or self._is_silent:
                 break
@@ -183,7 +189,9 @@ class Driver:
     def _ask(self, verb: Callable[[Run, Backend, int], bool], batch: Batch) -> bool:
         """Do something with the provider, which may be silent for a while: nothing is lost by asking later."""
         try:
-            moved = verb(self.run, self.backend, batch.number)
+            moved = verb(self.run, self._online if batch.online else self.backend, batch.number)
+        except NoRoom:
+            raise  # it is not the provider who is silent, and nobody makes room but a person
         except Unavailable as error:
             now, self._is_silent = self.run.clock.now(), True
             if self._silent_since is None:
@@ -198,23 +206,6 @@ class Driver:
     def _is_over(self, batch: Batch) -> bool:
         """Whether the author of an intent had its time. Before that there is nothing to find out."""
         return batch.submitting is not None and self.run.clock.now() >= batch.submitting.until
-
-    def _has_room(self, batch: Batch) -> bool:
-        """Whether the provider is thought to have room for it: to ask for more is to be refused, again and again.
-
-        What is wrong in this is found out by asking: alone, a batch always goes.
-        """
-        counted = (Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD)
-        there = [other for other in self.run.state.batches if other.stage in counted]
-        if len(there) >= self.run.created.limits.in_flight:
-            return False
-        counts = ROOM[self.run.created.backend].queued
-        queues = counts and self.run.created.models[model_of(batch) or ""].get("enqueued_tokens")
-        waiting = [other for other in there if model_of(other) == model_of(batch)]
-        if not queues or not waiting:
-            return True
-        queue = queues[(self.run.created.job.get("tier") or 1) - 1]
-        return sum(other.planned.tokens for other in [*waiting, batch] if other.planned) <= int(queue)
 
     def _poll(self) -> bool:
         moved = False
@@ -309,6 +300,7 @@ class Driver:
         times += [b.submitting.until for b in state.at(Stage.SUBMITTING) if b.submitting is not None]
         times += [swept_at(b) for b in state.at(Stage.ENDED) if b.broke_off and b.swept is None]
         times += until_next(self.run)
+        times += [self._admission.look_again] if self._admission.look_again is not None else []
         times += [b.put_back.not_before for b in state.at(Stage.PLANNED) if b.put_back is not None]
         pause = FIRST if self._silent_since is None else SILENCE
         soonest = min((at for at in times if at > now), default=now + pause)

@@ -94,6 +94,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: int
     in_flight: int  # batches at the provider at once
     part_bytes: int
+    queue: int | None = None  # tokens of one model that wait there at once; None: as its tier allows
+    stored: int | None = None  # bytes of files kept there at once; None: what a project may keep
 
 
 class Reused(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +133,7 @@ class Created(_Event, frozen=True, kw_only=True, tag="created"):
     said: int = 0  # what it would likely cost, as the plan said
     canary: int = 0  # so many requests of each model go first, alone; 0: all go at once
     again: dict[str, int] = {}  # outcomes with a number of attempts of their own
+    online: bool = False  # a proof: every batch of it goes online
 
 
 class Drawn(_Event, frozen=True, kw_only=True, tag="drawn"):
@@ -138,6 +141,7 @@ class Drawn(_Event, frozen=True, kw_only=True, tag="drawn"):
 
     batch: int
     source: Source
+    online: bool = False  # each of its requests is asked at once, at the standard price
 
 
 class Planned(_Event, frozen=True, kw_only=True, tag="planned"):
@@ -147,6 +151,7 @@ class Planned(_Event, frozen=True, kw_only=True, tag="planned"):
     model: str
     requests: int
     tokens: int  # what the provider will count against its queue
+    sent_bytes: int = 0  # the size of the file that is uploaded, about
     low: int
     likely: int
     high: int

@@ -1,7 +1,9 @@
 """What came of every request, read back: as a table, or picture by picture."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -9,9 +11,10 @@ import pyarrow as pa
 
 from pipeline import tables
 from pipeline.earlier import resolved
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Unavailable
 from pipeline.problems import did_you_mean
 from pipeline.run import Run
+from pipeline.state import Batch
 from pipeline.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -44,11 +47,15 @@ def parts(run: Run, columns: Sequence[str] | None = None, *, takes: str = "lates
     for batch in run.state.batches:
         if batch.collected is None or batch.collected.index is None:
             continue
-        data = run.storage.read(batch.collected.index.name)
-        table = tables.from_parquet(data, columns=columns)
-        if gone := newer.get(batch.number):
-            table = table.filter(pa.array(n not in gone for n in range(len(table))))
-        yield table
+        yield _part(run, batch, columns, newer.get(batch.number))
+
+
+def _part(run: Run, batch: Batch, columns: Sequence[str] | None, gone: set[int] | None) -> pa.Table:
+    """The rows of one batch, but for those that are gone."""
+    assert batch.collected is not None
+    assert batch.collected.index is not None
+    table = tables.from_parquet(run.storage.read(batch.collected.index.name), columns=columns)
+    return table.filter(pa.array(n not in gone for n in range(len(table)))) if gone else table
 
 
 _WHICH = ["key", "shot", "variant", "turn", "take"]
@@ -81,13 +88,86 @@ def read_index(
 
     Of a picture that was asked for once more the latest answer counts; takes="all" has the earlier ones too.
     """
-    schema = tables.index_schema(run.created.columns)
-    unknown = [name for name in columns or () if name not in schema.names]
-    if unknown:
-        raise BadInput(f"no column {unknown[0]!r} in the index", hint=did_you_mean(unknown[0], schema.names))
+    _check(run, columns)
     # The rows are chosen by any column, so all are read if there is a choice to make.
-    found = list(parts(run, None if where else columns, takes=takes))
-    table = pa.concat_tables(found) if found else schema.empty_table()
+    wanted = None if where or columns is None else sorted({"key", *columns} - {*TIMES})
+    newer = _superseded(run) if takes == "latest" else {}
+    found = [
+        _timed(_part(run, batch, wanted, newer.get(batch.number)), batch)
+        for batch in run.state.batches
+        if batch.collected is not None and batch.collected.index is not None
+    ]
+    return _framed(pa.concat_tables(found) if found else _nothing(run), columns, where)
+
+
+FIRST, LATEST = timedelta(seconds=5), timedelta(minutes=5)
+"""How soon to look again whether a run has gone on, at first and at last."""
+
+PATIENCE = timedelta(hours=50)
+"""No job of a provider is under way for longer: a run of which nothing was recorded for so long has no driver."""
+
+
+def follow(
+    run: Run, *, columns: Sequence[str] | None = None, where: str | None = None
+) -> Iterator["pd.DataFrame"]:
+    """The index as it grows: the rows of each batch, once, when they are final. Ends when the run does.
+
+    Waits by the run's clock. Raises Unavailable where nobody has moved the run on for longer than any job takes.
+    """
+    _check(run, columns)
+    told: set[int] = set()
+    heard, known, pause = run.clock.now(), -1, FIRST
+    while True:
+        run.catch_up()
+        for batch in run.state.batches:
+            if batch.collected is None or batch.number in told:
+                continue
+            told.add(batch.number)
+            if batch.collected.index is not None:
+                yield _framed(_timed(_part(run, batch, None, None), batch), columns, where)
+        if run.state.finished:
+            return
+        now = run.clock.now()
+        if run.state.next != known:
+            heard, known, pause = now, run.state.next, FIRST
+        elif now - heard > PATIENCE:
+            raise Unavailable(
+                f"{run.name}: nothing has happened to it for {PATIENCE.total_seconds() / 3600:.0f} hours",
+                hint=f"nobody seems to drive it; nightshoot status {run.name} says how far it is",
+            )
+        run.clock.sleep(pause.total_seconds())
+        pause = min(pause * 1.5, LATEST)
+
+
+TIMES = ("sent_at", "ended_at")
+"""Columns that the journal fills when the index is read: its files say the same whenever they were written."""
+
+_time = pa.timestamp("us", tz="UTC")
+
+
+def _timed(table: pa.Table, batch: Batch) -> pa.Table:
+    """With the times of the batch: when it was sent, and when the provider was done with it."""
+    ended = batch.ended.at if batch.ended is not None else None
+    for name, at in zip(TIMES, (batch.sent_at if batch.submitted else None, ended), strict=True):
+        table = table.append_column(name, pa.repeat(pa.scalar(at, _time), len(table)))
+    return table
+
+
+def _nothing(run: Run) -> pa.Table:
+    schema = tables.index_schema(run.created.columns)
+    for name in TIMES:
+        schema = schema.append(pa.field(name, _time))
+    return schema.empty_table()
+
+
+def _check(run: Run, columns: Sequence[str] | None) -> None:
+    known = _nothing(run).schema.names
+    unknown = next((name for name in columns or () if name not in known), None)
+    if unknown is not None:
+        raise BadInput(f"no column {unknown!r} in the index", hint=did_you_mean(unknown, known))
+
+
+def _framed(table: pa.Table, columns: Sequence[str] | None, where: str | None) -> "pd.DataFrame":
     frame: pd.DataFrame = table.to_pandas()
     if where is not None:
         frame = _chosen(frame, where)
@@ -132,26 +212,49 @@ def _write(frame: "pd.DataFrame", path: Path) -> None:
         case ".parquet":
             frame.to_parquet(path, index=False)
         case ".csv":
-            frame.to_csv(path, index=False)
+            _unnested(frame).to_csv(path, index=False)
         case ".jsonl":
             frame.to_json(path, orient="records", lines=True, date_format="iso", force_ascii=False)
         case _:
             raise BadInput(f"{path}: no format {path.suffix!r}", hint="name a .csv, .jsonl or .parquet file")
 
 
+def _unnested(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Lists and structs as JSON: a cell of a CSV holds one text."""
+    import numpy as np
+
+    nested = [str(name) for name in frame if any(isinstance(each, dict | np.ndarray) for each in frame[name])]
+    plain = _plain(frame[nested]) if nested else []
+    return frame.assign(
+        **{name: [json.dumps(row[name], ensure_ascii=False) for row in plain] for name in nested}
+    )
+
+
 def show(frame: "pd.DataFrame", *, rows: int) -> tuple[list[str], dict[str, Any]]:
     """The first rows for people, and all that is shown for programs."""
     shown = frame if rows == 0 else frame.head(rows)
-    usual = ["key", "shot", "variant", "outcome", "width", "height", "usd", "path"]
-    narrow = shown[[name for name in usual if name in shown]] if len(shown.columns) > len(usual) else shown
-    lines = narrow.to_string(index=False).splitlines() if len(shown) else ["(no rows)"]
+    lines = _narrow(shown).to_string(index=False).splitlines() if len(shown) else ["(no rows)"]
     if len(shown) < len(frame):
         lines.append(f"... {len(frame) - len(shown):,} more rows; --rows 0 shows all")
     document = {"rows": len(frame), "index": _plain(shown)}
     return lines, document
 
 
-def _plain(frame: "pd.DataFrame") -> Any:
-    import json
+def told(frame: "pd.DataFrame") -> Iterator[str]:
+    """A line for each row, for people who watch them come."""
+    for row in _narrow(frame).itertuples(index=False):
+        yield "  ".join("-" if cell is None or cell != cell else str(cell) for cell in row)
 
+
+def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """The rows as plain values, for programs."""
+    return list(_plain(frame))
+
+
+def _narrow(frame: "pd.DataFrame") -> "pd.DataFrame":
+    usual = ["key", "shot", "variant", "outcome", "width", "height", "usd", "path"]
+    return frame[[name for name in usual if name in frame]] if len(frame.columns) > len(usual) else frame
+
+
+def _plain(frame: "pd.DataFrame") -> Any:
     return json.loads(frame.to_json(orient="records", date_format="iso"))

@@ -7,13 +7,14 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
 from pipeline.checks import Checks
 from pipeline.clock import duration
 from pipeline.errors import BadInput
+from pipeline.library import library, unusable
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import ratio, size, split, text_of
 from pipeline.manifest.feed import COLUMNS
@@ -76,6 +77,7 @@ Outcome = Literal[
     "blocked",
 ]
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=10)]
+Label = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
 Weight = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -136,18 +138,22 @@ class Include(Settings, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Batches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """When a batch is full, whichever comes first. None: what the backend allows."""
+    """When a batch is full, whichever comes first, and how much is sent at once. None: what the backend allows."""
 
     max_requests: Count | None = None
     max_bytes: Count | None = None  # of what is sent
     max_output_bytes: Count = 1_000_000_000  # of what is expected back
+    in_flight: Count | None = None  # batches at the provider at once
+    queue_tokens: Count | None = None  # of one model that may wait there at once
+    stored_bytes: Count | None = None  # of files that may lie there at once
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What may be done to references before they are sent. Nothing, unless it is said."""
+    """What is done to references before they are sent, and how they are. Nothing, unless it is said."""
 
     max_side: Annotated[int, msgspec.Meta(ge=64, le=16384)] | None = None  # pixels of the longer side
     convert: Literal["PNG", "JPEG"] | None = None  # what no model reads is sent as that
+    inline: bool = False  # within each request that shows them; else each is uploaded once
 
 
 class Night(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -157,8 +163,36 @@ class Night(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     canary_wait: str = "2 h"  # so long the rest waits for them
     on_late_canary: Literal["go_on", "hold"] = "go_on"
     stall_after: str = "24 h"  # from when a batch counts as stalled
-    on_stall: Literal["wait", "resubmit", "give_up"] = "wait"
+    on_stall: Literal["wait", "resubmit", "online", "give_up"] = "wait"
+    finish_online_below: str | None = (
+        None  # retries that go at once: '20 rows', '$2', or '20 rows, $2' for both
+    )
     deadline: str | None = None  # so long after its begin the run is over; unsaid: when all is home
+
+
+class Tail(NamedTuple):
+    """How much is little enough to be finished at once. None: as many rows, or as much money, as there are."""
+
+    rows: int | None = None
+    usd: float | None = None
+
+
+_TAIL = re.compile(r"(?:(\d+) rows?)?(?:(?<=[sw]), )?(?:\$(\d+(?:\.\d+)?))?")
+
+
+def tail(said: str) -> Tail | None:
+    """What '20 rows', '$2' or '20 rows, $2' means; None: nothing."""
+    match = _TAIL.fullmatch(said.strip())
+    if match is None or not any(match.groups()):
+        return None
+    return Tail(int(match[1]) if match[1] else None, float(match[2]) if match[2] else None)
+
+
+class Online(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How pictures are asked for at once: a proof's, and the last few of a night."""
+
+    per_minute: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 10  # calls; any paid account may make so many
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8  # calls at once: what a crash may cost again
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -177,6 +211,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backend: str = "developer"
     project: str | None = None  # of Google Cloud, for Vertex AI; unsaid: GOOGLE_CLOUD_PROJECT
     location: str | None = None  # of Vertex AI; unsaid: GOOGLE_CLOUD_LOCATION, else global
+    labels: Mapping[Label, str] = {}  # on jobs and requests at Vertex AI, for the bill
     bucket: str | None = None  # where Vertex AI reads and writes; unsaid: where the run lives
     runs: str = "runs"  # a folder or a gs:// URL
     max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -187,6 +222,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: Attempts = 2
     again: Mapping[Outcome, Attempts] = {}  # outcomes with a number of attempts of their own
     night: Night = Night()
+    online: Online = Online()
     batches: Batches = Batches()
     references: References = References()
     checks: Checks = Checks()
@@ -430,6 +466,7 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     )
     values["night"] = Night(**_checked(Night, document.get("night", {}), f"{where} [night]", problems))
     problems += _no_lengths(values["night"], f"{where} [night]")
+    values["online"] = Online(**_checked(Online, document.get("online", {}), f"{where} [online]", problems))
     values["references"] = References(
         **_checked(References, document.get("references", {}), f"{where} [references]", problems)
     )
@@ -458,6 +495,9 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
         problems.append(
             Problem("unknown backend", where, column="backend", value=values["backend"], hint=hint)
         )
+    if values["references"].inline and values.get("backend") == "vertex":
+        hint = "take inline out: Vertex AI reads them from the bucket, each once"
+        problems.append(Problem("no inline references there", f"{where} [references]", hint=hint))
     problems += _template_problems(values, where)
     if problems:
         raise refusal(problems)
@@ -471,6 +511,11 @@ def _no_lengths(night: Night, where: str) -> Iterator[Problem]:
             duration(said or "0 s")
         except ValueError:
             yield Problem("no length of time", where, column=name, value=said, hint=f'as in {name} = "2 h"')
+    name, said = "finish_online_below", night.finish_online_below
+    if said is not None and tail(said) is None:
+        yield Problem(
+            "neither rows nor dollars", where, column=name, value=said, hint=f'as in {name} = "20 rows, $2"'
+        )
 
 
 def _picks_of(
@@ -503,8 +548,26 @@ def _shots_of(tables: Any, where: str, problems: list[Problem]) -> tuple[Shot, .
         if not _SHOT_NAME.fullmatch(name):
             hint = "letters, digits, - and _, at most 40: it becomes part of file names"
             problems.append(Problem("not a name for a shot", place, value=name, hint=hint))
-        shots.append(Shot(name=name, **_checked(Settings, table, place, problems)))
+        shots.append(
+            Shot(name=name, **_checked(Settings, _written_out(table, place, problems), place, problems))
+        )
     return tuple(shots)
+
+
+def _written_out(table: Any, place: str, problems: list[Problem]) -> Any:
+    """A shot that uses one of the library, as if the job had written its prompt itself."""
+    if not isinstance(table, dict) or not {"use", "fill"} & table.keys():
+        return table
+    rest = {name: value for name, value in table.items() if name not in ("use", "fill")}
+    use, fill = table.get("use"), table.get("fill", {})
+    if not isinstance(use, str) or not isinstance(fill, dict) or "prompt" in rest:
+        hint = 'as in use = "product-studio" and fill = { product = "{{ title }}" }, without a prompt'
+        problems.append(Problem("no use of the library", place, column="use", hint=hint))
+        return rest
+    fill = {name: text_of(value) for name, value in fill.items()}
+    wrong = list(unusable(use, fill, place))
+    problems.extend(wrong)
+    return rest if wrong else {**rest, "prompt": library()[use].template(fill)}
 
 
 _TABLES = {
@@ -512,6 +575,7 @@ _TABLES = {
     "settings",
     "batches",
     "night",
+    "online",
     "references",
     "checks",
     "shots",

@@ -16,6 +16,9 @@ from pipeline.errors import BadInput
 from pipeline.problems import Problem, did_you_mean, nearest
 
 _TABLE = Path(__file__).with_name("models.toml")
+TOLERANCE = 0.02
+"""How far a picture's ratio may be off the asked one."""
+
 _SURFACES = {"developer": "the Developer API", "vertex": "Vertex AI"}
 
 
@@ -121,6 +124,17 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return None
         width, height = cell.split("x")
         return int(width), int(height)
+
+    def named(self, width: int, height: int) -> tuple[str | None, str | None]:
+        """What this model calls such pixels: ratio and size; None where it has no word for them."""
+        for ratio, cells in self.pixel_table.items():
+            for size, cell in cells.items():
+                if cell == f"{width}x{height}":
+                    return ratio, size
+        shape = Fraction(width, height)
+        quotients = {ratio: (_as_number(ratio) or 1) / shape for ratio in self.ratios}
+        near = min(quotients, key=lambda ratio: max(quotients[ratio], 1 / quotients[ratio]), default=None)
+        return (near if near and abs(quotients[near] - 1) <= TOLERANCE else None), None
 
     def problems(self, asked: Asked, surface: str = "developer") -> list[Problem]:
         """All that this model refuses in batches on this surface, each with the nearest thing it takes."""

@@ -51,6 +51,7 @@ class Usage:
     """What the provider counted for one answer."""
 
     prompt: int = 0  # tokens read, references included
+    references: int = 0  # of those, the tokens of references
     image: int = 0  # tokens of pictures
     text: int = 0  # all other tokens of the answer, without thoughts
     thought: int = 0

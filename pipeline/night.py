@@ -12,7 +12,7 @@ from pipeline.backends.base import Backend
 from pipeline.clock import duration
 from pipeline.errors import NightshootError, Unavailable
 from pipeline.events import Cleared, Event, Released, Rows, Stopped, Withdrawn
-from pipeline.job import Job, Night
+from pipeline.job import Night
 from pipeline.run import Run
 from pipeline.state import Batch, Illegal, Stage
 from pipeline.submit import WINDOW
@@ -22,8 +22,12 @@ log = logging.getLogger(__name__)
 
 def watch(run: Run, backend: Backend) -> bool:
     """Look at the clock of the run, and do what its job says for this hour. True: something was decided."""
-    said = msgspec.convert(run.created.job, Job).night
+    said = _said(run)
     return _is_late(run, backend, said) or _stalled(run, backend, said) or _canary_is_late(run, said)
+
+
+def _said(run: Run) -> Night:
+    return msgspec.convert(run.created.job.get("night", {}), Night)
 
 
 def stop(run: Run, backend: Backend, *, why: str) -> bool:
@@ -84,9 +88,7 @@ def sent_at(batch: Batch) -> datetime:
 
 def deadline_of(run: Run, said: Night) -> datetime | None:
     """When the run is to be over, whatever is missing then."""
-    if said.deadline is None or run.state.began is None:
-        return None
-    return run.state.began + duration(said.deadline)
+    return None if said.deadline is None else run.created_at + duration(said.deadline)
 
 
 def _is_late(run: Run, backend: Backend, said: Night) -> bool:
@@ -105,7 +107,7 @@ def _stalled(run: Run, backend: Backend, said: Night) -> bool:
             and run.clock.now() >= sent_at(batch) + patience
         ):
             log.warning("batch %d has stalled and is given up", batch.number)
-            moved |= _withdraw(run, batch, why="stalled", again=said.on_stall == "resubmit")
+            moved |= _withdraw(run, batch, why="stalled", again=said.on_stall in ("resubmit", "online"))
     return moved
 
 
@@ -138,7 +140,7 @@ def _try(run: Run, event: Event) -> bool:
 
 def until_next(run: Run) -> list[datetime]:
     """The hours at which something may have to be decided."""
-    said = msgspec.convert(run.created.job, Job).night
+    said = _said(run)
     times = [deadline] if (deadline := deadline_of(run, said)) is not None else []
     if said.on_stall != "wait":
         times += [sent_at(batch) + duration(said.stall_after) for batch in run.state.at(Stage.SUBMITTED)]

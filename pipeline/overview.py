@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.bounds import bounds
 from pipeline.money import dollars
 from pipeline.prompt import Request
-from pipeline.survey import Survey
+from pipeline.survey import Survey, canary_of
 
 SHOWN = 12
 """Kinds of problems that are listed; the rest is counted."""
@@ -36,10 +36,10 @@ def notes(found: Survey) -> list[str]:
 def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, str, str]]:
     price = found.price
     yield "pictures", f"{found.requests:,}", _pictures(found)
-    if found.carried:
-        total = sum(found.carried.values())
+    before = {name: count - found.proved.get(name, 0) for name, count in found.carried.items()}
+    if total := sum(before.values()):
         others = ", ".join(
-            f"{count:,} {outcome}" for outcome, count in found.carried.items() if outcome != "ok"
+            f"{count:,} {outcome}" for outcome, count in before.items() if outcome != "ok" and count
         )
         yield (
             "as before",
@@ -58,13 +58,13 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
         )
     if not found.requests:
         return
-    sent = found.input_bytes + found.reference_bytes
-    photos = "1 photo" if found.references == 1 else f"{found.references:,} photos, each sent once"
-    shown = photos if found.references else ""
-    yield "send", size(sent), shown
+    if canary := canary_of(found):
+        yield "canary", f"{canary:,}", "of each model go first, the rest when they came back as asked"
+    yield _sending(found)
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
-    yield "ready", "", "usually in 1 to 24 h, at worst in 48 h"
+    worst = "4 days" if found.job.backend == "vertex" else "48 h"
+    yield "ready", "", f"usually in 1 to 24 h, at worst in {worst}"
     for bound in bounds(found):
         yield bound.name, "", bound.words
     at_once = f"; the same at once: {dollars(found.at_once)}" if found.at_once else ""
@@ -74,13 +74,20 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
         yield "cap", dollars(cap), _cap(found, cap)
 
 
+def _sending(found: Survey) -> tuple[str, str, str]:
+    often = "in each request that shows it" if found.job.references.inline else "each sent once"
+    photos = "1 photo" if found.references == 1 else f"{found.references:,} photos, {often}"
+    return "send", size(found.input_bytes + found.reference_bytes), photos if found.references else ""
+
+
 def _pictures(found: Survey) -> str:
     models = [lane for lane in found.lanes if lane != "final"]
     shots = (
         ", ".join(f"{count:,} {shot}" for shot, count in found.shots.items()) if len(found.shots) > 1 else ""
     )
     rows = "of 1 row" if found.good_rows == 1 else f"of {found.good_rows:,} rows"
-    return "; ".join(filter(None, [rows, shots, ", ".join(models)]))
+    proved = f"{sum(found.proved.values()):,} proved already" if found.proved else ""
+    return "; ".join(filter(None, [rows, proved, shots, ", ".join(models)]))
 
 
 def _parts(found: Survey) -> str:
@@ -139,7 +146,7 @@ def question(found: Survey) -> str:
     return f"{bad}. Shoot the other {found.good_rows:,} for about {likely}?"
 
 
-def plan_document(found: Survey) -> dict[str, Any]:
+def plan_document(found: Survey, *, cap: int | None = None) -> dict[str, Any]:
     """The same for programs."""
     price = found.price
     return {
@@ -151,6 +158,7 @@ def plan_document(found: Survey) -> dict[str, Any]:
         "lanes": found.lanes,
         "shots": found.shots,
         "as_before": found.carried,
+        "proved": sum(found.proved.values()),
         "on_their_way": found.expected,
         "why_again": {
             why: {"requests": count, "example": example} for why, (count, example) in found.again.items()
@@ -169,6 +177,8 @@ def plan_document(found: Survey) -> dict[str, Any]:
                 "retries": price.retrying / 1e9,
             },
         },
+        "cap": None if cap is None else {"usd": cap / 1e9, "words": _cap(found, cap)},
+        "canary": canary_of(found),
         "prices_as_of": found.table.as_of.isoformat(),
         "send_bytes": found.input_bytes + found.reference_bytes,
         "receive_bytes": price.output_bytes,

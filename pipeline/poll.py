@@ -46,7 +46,8 @@ def sweep(run: Run, backend: Backend, number: int) -> bool:
         return False
     assert batch.ended is not None
     assert batch.submitted is not None
-    if run.clock.now() < swept_at(batch):
+    theirs = batch.submitting is None or batch.submitting.account != backend.account
+    if theirs or run.clock.now() < swept_at(batch):
         return False
     files = batch.ended.files
     if batch.ended.at is not None:

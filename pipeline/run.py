@@ -3,9 +3,12 @@
 import secrets
 from datetime import datetime
 
+import msgspec
+
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, Corrupt, Unavailable
 from pipeline.events import Created, Event, Record
+from pipeline.job import Job
 from pipeline.journal import Journal, Taken
 from pipeline.references import reference_file as reference_file
 from pipeline.state import Illegal, State, apply, check
@@ -89,6 +92,16 @@ def open_run(storage: Storage, clock: Clock) -> Run:
     return run
 
 
+def job_of(run: Run) -> Job:
+    """The job that a run was begun for, as it was then."""
+    return msgspec.convert(run.created.job, Job)
+
+
+def is_inline(run: "Run") -> bool:
+    """Whether requests carry their references themselves."""
+    return bool(run.created.job.get("references", {}).get("inline"))
+
+
 def create_run(storage: Storage, clock: Clock, created: Created) -> Run:
     """A new run in an empty directory. Raises Unavailable if somebody else is faster."""
     run = Run(storage, clock)
@@ -143,6 +156,11 @@ def retry_file(batch: int) -> str:
 
 def quarantine_file(batch: int) -> str:
     return f"quarantine/{batch:05}.jsonl"
+
+
+def line_file(batch: int, offset: int, sha256: str) -> str:
+    """A long line that nobody claims: where it began, and eight hex digits, for a result may have several files."""
+    return f"quarantine/{batch:05}-{offset}-{sha256[:8]}.line"
 
 
 def picture_file(batch: int, place: int, slug: str, sha256: str, extension: str) -> str:

@@ -19,13 +19,15 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import lru_cache
 
 from pipeline import tables
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought, Origin
+from pipeline.backends.online import span
 from pipeline.errors import Corrupt, NightshootError
 from pipeline.events import Disowned, Event, Held, PutBack, Recut, Submitted, Submitting
-from pipeline.run import Run, plan_file, requests_file
+from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file
 from pipeline.shown import Reference, Shown
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
 
@@ -66,7 +68,7 @@ def submit(run: Run, backend: Backend, number: int, *, shown: Shown | None = Non
         return False
     if _is_full(run, batch):
         return False
-    if _is_too_large(run, batch):
+    if not batch.online and _is_too_large(run, batch):
         return _recut(run, batch)
     try:
         check(run.state, _intent(run, backend, batch, staged=""))  # before bytes are moved for nothing
@@ -83,7 +85,7 @@ def _is_full(run: Run, batch: Batch) -> bool:
     return any(
         other.put_back is not None and now < other.put_back.not_before
         for other in run.state.at(Stage.PLANNED)
-        if model_of(other) == model_of(batch)
+        if model_of(other) == model_of(batch) and other.online == batch.online
     )
 
 
@@ -120,6 +122,10 @@ def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = No
     # A held batch is looked for too: a listing recovers, or a person removes what was too many.
     if batch.stage not in (Stage.SUBMITTING, Stage.HELD):
         return False
+    if batch.online:
+        # Its folder says of each request whether it was asked. Nothing of it is sent twice: the rest is drawn anew.
+        assert batch.intent is not None
+        return _try(run, Submitted(batch=number, intent=batch.intent, ticket=intent.input, adopted=True))
     found = backend.find(intent.label)
     if found.candidates:
         return _adopt(run, batch, found)
@@ -159,8 +165,9 @@ def _send(
 ) -> bool:
     assert batch.planned is not None
     label = label_of(run, batch)
-    uris = shown.place(batch.number, _references(run, backend, batch))
-    staged = backend.stage(label, _lines(run, batch, uris))
+    inline = is_inline(run)
+    uris = {} if inline else shown.place(batch.number, _references(run, backend, batch))
+    staged = backend.stage(label, inline_lines(run, batch) if inline else _lines(run, batch, uris))
     # The intent's end is in the provider's time, as the listing is that may end it: a wrong clock here shifts nothing.
     offset = (backend.time() or run.clock.now()) - run.clock.now()
     event = _intent(run, backend, batch, staged=staged, offset=offset, replaces=replaces, found=found)
@@ -230,12 +237,14 @@ def _intent(
     replaces: int | None = None,
     found: Found | None = None,
 ) -> Submitting:
+    assert batch.planned is not None
+    window = span(batch.planned.requests, job_of(run).online) if batch.online else WINDOW
     return Submitting(
         batch=batch.number,
         account=backend.account,
         label=label_of(run, batch),
         input=staged,
-        until=run.clock.now() + offset + WINDOW,
+        until=run.clock.now() + offset + window,
         replaces=replaces,
         seen=found.at if found else None,
     )
@@ -260,6 +269,13 @@ def _lines(run: Run, batch: Batch, uris: Mapping[str, str]) -> Iterator[bytes]:
     """The batch's requests as they are uploaded. Raises Corrupt if they are not what was planned."""
     for line in _stored(run, batch):
         yield wire.put_in_place(line, lambda sha256, mime: uris[sha256])
+
+
+def inline_lines(run: Run, batch: Batch) -> Iterator[bytes]:
+    """The same with the references in them. A few are in memory: neighbours often show the same."""
+    read = lru_cache(maxsize=4)(lambda sha256, mime: run.storage.read(reference_file(sha256, mime)))
+    for line in _stored(run, batch):
+        yield wire.put_inline(line, read)
 
 
 def _stored(run: Run, batch: Batch) -> Iterator[bytes]:

@@ -32,7 +32,7 @@ _PICTURE = pa.struct(
         ("declared_mime", pa.string()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        ("final", pa.bool_()),
+        ("role", pa.string()),  # final, or interleaved: one of those before it
         ("mark", pa.string()),
         ("checks", pa.list_(pa.string())),
         ("numbers", _NUMBERS),
@@ -78,18 +78,39 @@ _ANSWER: list[tuple[str, pa.DataType]] = [
     ("sha256", pa.string()),
     ("pictures", pa.list_(_PICTURE)),
     ("text", pa.string()),
+    ("grounding", pa.string()),  # JSON, as the provider wrote it
     ("checks", pa.list_(pa.string())),
     ("numbers", _NUMBERS),
 ]
 
 _TOKENS = [
     ("prompt_tokens", pa.int64()),
+    ("reference_tokens", pa.int64()),
     ("image_tokens", pa.int64()),
     ("text_tokens", pa.int64()),
     ("thought_tokens", pa.int64()),
+    ("searches", pa.int32()),
 ]
 
 _ANSWERED: list[tuple[str, pa.DataType]] = [("response_id", pa.string()), ("answered_at", _time)]
+
+_SETTINGS = [
+    ("aspect_ratio", _word),
+    ("image_size", _word),
+    ("modalities", pa.list_(pa.string())),
+    ("thinking", _word),
+    ("search", pa.list_(pa.string())),
+    ("seed", pa.int64()),
+    ("temperature", pa.float64()),
+    ("top_p", pa.float64()),
+    ("top_k", pa.int32()),
+    ("safety", pa.list_(pa.string())),  # harassment=high
+    ("store", pa.bool_()),
+]
+
+_EFFECTIVE = pa.struct(
+    [("aspect_ratio", pa.string()), ("image_size", pa.string()), ("thinking", pa.string())]
+)
 
 _CARRIED = [
     ("earlier", _word),  # of what is reused: the outcome it had
@@ -100,10 +121,11 @@ _INDEX = [
     *_WHICH,
     *_ANSWER,
     ("prompt", pa.string()),
+    ("system", pa.string()),
     ("model", _word),
     ("model_version", _word),
-    ("aspect_ratio", _word),
-    ("image_size", _word),
+    *_SETTINGS,
+    ("effective", _EFFECTIVE),
     ("references", pa.list_(_SHOWN)),
     ("fingerprint", pa.string()),
     ("batch", pa.int32()),
@@ -131,17 +153,7 @@ _PLAN = [
     ("prompt", pa.string()),
     ("system", pa.string()),
     ("model", _word),
-    ("aspect_ratio", _word),
-    ("image_size", _word),
-    ("modalities", pa.list_(pa.string())),
-    ("thinking", _word),
-    ("search", pa.list_(pa.string())),
-    ("seed", pa.int64()),
-    ("temperature", pa.float64()),
-    ("top_p", pa.float64()),
-    ("top_k", pa.int32()),
-    ("safety", pa.list_(pa.string())),  # harassment=high
-    ("store", pa.bool_()),
+    *_SETTINGS,
     ("references", pa.list_(_PINNED)),
     ("fingerprint", pa.string()),
     ("refusal", pa.string()),
@@ -160,10 +172,10 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     ("model_version", _word),
     *_TOKENS,
     ("spent", pa.int64()),
-    ("searches", pa.int32()),
     *_ANSWERED,
     ("likeness", pa.binary()),  # of the final picture, for comparing it with others of its batch
     ("raw", pa.binary()),  # the line itself, where nobody claims it
+    ("kept", pa.string()),  # or the file that holds it, where it is long
 ]
 
 
@@ -202,8 +214,12 @@ def to_parquet(rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema) 
     return sink.getvalue()
 
 
+AT_HAND = 200
+"""Rows that are held as Python values: those take ten times the memory."""
+
+
 class Sheet:
-    """Rows on their way into a table, a thousand of them as Python values: those take ten times the memory."""
+    """Rows on their way into a table, a few of them as Python values."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
@@ -214,7 +230,7 @@ class Sheet:
     def add(self, row: Mapping[str, Any]) -> None:
         self.rows += 1
         self._loose.append(row)
-        if len(self._loose) == 1000:
+        if len(self._loose) == AT_HAND:
             self._press()
 
     def table(self) -> pa.Table:
@@ -236,8 +252,8 @@ def from_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Tab
         ) from error
 
 
-def rows_of(table: pa.Table, *, step: int = 1000) -> Iterator[dict[str, Any]]:
-    """The rows as plain values, a thousand at a time in memory."""
+def rows_of(table: pa.Table, *, step: int = AT_HAND) -> Iterator[dict[str, Any]]:
+    """The rows as plain values, a few at a time in memory."""
     for batch in table.to_batches(max_chunksize=step):
         yield from batch.to_pylist()
 

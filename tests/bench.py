@@ -78,7 +78,13 @@ class Bench:
         if run.created.backend == "developer":
             return self.backend(key)
         staging = staging_of(self.job, run.storage.url)
-        return Vertex(project=key or self.key, location="global", service=self.service.url, staging=staging)
+        return Vertex(
+            project=key or self.key,
+            location="global",
+            service=self.service.url,
+            staging=staging,
+            labels=self.job.labels,
+        )
 
     def place(self, name: str = "run") -> Storage:
         return open_storage(str(self.folder / "runs" / name))

@@ -16,7 +16,7 @@ MODEL = load_models().find("gemini-nano-banana-2.1")
 
 def row(shot: str, **said: Any) -> dict[str, Any]:
     """A row of the index with its picture."""
-    picture = {"final": True, "declared_mime": "image/jpeg"}
+    picture = {"role": "final", "declared_mime": "image/jpeg"}
     whole = {
         "shot": shot,
         "outcome": "ok",

@@ -16,6 +16,7 @@ from tests.shell import HOUSE
         "growing",
         "planning",
         "dataset",
+        "inlining",
         "journal",
         "serving",
         "checking",

@@ -293,6 +293,7 @@ def test_a_run_is_cancelled_by_its_name_and_says_what_that_means(
     assert json.loads(shell("status", "--json").out)["outcomes"] == {"cancelled": 6}
     again = shell("cancel", "--yes")
     assert (again.code, "is finished" in again.err) == (2, True)
+    assert "was stopped: nothing more is sent for it" in shell("retry", "--outcome", "cancelled").err
 
 
 def test_the_runs_of_a_month_share_what_the_job_may_spend_in_it(shell: Shell) -> None:
@@ -582,13 +583,26 @@ def test_a_directory_that_belongs_to_another_job_is_not_gone_on_with(shell: Shel
 
 # --- manners -----------------------------------------------------------------------------------------------------
 
-COMMANDS = ("init", "plan", "run", "demo", "rehearse", "tick", "status", "index", "submit", "poll", "collect")
+COMMANDS = (
+    "init",
+    "proof",
+    "plan",
+    "run",
+    "demo",
+    "rehearse",
+    "tick",
+    "status",
+    "index",
+    "submit",
+    "poll",
+    "collect",
+)
 
 
 def test_help_fits_one_screen_in_groups(shell: Shell) -> None:
     said = shell("--help")
     assert said.code == 0
-    assert len(said.out.splitlines()) <= 40
+    assert len(said.out.splitlines()) <= 42
     assert max(map(len, said.out.splitlines())) <= 100
     for title in ("Shoot:", "Every night:", "Look inside:", "Pieces:"):
         assert title in said.out
@@ -611,6 +625,7 @@ def test_people_read_pictures_and_dollars_and_nothing_of_the_code(
     for command in (
         ("init", "shoes.csv"),
         ("plan",),
+        ("proof", *PAID, "--rows", "1"),
         ("submit", *PAID),
         ("status",),
         ("tick",),
@@ -720,3 +735,30 @@ def test_a_saved_plan_is_run_as_it_was_agreed_and_refused_where_anything_changed
     done = shell("run", "plan.json", "--yes", "--max-usd", "5")
     assert done.code == 0, done.err
     assert "3 of 3 pictures on disk" in done.out
+
+
+def test_an_index_is_followed_to_the_end_of_its_run(shell: Shell) -> None:
+    """The rows of a finished run come at once, a line each; and nothing is written beside that."""
+    shell("run", "shoes.csv", *PROMPT, *PAID)
+    said = shell("index", "--follow", "--columns", "key,outcome", "--where", "key != 'sku-3'")
+    assert said.code == 0, said.err
+    assert sorted(said.out.splitlines()) == [f"sku-{n}  ok" for n in (0, 1, 2, 4, 5)]
+    lines = [json.loads(line) for line in shell("index", "--follow", "--json").out.splitlines()]
+    assert sorted(line["row"]["key"] for line in lines) == [f"sku-{n}" for n in range(6)]
+    assert {line["emulator"] for line in lines} == {True}
+    refused = shell("index", "--follow", "-o", "all.csv")
+    assert (refused.code, "writes no file" in refused.err) == (2, True)
+
+
+def test_a_plan_says_what_a_cap_is_enough_for(shell: Shell) -> None:
+    said = shell("plan", "shoes.csv", *PROMPT, "--max-usd", "0.05")
+    assert "cap            $0.05  not enough: for 2 of 6 in the worst case, 2 if likely" in said.out
+    document = json.loads(shell("plan", "shoes.csv", *PROMPT, "--max-usd", "5", "--json").out)
+    assert document["cap"] == {"usd": 5.0, "words": "enough in the worst case"}
+    assert shell("plan", "shoes.csv", *PROMPT, "--json").code == 0
+    (shell.folder / "shoes.toml").write_text(
+        'manifest = "shoes.csv"\nmax_usd = 7\n[night]\ncanary = 2\n[shots.a]\nprompt = "{{ title }}"\n'
+    )
+    said = shell("plan", "shoes.toml")
+    assert "cap            $7.00  enough in the worst case" in said.out
+    assert "canary             2  of each model go first" in said.out

@@ -145,7 +145,7 @@ def test_several_pictures_are_all_kept_and_the_last_is_final(bench: Bench) -> No
     bench.service.fault("two_pictures", prompt="Shoe 2")
     index = bench.run().set_index("key")
     answer = index.loc["sku-2", "pictures"]
-    assert [picture["final"] for picture in answer] == [False, True]
+    assert [picture["role"] for picture in answer] == ["interleaved", "final"]
     assert index.loc["sku-2", "path"] == answer[-1]["path"]
 
 

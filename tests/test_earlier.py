@@ -11,6 +11,7 @@ from pipeline.job import Job, job_for
 from pipeline.overview import plan_document, plan_lines
 from pipeline.runs import nights
 from pipeline.survey import Survey, begin, planner, planner_for, survey
+from pipeline.takes import draw, failed
 from pipeline.tally import tally
 from tests.bench import Bench, write_rows
 
@@ -92,6 +93,16 @@ def test_the_pointer_is_always_to_the_run_that_made_the_picture(shop: Nights) ->
     index = read_index(shop.shoot(3, reuse=["shoes-2026-11-02"]).run)
     assert set(index["made_in"]) == {"shoes-2026-11-01"}
     assert set(index["earlier"]) == {"ok"}
+
+
+def test_a_further_take_answers_for_the_request_it_was_to_better(shop: Nights) -> None:
+    shop.bench.service.fault("image_safety", prompt="Shoe 1 ", times=1)
+    first = shop.shoot(1)
+    draw(first.run, failed(first.run, ["blocked"]))
+    first.to_the_end()
+    index = read_index(shop.shoot(2).run)
+    assert list(index["earlier"]) == ["ok"] * 6
+    assert index["path"].notna().all()
 
 
 def test_what_an_unfinished_run_has_paid_for_is_not_bought_again(shop: Nights) -> None:

@@ -21,13 +21,14 @@ def folder(bench: Bench) -> Path:
     photos = HOUSE / "sample_manifests" / "photos"
     for photo in photos.glob("*.jpg"):
         (bench.folder / photo.name).write_bytes(photo.read_bytes())
-    bench.make_job(rows=6, references=["photo"])
+    bench.make_job(rows=6, references=["photo"], night={"finish_online_below": "1 row"})
     names = sorted(path.name for path in photos.glob("*.jpg"))
     lines = (bench.folder / "shoes.csv").read_text().splitlines()
     rows = [line + names[n] for n, line in enumerate(lines[1:])]
     (bench.folder / "shoes.csv").write_text("\n".join([lines[0], *rows]) + "\n")
     bench.service.fault("no_image", prompt="Shoe 2", times=1)
     bench.service.fault("duplicate_line", prompt="Shoe 1", times=1)
+    bench.service.fault("unknown_key", prompt="Shoe 3", times=1)
     bench.begin().to_the_end()
     return bench.folder / "runs" / "run"
 

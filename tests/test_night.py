@@ -34,9 +34,7 @@ def said(run: Run, kind: type) -> list[object]:
 
 
 def hours(bench: Bench, driver: Driver) -> float:
-    began = driver.run.state.began
-    assert began is not None
-    return (bench.clock.now() - began) / timedelta(hours=1)
+    return (bench.clock.now() - driver.run.created_at) / timedelta(hours=1)
 
 
 # --- the end is said ---------------------------------------------------------------------------------------------
@@ -284,3 +282,28 @@ def test_no_more_is_sent_than_the_queue_of_the_tier_takes(bench: Bench) -> None:
     driver.to_the_end()
     assert outcomes(read_index(driver.run)) == {"ok": 8}
     assert [event["what"] for event in bench.service.events()].count("create") == 8
+
+
+def test_how_much_is_sent_at_once_can_be_said(bench: Bench) -> None:
+    bench.make_job(rows=8, max_requests=1)
+    for name, most, there in (("in_flight", 3, 3), ("queue_tokens", 3000, 2), ("stored_bytes", 900, 4)):
+        bench.job = bench.make_job(rows=8, batches={"max_requests": 1, name: most})
+        driver = bench.begin(storage=bench.place(name))
+        while driver.draw() or driver.submit():
+            pass
+        assert len(driver.run.state.at(Stage.SUBMITTED)) == there, name
+
+
+def test_files_that_fill_the_store_keep_the_rest_waiting_until_they_are_gone(bench: Bench) -> None:
+    """Nothing is removed by itself; who tidies up, or waits for two days, makes room."""
+    bench.make_job(rows=8, batches={"max_requests": 1, "stored_bytes": 900})
+    driver = bench.begin()
+    for _ in range(20):
+        driver.step()
+        bench.service.advance(HOUR)
+    assert len(bench.paid()) == 4
+    for file in list(driver.backend.remote()):
+        driver.backend.unstage(file.name)
+    driver.to_the_end()
+    assert outcomes(read_index(driver.run)) == {"ok": 8}
+    assert hours(bench, driver) < 24

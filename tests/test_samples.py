@@ -180,7 +180,9 @@ def test_an_illustrated_answer_has_words_and_all_its_pictures(bench):
     bench.job = job_for("illustrated.jsonl")
     index = bench.run()
     assert list(index["pictures"].map(len)) == [3, 3]
-    assert [[one["final"] for one in shown] for shown in index["pictures"]] == [[False, False, True]] * 2
+    assert [[one["role"] for one in shown] for shown in index["pictures"]] == [
+        ["interleaved", "interleaved", "final"]
+    ] * 2
     assert index["text"].str.len().min() > 0
 
 

@@ -295,6 +295,13 @@ def test_a_batch_is_cut_into_two_that_hold_the_same_requests() -> None:
     assert state.finished
 
 
+def test_a_canary_that_was_cut_keeps_nobody_waiting() -> None:
+    created = msgspec.structs.replace(e.created(rows=20), canary=10)
+    drawn = [e.drawn(0, 0, 10), e.drawn(1, 10, 20), e.planned(0), e.planned(1)]
+    state = after(created, *drawn, Recut(batch=0, at=5, why="too large"))
+    assert not refuses(state, e.submitting(1))
+
+
 def test_a_batch_that_is_with_the_provider_is_not_cut() -> None:
     assert refuses(sent(), Recut(batch=0, at=4, why="too large"))
 

@@ -27,7 +27,7 @@ def row(n: int, **more: Any) -> dict[str, Any]:
         "batch": n // 100,
         "place": n % 100,
         "usd": 0.02,
-        "pictures": [{"path": f"p/{n}.jpg", "final": True}],
+        "pictures": [{"path": f"p/{n}.jpg", "role": "final"}],
         "checks": [],
         "references": [],
         "row.sku": str(n),

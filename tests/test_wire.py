@@ -291,3 +291,26 @@ def test_nothing_a_server_could_send_raises(body: dict[str, Any]) -> None:
         "error",
         "invalid",
     }
+
+
+@pytest.mark.parametrize("name", ["groundingMetadata", "grounding_metadata"])
+def test_what_was_looked_up_is_kept_as_it_came(name: str) -> None:
+    """In either casing, its members in their order, and every query is one that is billed."""
+    queries = "webSearchQueries" if name == "groundingMetadata" else "web_search_queries"
+    found = {"zebra": [1, 2.5, None], queries: ["a", "b"], "alpha": {"c": "\u2028é"}}
+    body = answer(image(), usageMetadata={"promptTokenCount": 1})
+    body["response"]["candidates"][0][name] = found
+    outcome = read(body)
+    assert outcome.grounding == json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+    assert outcome.usage is not None
+    assert outcome.usage.searches == 2
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 10**400, {"inlineData": {"data": "A" * 5000}}])
+def test_odd_things_that_were_looked_up_lose_no_row(odd: object) -> None:
+    body = answer(image())
+    body["response"]["candidates"][0]["groundingMetadata"] = {"odd": odd}
+    outcome = read(body)
+    assert outcome.kind == "ok"
+    assert outcome.grounding is not None
+    assert outcome.grounding.startswith('{"odd":')

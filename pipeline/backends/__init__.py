@@ -42,7 +42,8 @@ def open_backend(job: Job | None, *, service: str, clock: Clock, place: str) -> 
     project, staging = _project(job), staging_of(job, place)
     from pipeline.backends.vertex import Vertex
 
-    return Vertex(project=project, location=location_of(job), service=service, staging=staging)
+    where = {"project": project, "location": location_of(job), "service": service, "staging": staging}
+    return Vertex(**where, labels=job.labels)
 
 
 def check_backend(job: Job, *, folder: str) -> None:

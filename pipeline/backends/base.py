@@ -50,6 +50,14 @@ class Gone(Exception):
         self.ending = ending  # of a job that is over, and whose result is what cannot be read
 
 
+class Refusal(Exception):
+    """The service refused this one request, and would again: nothing was bought, and others may go."""
+
+    def __init__(self, code: int, status: str | None, message: str) -> None:
+        super().__init__(message)
+        self.code, self.status, self.message = code, status, message
+
+
 class MaybeBought(Exception):
     """The create call got no answer that tells. Only the provider's listing can."""
 
@@ -145,6 +153,7 @@ class Outcome:
     reason: str | None = None  # the provider's word
     message: str | None = None  # its sentence
     text: str | None = None
+    grounding: str | None = None  # what it looked up, as JSON text
     drawings: tuple[Drawing, ...] = ()  # in order; the last one is the final picture
     usage: Usage | None = None  # None: not said, or nothing was billed
     billed: bool = True  # False: an error row
@@ -190,6 +199,15 @@ class Backend(Protocol):
         """One create call, and its ticket. The only line that costs money; never repeated here.
 
         Raises NotBought or MaybeBought.
+        """
+        ...
+
+    def ask(self, model: str, line: bytes, *, timeout: timedelta) -> bytes:
+        """Have one request answered at once, at the standard price: the response as it came, a JSON object on one line.
+
+        A call costs money, so only submit of the online lane makes it, behind its intent. Never repeated here. `line`
+        is one of requests/, references in place. Raises NotBought, MaybeBought, or Refusal. Safe to use from several
+        threads.
         """
         ...
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
 import httpx2
+import msgspec
 from google import genai
 from google.genai import errors as genai_errors
 
@@ -137,6 +138,10 @@ class Developer:
             lambda: self._client.batches.create(model=model, src=staged, config={"display_name": label}),
             staged,
         )
+
+    def ask(self, model: str, line: bytes, *, timeout: timedelta) -> bytes:
+        request = msgspec.json.decode(line)["request"]
+        return self._calls.ask(f"models/{quote(model, safe='')}:generateContent", request, timeout=timeout)
 
     def time(self) -> datetime | None:
         return self._calls.time("batches")

@@ -7,7 +7,7 @@ read is read raw, and the one call that costs money goes through one place that 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from google import genai
 from google.auth import exceptions as auth
 from google.genai import errors as genai_errors
 
-from pipeline.backends.base import Candidate, Ending, Found, Gone, MaybeBought, Missing, NotBought
+from pipeline.backends.base import Candidate, Ending, Found, Gone, MaybeBought, Missing, NotBought, Refusal
 from pipeline.errors import BadInput, Denied, NightshootError, Unavailable
 
 CONTROL_TIMEOUT = 60.0  # seconds, for calls that answer with a page of JSON
@@ -79,34 +79,31 @@ class Calls:
         candidates: list[Candidate] = []
         seen: set[str] = set()
         at: datetime | None = None
-        token = ""
-        while True:
-            try:
-                body, headers = self.read(self._page(path, token))
-            except Unavailable:
-                return Found(tuple(candidates), frozenset(seen), at, complete=False)
-            at = at or _date(headers)
-            for job in body.get(members) or []:
-                seen.add(job.get("name") or (job.get("metadata") or {}).get("name") or "")
-                if (candidate := mine(job)) is not None:
-                    candidates.append(candidate)
-            token = body.get("nextPageToken") or ""
-            if not token:
-                return Found(tuple(candidates), frozenset(seen), at, complete=True)
+        try:
+            for body, headers in self._pages(path):
+                at = at or _date(headers)
+                for job in body.get(members) or []:
+                    seen.add(job.get("name") or (job.get("metadata") or {}).get("name") or "")
+                    if (candidate := mine(job)) is not None:
+                        candidates.append(candidate)
+        except Unavailable:
+            return Found(tuple(candidates), frozenset(seen), at, complete=False)
+        return Found(tuple(candidates), frozenset(seen), at, complete=True)
 
     def members(self, path: str, members: str) -> Iterator[dict[str, Any]]:
-        """Everything of a listing, page by page. Raises where a page cannot be read."""
+        """Everything of a listing. Raises where a page cannot be read."""
+        for body, _ in self._pages(path):
+            yield from body.get(members) or []
+
+    def _pages(self, path: str) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
         token = ""
         while True:
-            body, _ = self.read(self._page(path, token))
-            yield from body.get(members) or []
+            more = f"&pageToken={quote(token, safe='')}" if token else ""
+            body, headers = self.read(f"{path}?pageSize={PAGE}{more}")
+            yield body, headers
             token = body.get("nextPageToken") or ""
             if not token:
                 return
-
-    @staticmethod
-    def _page(path: str, token: str) -> str:
-        return f"{path}?pageSize={PAGE}" + (f"&pageToken={quote(token, safe='')}" if token else "")
 
     def create(self, call: Callable[[], genai.types.BatchJob], staged: str) -> str:
         """Make the one call that costs money, once, and say its ticket. Raises NotBought or MaybeBought."""
@@ -127,6 +124,39 @@ class Calls:
         if not job.name:
             raise MaybeBought("the answer names no job")
         return str(job.name)
+
+    def ask(self, path: str, request: dict[str, Any], *, timeout: timedelta) -> bytes:
+        """Make one call that is answered at once and costs money, once: the answer as it came, on one line."""
+        options = genai.types.HttpOptions(timeout=int(timeout.total_seconds() * 1000))
+        try:
+            answer = self._client._api_client.request("post", path, request, options)
+        except genai_errors.ClientError as error:
+            raise self._refusal_of_one(error) from error
+        except httpx2.ConnectError as error:
+            raise NotBought("no connection", wait=30.0) from error
+        except auth.TransportError as error:
+            raise NotBought(str(error), wait=30.0) from error
+        except auth.GoogleAuthError as error:
+            raise NotBought(str(error), wait=0.0, fatal=self.explain(error, "ask for a picture")) from error
+        except (genai_errors.APIError, httpx2.HTTPError, ValueError, OSError) as error:
+            # A 5xx, a cut or an unreadable answer: the picture may have been made all the same.
+            raise MaybeBought(f"{type(error).__name__}: {error}"[:200]) from error
+        return _on_one_line(answer.body or "")
+
+    def _refusal_of_one(self, error: genai_errors.ClientError) -> NotBought | MaybeBought | Refusal:
+        """What a 4xx to such a call means: about all of them, about this one, or nothing that can be told."""
+        words = error.message or str(error.code)
+        if error.code in (408, 409, 499):
+            return MaybeBought(str(error.code))
+        if error.code == 429:
+            return NotBought(words, wait=max(1.0, _retry_after(error)))
+        fatal = self.explain(error, "ask for a picture")
+        if isinstance(fatal, Denied):
+            return NotBought(words, wait=0.0, fatal=fatal)
+        if error.code == 404:  # the model: waiting will not help, and all others would hear the same
+            fatal = BadInput(fatal.message, hint="the service does not answer for this model at once")
+            return NotBought(words, wait=0.0, fatal=fatal)
+        return Refusal(error.code, error.status, words)
 
     def _refusal(self, error: genai_errors.ClientError, staged: str) -> NotBought | MaybeBought:
         """What a 4xx to a create call means. Where somebody gave up or got in the way nothing is told; else it is
@@ -183,6 +213,16 @@ class Calls:
         if status in (400, 409, 413, 416):
             return BadInput(said, hint="the service refused what was sent; its words are above")
         return Unavailable(said, hint=f"{AGAIN} later")
+
+
+def _on_one_line(body: str) -> bytes:
+    """A JSON object without line ends, which stand between its values only: inside a string they are escaped."""
+    flat = body.encode(errors="replace").replace(b"\r", b" ").replace(b"\n", b" ")
+    try:
+        msgspec.json.decode(flat, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError as error:
+        raise MaybeBought(f"the answer is no JSON object: {error}"[:200]) from error
+    return flat
 
 
 def ending_of(state: object) -> str | None:

@@ -88,7 +88,7 @@ class Uploads:
             reached, failures = None, failures + 1
             if max(failures, lost) >= PATIENCE or _is_for_good(problem):
                 raise self._explain(problem, f"upload {upload.name}") from problem
-            self._clock.sleep(min(60.0, 2.0**failures))
+            self._clock.sleep(min(20.0, 2.0**failures))
 
     def _begun(self, upload: "_Upload") -> str:
         """A new session's address."""

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import google.auth
+import msgspec
 from google import genai
 from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError
@@ -57,7 +58,15 @@ class Vertex:
     reads_buckets = True
     life = timedelta(hours=72 + 24 + 24)  # 72 hours in the queue, 24 hours at work, and a day beyond
 
-    def __init__(self, *, project: str, location: str, service: str, staging: str) -> None:
+    def __init__(
+        self,
+        *,
+        project: str,
+        location: str,
+        service: str,
+        staging: str,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         self.account = f"vertex:{project}:{location}"
         self.service = service.rstrip("/")
         self._client = genai.Client(
@@ -75,6 +84,7 @@ class Vertex:
         )
         self._buckets: dict[str, Bucket] = {}
         self._staging = staging.rstrip("/")
+        self._labels = dict(labels or {})  # the user's own
         self._asked: dict[str, vertex_rows.Asked | None] = {}
         self._lock, self._reading = threading.Lock(), threading.Lock()
 
@@ -112,7 +122,7 @@ class Vertex:
 
     def stage(self, label: str, lines: Iterable[bytes]) -> str:
         address = f"{self._staging}/{FOLDER}/{label}-{secrets.token_hex(4)}.jsonl"
-        rows = _Joined(vertex_rows.row(line) + b"\n" for line in lines)
+        rows = _Joined(vertex_rows.row(line, self._labels) + b"\n" for line in lines)
         bucket, name = self._place(address)
         bucket.put(name, io.BufferedReader(rows, 1 << 20), content_type="application/jsonl")
         return address
@@ -137,11 +147,16 @@ class Vertex:
             display_name=label,
             dest=staged.removesuffix(".jsonl"),  # its own: two jobs never write side by side
             # The SDK has no word for labels.
-            http_options=genai.types.HttpOptions(extra_body={"labels": labels_of(label)}),
+            http_options=genai.types.HttpOptions(extra_body={"labels": self._labels | labels_of(label)}),
         )
         return self._calls.create(
             lambda: self._client.batches.create(model=model, src=staged, config=config), staged
         )
+
+    def ask(self, model: str, line: bytes, *, timeout: timedelta) -> bytes:
+        request = msgspec.json.decode(vertex_rows.row(line))["request"]
+        path = f"publishers/google/models/{quote(model, safe='')}:generateContent"
+        return self._calls.ask(path, request, timeout=timeout)
 
     def time(self) -> datetime | None:
         return self._calls.time(JOBS)

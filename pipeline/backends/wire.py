@@ -1,5 +1,6 @@
 """Gemini's JSON lines, both halves: a prompt becomes a line, a line becomes an outcome. Pure."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+import pybase64
 
 from pipeline.backends.base import Drawing, Outcome
 from pipeline.money import Usage
@@ -16,6 +18,8 @@ from pipeline.results import Line, payload
 
 PLACEHOLDER = re.compile(rb'"fileUri":"nightshoot:sha256/([0-9a-f]{64})","mimeType":"(image/[a-z]+)"')
 """A reference in requests/. Inside a string of the user's the quotes would be escaped, so it matches only ours."""
+
+_SHOWN = re.compile(rb'\{"fileData":\{' + PLACEHOLDER.pattern + rb"\}\}")
 
 TRANSIENT = frozenset({1, 2, 4, 8, 10, 13, 14, 408, 429, 500, 502, 503, 504})
 """Codes of a row's error that another attempt may cure: gRPC's on the Developer API, HTTP's on Vertex."""
@@ -53,6 +57,7 @@ MOST = 10**12
 """No count of anything in one answer is larger."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_as_given = msgspec.json.Encoder(enc_hook=lambda long: long.text()).encode
 
 
 def encode(wire_id: str, prompt: Prompt) -> bytes:
@@ -168,6 +173,29 @@ def put_in_place(line: bytes, uri: Callable[[str, str], str]) -> bytes:
     return PLACEHOLDER.sub(put, line)
 
 
+def put_inline(line: bytes, read: Callable[[str, str], bytes]) -> bytes:
+    """The line as it is uploaded where it carries its references itself. No JSON encoder sees them."""
+    pieces: list[bytes] = []
+    end = 0
+    for match in _SHOWN.finditer(line):
+        data = pybase64.b64encode(read(match[1].decode(), match[2].decode()))
+        pieces += [
+            line[end : match.start()],
+            b'{"inlineData":{"data":"',
+            data,
+            b'","mimeType":"',
+            match[2],
+            b'"}}',
+        ]
+        end = match.end()
+    return b"".join([*pieces, line[end:]])
+
+
+def inline_bytes(prompt: Prompt) -> int:
+    """How much longer a request is that carries its references itself."""
+    return sum(-(-shown.size // 3) * 4 for shown in prompt.references)
+
+
 def outcome(line: Line) -> Outcome:
     """What a line of the Developer API says. Anything it leaves out, or says oddly, is taken as not said."""
     assert line.body is not None, "an unreadable line has no outcome"
@@ -184,6 +212,7 @@ def outcome(line: Line) -> Outcome:
         reason=reason,
         message=_message(response, candidate),
         text="\n".join(filter(None, (_str(part.get("text")) for part in answer))) or None,
+        grounding=_grounding(candidate),
         drawings=drawings,
         usage=usage(response),
         model_version=_str(response.get("modelVersion")),
@@ -200,7 +229,7 @@ def _error(error: dict[str, Any]) -> Outcome:
         kind="error" if transient else "invalid",
         reason=_str(error.get("status")) or (None if code is None else str(code)),
         message=_str(error.get("message")) or "the line holds neither a response nor an error",
-        billed=False,
+        billed=not error,  # an error is not billed; nothing said is not nothing billed
     )
 
 
@@ -252,29 +281,59 @@ def usage(response: dict[str, Any]) -> Usage | None:
     counts = _dict(response.get("usageMetadata"))
     if _int(counts.get("promptTokenCount")) is None and _int(counts.get("candidatesTokenCount")) is None:
         return None  # not said: that is not the same as nothing
+    candidate = _dict((_list(response.get("candidates")) or [None])[0])
     details = [_dict(detail) for detail in _list(counts.get("candidatesTokensDetails"))]
-    image = sum(_int(d.get("tokenCount")) or 0 for d in details if d.get("modality") == "IMAGE")
+    image = _of_pictures(details)
     candidates = _int(counts.get("candidatesTokenCount")) or 0
-    if not details and not _has_no_picture(response):
-        image = candidates  # the dearer reading, where the provider does not say
-    grounding = _dict(_dict((_list(response.get("candidates")) or [None])[0]).get("groundingMetadata"))
+    if not details:
+        # The dearer reading, where the provider does not say; but for an answer that is words and nothing else.
+        image = 0 if _is_words(candidate) else candidates
+    found = _looked_up(candidate)
+    queries = ("webSearchQueries", "web_search_queries", "imageSearchQueries", "image_search_queries")
     return Usage(
         prompt=(_int(counts.get("promptTokenCount")) or 0)
         + (_int(counts.get("toolUsePromptTokenCount")) or 0),
+        references=_of_pictures([_dict(detail) for detail in _list(counts.get("promptTokensDetails"))]),
         image=image,
         text=max(0, candidates - image),
         thought=_int(counts.get("thoughtsTokenCount")) or 0,
-        searches=len(_list(grounding.get("webSearchQueries")))
-        + len(_list(grounding.get("imageSearchQueries"))),
+        searches=sum(len(_list(found.get(name))) for name in queries),
     )
 
 
-def _has_no_picture(response: dict[str, Any]) -> bool:
-    """Whether none was made. One that was withheld may have been billed."""
-    candidate = _dict((_list(response.get("candidates")) or [None])[0])
+def _is_words(candidate: dict[str, Any]) -> bool:
     parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
-    is_shown = any("inlineData" in part or "inline_data" in part for part in parts)
-    return not is_shown and candidate.get("finishReason") in ("STOP", "MAX_TOKENS", "NO_IMAGE")
+    pictured = any("inlineData" in part or "inline_data" in part for part in parts)
+    # One that was withheld may have been billed.
+    return not pictured and candidate.get("finishReason") in ("STOP", "MAX_TOKENS", "NO_IMAGE")
+
+
+def _of_pictures(details: list[dict[str, Any]]) -> int:
+    return sum(_int(each.get("tokenCount")) or 0 for each in details if each.get("modality") == "IMAGE")
+
+
+def _looked_up(candidate: dict[str, Any]) -> dict[str, Any]:
+    return _dict(candidate.get("groundingMetadata", candidate.get("grounding_metadata")))
+
+
+def _grounding(candidate: dict[str, Any]) -> str | None:
+    """All that the answer rests on, its members and their order as they came."""
+    found = _looked_up(candidate)
+    if not found:
+        return None
+    try:
+        return _as_given(found).decode()
+    except (ValueError, OverflowError, RecursionError):
+        return _oddly_given(found)
+
+
+def _oddly_given(found: dict[str, Any]) -> str | None:
+    """The same of what no fast encoder writes: half a pair of surrogates, numbers beyond all bounds."""
+    try:
+        text = json.dumps(found, ensure_ascii=False, default=lambda long: long.text())
+    except (ValueError, RecursionError):  # a number of more digits, or more brackets, than anybody reads
+        return None
+    return text.encode(errors="replace").decode()
 
 
 def moment(value: object) -> datetime | None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from pipeline.errors import Corrupt
+from pipeline.errors import Corrupt, Unavailable
 
 
 class NotFound(Corrupt):
@@ -13,6 +13,10 @@ class NotFound(Corrupt):
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is not there", hint="restore it: something that happened earlier needs it")
         self.name = name
+
+
+class NoRoom(Unavailable):
+    """The place is full. Waiting makes no room: a person does."""
 
 
 class AlreadyThere(Corrupt):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import BadInput, Denied, NightshootError, Unavailable
-from pipeline.storage.base import AlreadyThere, NotFound
+from pipeline.storage.base import AlreadyThere, NoRoom, NotFound
 from pipeline.storage.names import check, is_name
 
 _CHUNK = 1 << 20
@@ -320,7 +320,7 @@ def _explain(error: OSError, path: Path) -> NightshootError:
     reason = (error.strerror or str(error)).lower()
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return Unavailable(
+            return NoRoom(
                 f"{path}: {reason}", hint="free some space and run again; what was written is complete"
             )
         case errno.EACCES | errno.EPERM | errno.EROFS:
@@ -332,5 +332,7 @@ def _explain(error: OSError, path: Path) -> NightshootError:
             )
         case errno.ENAMETOOLONG:
             return BadInput(f"{path}: {reason}", hint="choose a folder with a shorter path")
+        case errno.EFBIG:
+            return NoRoom(f"{path}: {reason}", hint="check the disk and run again")
         case _:
             return Unavailable(f"{path}: {reason}", hint="check the disk and run again")

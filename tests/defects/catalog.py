@@ -13,6 +13,7 @@ WIRE = "pipeline/backends/wire.py"
 ROWS = "pipeline/backends/vertex_rows.py"
 VERTEX = "pipeline/backends/vertex.py"
 UPLOADS = "pipeline/backends/uploads.py"
+ONLINE = "pipeline/backends/online.py"
 SHOWN = "pipeline/shown.py"
 LOCAL = "pipeline/storage/local.py"
 GCS = "pipeline/storage/gcs.py"
@@ -232,8 +233,8 @@ DEFECTS = (
     Defect(
         "first picture instead of last",
         COLLECT,
-        '        pictures[-1]["final"] = True\n',
-        '        pictures[0]["final"] = True\n',
+        '        pictures[-1]["role"] = "final"\n',
+        '        pictures[0]["role"] = "final"\n',
         ("tests/test_collect.py",),
     ),
     Defect(
@@ -753,6 +754,146 @@ DEFECTS = (
         "products.setdefault(row.key, []).append(row)",
         'products.setdefault("", []).append(row)',
         ("tests/test_compare.py",),
+    ),
+    Defect(
+        "a request that somebody else has claimed is asked all the same",
+        ONLINE,
+        "        except AlreadyThere:\n            return False\n        return True",
+        "        except AlreadyThere:\n            return True\n        return True",
+        ("tests/test_online.py::test_what_is_given_up_is_not_begun_by_a_late_author_nor_counted_twice",),
+    ),
+    Defect(
+        "a call in flight at a crash counts as free",
+        ONLINE,
+        'return Outcome(kind="missing", message=str(line.body["unanswered"]))',
+        'return Outcome(kind="missing", message=str(line.body["unanswered"]), billed=False)',
+        ("tests/test_online.py::test_what_is_given_up_is_not_begun_by_a_late_author_nor_counted_twice",),
+    ),
+    Defect(
+        "an answer that does not tell counts as never asked",
+        ONLINE,
+        "reply = _line(place, unanswered=str(doubt))",
+        "reply = _line(place, unsent=str(doubt))",
+        ("tests/test_online.py::test_an_answer_that_does_not_tell_counts_as_spent_and_is_asked_again",),
+    ),
+    Defect(
+        "one call's refusal keeps no other from asking",
+        ONLINE,
+        "self._cool = max(self._cool, self._clock.now() + timedelta(seconds=seconds))",
+        "self._cool = max(self._cool, self._clock.now())",
+        ("tests/test_online.py::test_a_storm_puts_the_batch_back_and_costs_nothing",),
+    ),
+    Defect(
+        "a rate that counts from the first call alone",
+        ONLINE,
+        "if len(self._begun) >= self._most:",
+        "if len(self._begun) > 2 * self._most:",
+        ("tests/test_online.py::test_no_more_calls_are_begun_in_a_minute_than_the_job_says",),
+    ),
+    Defect(
+        "what is asked at once is reckoned at the price of a batch",
+        STATE,
+        'return "standard" if batch.online else "batch"',
+        'return "batch"',
+        ("tests/test_online.py::test_every_request_is_answered_at_once_and_paid_once_at_the_standard_price",),
+    ),
+    Defect(
+        "what there was no time to ask is an attempt",
+        "pipeline/plan.py",
+        'asked = row["last_outcome"] != "not_sent"',
+        'asked = row["last_outcome"] != "unsent"',
+        ("tests/test_online.py::test_a_storm_in_the_middle_draws_the_rest_anew_as_no_attempt",),
+    ),
+    Defect(
+        "a tail that costs more than it may goes online",
+        "pipeline/plan.py",
+        "price <= nanos(few.usd)",
+        "price >= 0",
+        ("tests/test_online.py::test_a_small_tail_is_finished_at_once_where_the_job_says_so",),
+    ),
+    Defect(
+        "the run that follows a proof buys its pictures again",
+        "pipeline/runs.py",
+        "places: dict[str, None] = dict.fromkeys(proofs)",
+        "places: dict[str, None] = {}",
+        ("tests/test_proof.py::test_the_run_that_follows_does_not_buy_the_proofs_pictures_again",),
+    ),
+    Defect(
+        "a proof shows the first rows",
+        "pipeline/proof.py",
+        'return hashlib.sha256(row.key.encode(errors="replace")).digest()',
+        "return row.ordinal.to_bytes(8)",
+        ("tests/test_proof.py::test_a_proof_says_its_price_shoots_at_once_and_writes_one_page",),
+    ),
+    Defect(
+        "a prompt is written into the page as it is",
+        "pipeline/sheet.py",
+        "escape(row['prompt'] or '')",
+        "row['prompt'] or ''",
+        ("tests/test_proof.py::test_a_page_shows_any_text_as_text",),
+    ),
+    Defect(
+        "grounding is looked for in one casing only",
+        WIRE,
+        'return _dict(candidate.get("groundingMetadata", candidate.get("grounding_metadata")))',
+        'return _dict(candidate.get("groundingMetadata"))',
+        ("tests/test_wire.py",),
+    ),
+    Defect(
+        "words alone are priced as pictures",
+        WIRE,
+        "image = 0 if _is_words(candidate) else candidates",
+        "image = candidates",
+        ("tests/test_wire.py",),
+    ),
+    Defect(
+        "an answer that says nothing is thought to be free",
+        WIRE,
+        "billed=not error,",
+        "billed=False,",
+        ("tests/test_outcomes_page.py",),
+    ),
+    Defect(
+        "the size that was asked is told for the size that came",
+        COLLECT,
+        'return {"aspect_ratio": ratio, "image_size": size, "thinking": thinking}',
+        'return {"aspect_ratio": row["aspect_ratio"], "image_size": size, "thinking": thinking}',
+        ("tests/test_index.py",),
+    ),
+    Defect(
+        "the bytes of a long line that nobody claims are not kept",
+        COLLECT,
+        '    run.storage.put(name, raw, content_type="application/octet-stream")\n',
+        "    del run\n",
+        ("tests/test_no_room.py",),
+    ),
+    Defect(
+        "a policy of a job may ask for ever",
+        COLLECT,
+        'row["attempt"] < min(attempts, MOST_ATTEMPTS)',
+        'row["attempt"] < attempts',
+        ("tests/test_again.py",),
+    ),
+    Defect(
+        "a full disk is taken for a silent provider",
+        "pipeline/drive.py",
+        "        except NoRoom:\n            raise",
+        "        except NoRoom:\n            return False",
+        ("tests/test_no_room.py",),
+    ),
+    Defect(
+        "a batch is told again whenever the run has moved",
+        "pipeline/index.py",
+        "            told.add(batch.number)\n",
+        "",
+        ("tests/test_index.py",),
+    ),
+    Defect(
+        "nobody tires of following a run that stands still",
+        "pipeline/index.py",
+        "elif now - heard > PATIENCE:",
+        "elif now - heard > 1000 * PATIENCE:",
+        ("tests/test_index.py",),
     ),
 )
 """Later issues add theirs here."""

@@ -370,6 +370,24 @@ def test_a_photo_that_was_changed_since_is_shown_as_it_was_planned(bench: Bench)
     assert copy.download_as_bytes() == (bench.folder / "red.png").read_bytes()
 
 
+def test_labels_of_the_user_s_own_are_on_jobs_and_requests(bench: Bench, service: emulator.Service) -> None:
+    """Beside ours, by which everything is found again."""
+    job_of(bench, labels={"team": "catalog"})
+    driver = bench.begin()
+    driver.to_the_end()
+    assert outcomes(read_index(driver.run)) == {"ok": 6}
+    bucket = cloud.Client(project="p").bucket("shoes")
+    inputs = [name for name in objects(service, "night/run/vertex/") if "predictions" not in name]
+    rows = [
+        json.loads(line) for name in inputs for line in bucket.blob(name).download_as_bytes().splitlines()
+    ]
+    assert len(rows) == 6
+    assert {row["request"]["labels"]["team"] for row in rows} == {"catalog"}
+    ticket = driver.run.state.batches[0].submitted
+    assert ticket is not None
+    assert driver.backend.raw(ticket.ticket)["labels"]["team"] == "catalog"
+
+
 # --- lost labels ------------------------------------------------------------------------------------------------
 
 
