@@ -5,7 +5,7 @@ with the credentials of this machine. What a paid batch is like there, `nightsho
 """
 
 import os
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,9 @@ from pipeline.backends.developer import Developer
 from pipeline.backends.vertex import Vertex
 from pipeline.clock import MachineClock
 from tests.contracts import test_backend as contract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _named(*names: str) -> list[str]:
