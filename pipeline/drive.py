@@ -27,7 +27,11 @@ from pipeline.submit import resolve, submit
 log = logging.getLogger(__name__)
 
 FIRST, LATEST = timedelta(seconds=5), timedelta(minutes=5)
-"""How soon a batch is asked after, at first and at last. Google says that most are done in hours."""
+"""How soon something is looked for again, at first and at last."""
+
+SELDOM = timedelta(minutes=50)
+"""How seldom a batch at the provider is asked after at last: hourly at least, a fifth more or less. A whole night is a
+few dozen calls for each. Google says that most are done in hours."""
 
 SILENCE, PATIENCE = timedelta(minutes=1), timedelta(minutes=30)
 """When to ask a provider again that does not answer, and how long until that is said. Its jobs go on meanwhile."""
@@ -279,8 +283,13 @@ class Driver:
         if now < self._ask_at.get(batch.number, now):
             return False
         interval = self._interval.get(batch.number, FIRST)
+        if batch.stage is not Stage.SUBMITTED:
+            interval = min(interval, LATEST)
         self._ask_at[batch.number] = now + interval * random.uniform(0.8, 1.2)
-        self._interval[batch.number] = min(interval * 1.5, LATEST)
+        # Each wait is half as long again: about a third of the time that it is out already.
+        self._interval[batch.number] = min(
+            interval * 1.5, SELDOM if batch.stage is Stage.SUBMITTED else LATEST
+        )
         return True
 
     def _until_next(self) -> float:

@@ -478,8 +478,8 @@ DEFECTS = (
     Defect(
         "a bucket is fine whatever the account may not do",
         "pipeline/doctor.py",
-        "missing = sorted(set(NEEDED) - bucket.allows(NEEDED))",
-        "missing = sorted(bucket.allows(NEEDED) - set(NEEDED))",
+        "missing = sorted(set(needed) - bucket.allows(needed))",
+        "missing = sorted(bucket.allows(needed) - set(needed))",
         ("tests/test_doctor.py",),
     ),
     Defect(
@@ -527,8 +527,8 @@ DEFECTS = (
     Defect(
         "a trial that was stopped is bought again",
         "pipeline/trial.py",
-        "if there is not None and choice is Choice.CONTINUE:",
-        "if there is not None and choice is Choice.ASK:",
+        "goes_on = there is not None and choice is Choice.CONTINUE",
+        "goes_on = there is not None and choice is Choice.ASK",
         ("tests/test_trial.py::test_a_trial_that_was_stopped_goes_on_and_buys_nothing_twice",),
     ),
     Defect(
@@ -911,5 +911,32 @@ IN_CI = (
     "join by position",
     "split on U+2028",
     "a lost reply counts as somebody else's file",
+    Defect(
+        "a batch in doubt does not wait for those that would show a listing's lie",
+        SUBMIT,
+        "if found.at >= batch.submitting.until + PATIENCE:",
+        "if found.at >= batch.submitting.until:",
+        ("tests/test_submit.py",),
+    ),
+    Defect(
+        "another key's 404 writes a result off",
+        COLLECT,
+        "if batch.submitting.account != backend.account or ",
+        "if ",
+        ("tests/stories/test_gone.py",),
+    ),
+    Defect(
+        "a refusal is told with the key in it",
+        SDK,
+        'said = self.safe(f"could not {what}: {status} {message}".rstrip())[:400]',
+        'said = f"could not {what}: {status} {message}".rstrip()[:400]',
+        ("tests/stories/test_no_secrets.py",),
+    ),
+    Defect(
+        "a success without a result counts as expired",
+        "pipeline/poll.py",
+        "ending = gone.ending or Ending(",
+        "ending = Ending(",
+        ("tests/stories/test_gone.py",),
+    ),
 )
-"""Tried with every run of the tests; `make defects` tries all."""
