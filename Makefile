@@ -7,7 +7,7 @@ WORKERS ?= auto
 SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check slow fuzz js defects bench clean
+.PHONY: help setup demo test check slow live fuzz js defects bench clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,7 +29,10 @@ test: $(READY) ## all tests but the slow ones
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 slow: $(READY) ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow --session-timeout=0
+
+live: $(READY) ## what of the contract is free, against Google: NIGHTSHOOT_LIVE_KEY, NIGHTSHOOT_LIVE_PROJECT and _BUCKET
+	@$(BIN)/python -m pytest -rs tests/contracts/test_live.py
 
 fuzz: $(READY) ## odd result lines by chance, against a plain parser; an hour, or: make fuzz SECONDS=60
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)

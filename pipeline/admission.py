@@ -29,9 +29,11 @@ class Admission:
         self._stored = 0  # bytes of ours there, when that was last asked
 
     def has_room(self, batch: Batch) -> bool:
-        """For one more job, for its tokens in the queue, and for its file."""
+        """For one more job, its tokens in the queue, and its file. What is asked at once needs none of these."""
+        if batch.online:
+            return True
         counted = (Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD)
-        there = [other for other in self._run.state.batches if other.stage in counted]
+        there = [other for other in self._run.state.batches if other.stage in counted and not other.online]
         if len(there) >= self._run.created.limits.in_flight:
             return False
         waiting = [other for other in there if model_of(other) == model_of(batch)]

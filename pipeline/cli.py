@@ -20,7 +20,7 @@ STILL_RUNNING, TO_SEND, BUG, INTERRUPTED, TERMINATED = 6, 8, 70, 130, 143
 
 GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
-    "Choose": ("shots", "rehearse"),
+    "Choose": ("proof", "shots", "rehearse"),
     "Every night": ("tick", "tidy"),
     "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
@@ -108,7 +108,7 @@ def _terminate(number: int, frame: object) -> None:
     raise _Terminated
 
 
-_GOES_ON = ("run", "submit", "tick", "poll", "collect")
+_GOES_ON = ("run", "proof", "submit", "tick", "poll", "collect")
 
 
 def _interrupted(code: int) -> int:
@@ -310,6 +310,31 @@ def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
     console.stream(expanded(request) for request in requests_of(found))
     if found.problems:
         refuse_bad_rows(found, go_on=_go_on())
+
+
+@cli.command()
+@click.argument("job", required=False)
+@click.option("--rows", type=click.IntRange(1, 100), default=6, show_default=True, help="How many.")
+@click.option("--where", metavar="EXPR", help="Of rows for which it holds: \"colour == 'red'\".")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Just this row; may be repeated.")
+@click.option("--set", "changes", multiple=True, metavar="K=V", help="Above job and manifest: model, ...")
+@click.option("--prompt", metavar="TEXT", help="With a manifest for a job: the prompt, '{{ caption }}'.")
+@click.option("--model", metavar="NAME", help="The model, whatever the job says.")
+@click.option("--models", metavar="FILE", help="Laid over the table of models and prices.")
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Never order more than this.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; needs a cap.")
+@_common
+def proof(job: str | None, as_json: bool, verbose: int, runs: str | None, **chosen: Any) -> None:
+    """Shoot a few rows at once, at full price, onto one page.
+
+    \b
+      nightshoot proof jobs/shoes.toml
+      nightshoot proof jobs/shoes.toml --rows 3 --where "colour == 'red'"
+    """
+    from pipeline.proof import prove
+
+    if not prove(_console(as_json, verbose), job, runs=runs, **chosen):
+        sys.exit(1)
 
 
 @cli.command()
@@ -617,14 +642,14 @@ def doctor(
         from pipeline.trial import try_it
 
         sys.exit(try_it(console, job, runs=runs, model=model, max_usd=max_usd, yes=yes))
-    from pipeline.backends import service_of
     from pipeline.console import table_mark
-    from pipeline.doctor import examine
+    from pipeline.doctor import examine, patient_of
     from pipeline.findings import Level, document_of, lines_of
 
-    findings = list(examine(job, runs=runs, model=model, offline=offline))
+    patient = patient_of(job, runs=runs, model=model)
+    findings = list(examine(patient, offline=offline))
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
-    _, marks = table_mark(service_of(None))
+    _, marks = table_mark(patient.service)
     documents = [document_of(finding) for finding in findings]
     console.result(lines_of(findings), {"problems": problems, "findings": documents, **marks})
     console.note("Next: nightshoot plan" if not problems else "Next: mend it, and  nightshoot doctor  again")

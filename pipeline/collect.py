@@ -6,6 +6,7 @@ Lines are joined by their wire id and by nothing else.
 
 import base64
 import hashlib
+import logging
 import tempfile
 from bisect import bisect_right
 from collections import deque
@@ -20,13 +21,13 @@ from typing import Any, BinaryIO
 import msgspec
 
 from pipeline import tables
-from pipeline.backends.base import Backend, Drawing, Outcome
+from pipeline.backends.base import Backend, Drawing, Gone, Missing, Outcome
 from pipeline.checks import Checks, Rules, Seen, examine, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
 from pipeline.models import TOLERANCE, Model
-from pipeline.money import actual, nanos
+from pipeline.money import Lane, actual, nanos
 from pipeline.pictures import Broken, Picture, look, slug
 from pipeline.results import Line, lines
 from pipeline.run import (
@@ -40,7 +41,9 @@ from pipeline.run import (
     retry_file,
     staged_file,
 )
-from pipeline.state import Batch, Illegal, Stage
+from pipeline.state import Batch, Illegal, Stage, lane_of
+
+log = logging.getLogger(__name__)
 
 IN_HAND, IN_HAND_BYTES = 64, 12_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
@@ -79,7 +82,10 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
     asked = _asked(run, batch)
     there = set(run.storage.list(f"staged/{number:05}-"))
     for span in _missing(batch.parts, lambda place: staged_file(number, place) in there):
-        _bring(run, backend, batch, span, asked, pool=pool)
+        try:
+            _bring(run, backend, batch, span, asked, pool=pool)
+        except Missing as missing:
+            _write_off(run, backend, batch, span, missing)
     found = _answers(run, batch)
     noticed = compare(run, number, _seen(found), rules=asked.of_shot, pool=pool)
     return _settle(
@@ -99,6 +105,7 @@ class _Asked:
     rules: list[Rules]  # what is checked
     of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
+    lane: Lane
 
 
 def _asked(run: Run, batch: Batch) -> _Asked:
@@ -116,7 +123,7 @@ def _asked(run: Run, batch: Batch) -> _Asked:
         if row["shot"] not in of_shot:
             of_shot[row["shot"]] = rules_of(checks, row["shot"])
         rules.append(of_shot[row["shot"]])
-    return _Asked(names, sizes, rules, of_shot, model)
+    return _Asked(names, sizes, rules, of_shot, model, lane_of(batch))
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -201,13 +208,42 @@ def _bring(
     # What is in hand when the power is cut is fetched again: it has to be little beside a part.
     hand = _Hand(pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 4))
     waiting = deque(span)
-    for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):
-        while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:
-            hand.close(waiting.popleft()[0])
-        hand.take(line.length, partial(_take, run, backend, batch.number, file, line, asked))
+    try:
+        for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):
+            while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:
+                hand.close(waiting.popleft()[0])
+            hand.take(line.length, partial(_take, run, backend, batch.number, file, line, asked))
+    except Missing:
+        hand.finish()  # what was whole by then is there
+        raise
     for place, _ in waiting:
         hand.close(place)
     hand.finish()
+
+
+def _write_off(
+    run: Run, backend: Backend, batch: Batch, span: list[tuple[int, Part]], missing: Missing
+) -> None:
+    """Parts of a result that is gone for good are there, with nothing in them. Raises Gone while it may come back."""
+    assert batch.submitting is not None
+    assert batch.ended is not None
+    since = batch.ended.at or batch.submitting.until
+    # Another key is told the same of a result that is there.
+    if (
+        batch.submitting.account != backend.account
+        or (backend.time() or run.clock.now()) < since + backend.life
+    ):
+        raise Gone(missing.message) from missing
+    log.warning(
+        "batch %d: %s; %s after its end that is for good: what did not come home is missing, and counts as spent",
+        batch.number,
+        missing.message,
+        f"{backend.life.days} days",
+    )
+    there = set(run.storage.list(f"staged/{batch.number:05}-"))
+    for place, _ in span:
+        if staged_file(batch.number, place) not in there:
+            tables.keep(run.storage, staged_file(batch.number, place), [], tables.staged_schema())
 
 
 def _lines(backend: Backend, batch: Batch, file: str, *, start: int, end: int | None) -> Iterator[Line]:
@@ -262,7 +298,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     wire = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire, batch) if wire is not None else None
     outcome = backend.outcome(line)
-    bill = _bill(outcome, asked.model)
+    bill = _bill(outcome, asked.model, asked.lane)
     if place is None or place >= len(asked.names):
         return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}
     rules = asked.rules[place]
@@ -300,7 +336,7 @@ def _unclaimed(run: Run, batch: int, line: Line) -> dict[str, Any]:
     return {"kept": name}
 
 
-def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
+def _bill(outcome: Outcome, model: Model, lane: Lane) -> dict[str, Any]:
     """What a line cost. Nothing is known of it where the provider gave no counts for an answer."""
     usage = outcome.usage
     if usage is None:
@@ -312,7 +348,7 @@ def _bill(outcome: Outcome, model: Model) -> dict[str, Any]:
         "text_tokens": usage.text,
         "thought_tokens": usage.thought,
         "searches": usage.searches,
-        "spent": actual(usage, model),
+        "spent": actual(usage, model, lane),
     }
 
 
@@ -546,6 +582,8 @@ def _is_worth_more(run: Run, batch: Batch, row: dict[str, Any], answer: dict[str
     outcome, created = answer["outcome"], run.created
     if outcome in ("cancelled", "expired") and batch.withdrawn is not None:
         return batch.withdrawn.again and row["attempt"] < MOST_ATTEMPTS
+    if outcome == "not_sent" and batch.online:
+        return True  # there was no time to ask for it, which is no attempt; some of its batch was asked, so this ends
     attempts = created.again.get(outcome, created.attempts if outcome in AGAIN else 1)
     return bool(row["attempt"] < min(attempts, MOST_ATTEMPTS))
 

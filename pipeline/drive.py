@@ -10,14 +10,15 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from pipeline.admission import Admission
-from pipeline.backends.base import Backend
+from pipeline.backends.base import Backend, Gone
+from pipeline.backends.online import Online
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
 from pipeline.night import cancel, is_mine, until_next, watch
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll, sweep, swept_at
-from pipeline.run import Run
+from pipeline.run import Run, job_of
 from pipeline.shown import Shown
 from pipeline.state import Batch, OverBudget, Stage, State, model_of, trouble_of
 from pipeline.storage.base import NoRoom
@@ -26,7 +27,11 @@ from pipeline.submit import resolve, submit
 log = logging.getLogger(__name__)
 
 FIRST, LATEST = timedelta(seconds=5), timedelta(minutes=5)
-"""How soon a batch is asked after, at first and at last. Google says that most are done in hours."""
+"""How soon something is looked for again, at first and at last."""
+
+SELDOM = timedelta(minutes=50)
+"""How seldom a batch at the provider is asked after at last: hourly at least, a fifth more or less. A whole night is a
+few dozen calls for each. Google says that most are done in hours."""
 
 SILENCE, PATIENCE = timedelta(minutes=1), timedelta(minutes=30)
 """When to ask a provider again that does not answer, and how long until that is said. Its jobs go on meanwhile."""
@@ -51,6 +56,8 @@ class Driver:
     ) -> None:
         self.run = run
         self.backend = backend
+        online = job_of(run).online
+        self._online = Online(backend, run.storage, settings=online, clock=run.clock)
         self._shown = Shown(run, backend)
         self._planner = planner
         self.listener = listener
@@ -65,7 +72,10 @@ class Driver:
         self._is_silent = False  # in this very step
         self._admission = Admission(run, backend)
         self._cancelled: set[int] = set()  # batches that this driver asked the provider to stop at
-        self._damaged: dict[int, Corrupt] = {}  # batches that this driver could not settle
+        self._damaged: dict[int, NightshootError] = {}  # batches that this driver could not settle
+        self._unread: dict[
+            int, tuple[datetime, Unavailable]
+        ] = {}  # batches whose result is not there, and since when
         self._turn = random.random()  # drivers that work side by side begin at different batches
 
     def to_the_end(self) -> None:
@@ -179,7 +189,7 @@ class Driver:
     def _ask(self, verb: Callable[[Run, Backend, int], bool], batch: Batch) -> bool:
         """Do something with the provider, which may be silent for a while: nothing is lost by asking later."""
         try:
-            moved = verb(self.run, self.backend, batch.number)
+            moved = verb(self.run, self._online if batch.online else self.backend, batch.number)
         except NoRoom:
             raise  # it is not the provider who is silent, and nobody makes room but a person
         except Unavailable as error:
@@ -224,13 +234,30 @@ class Driver:
 
     def _bring_home(self, batch: Batch, pool: ThreadPoolExecutor) -> bool:
         """One batch that cannot be settled keeps no other from coming home."""
-        if batch.number in self._damaged:
+        number = batch.number
+        if number in self._damaged or (number in self._unread and not self._is_due(batch)):
             return False
         try:
-            return self._ask(partial(collect, pool=pool), batch)
-        except Corrupt as error:
-            self._damaged[batch.number] = error
+            moved = self._ask(partial(collect, pool=pool), batch)
+        except (BadInput, Corrupt, Denied) as error:
+            self._damaged[number] = error
             return False
+        except Gone as gone:
+            self._miss(number, str(gone))
+            return False
+        self._unread.pop(number, None)
+        return moved
+
+    def _miss(self, number: int, why: str) -> None:
+        """A result that was there is not, for now: it is looked for again, later and later."""
+        if number not in self._unread:
+            days = self.backend.life.days
+            error = Unavailable(
+                f"the result of batch {number} is not there: {why}",
+                hint=f"run the same command again later; {days} days after its end it counts as lost, and as spent",
+            )
+            log.warning("%s; trying again", error.message)
+            self._unread[number] = (self.run.clock.now(), error)
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -256,14 +283,19 @@ class Driver:
         if now < self._ask_at.get(batch.number, now):
             return False
         interval = self._interval.get(batch.number, FIRST)
+        if batch.stage is not Stage.SUBMITTED:
+            interval = min(interval, LATEST)
         self._ask_at[batch.number] = now + interval * random.uniform(0.8, 1.2)
-        self._interval[batch.number] = min(interval * 1.5, LATEST)
+        # Each wait is half as long again: about a third of the time that it is out already.
+        self._interval[batch.number] = min(
+            interval * 1.5, SELDOM if batch.stage is Stage.SUBMITTED else LATEST
+        )
         return True
 
     def _until_next(self) -> float:
         """Seconds until something may have changed."""
         now, state = self.run.clock.now(), self.run.state
-        waiting = {batch.number for batch in self._at_provider()}
+        waiting = {batch.number for batch in self._at_provider()} | self._unread.keys()
         times = [at for number, at in self._ask_at.items() if number in waiting]
         times += [b.submitting.until for b in state.at(Stage.SUBMITTING) if b.submitting is not None]
         times += [swept_at(b) for b in state.at(Stage.ENDED) if b.broke_off and b.swept is None]
@@ -276,7 +308,8 @@ class Driver:
 
     def _say_trouble(self) -> None:
         """Raise what somebody has to look at, if anything."""
-        for trouble in (self._refusal, *self._damaged.values()):
+        unread = [error for _, error in self._unread.values()]
+        for trouble in (self._refusal, *self._damaged.values(), *unread):
             if trouble is not None:
                 raise trouble
 
@@ -285,7 +318,10 @@ class Driver:
         under_way = any(
             self._is_mine(batch) and batch.number not in self._unclear for batch in self._at_provider()
         )
-        ended = [batch for batch in self.run.state.at(Stage.ENDED) if batch.number not in self._damaged]
+        patient = self.run.clock.now() - PATIENCE
+        given_up = {number for number, (since, _) in self._unread.items() if since <= patient}
+        given_up |= self._damaged.keys()
+        ended = [batch for batch in self.run.state.at(Stage.ENDED) if batch.number not in given_up]
         if not under_way and not ended:
             self._say_trouble()
 

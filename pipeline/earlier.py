@@ -127,6 +127,17 @@ class Earlier:
     def reused(self) -> tuple[Reused, ...]:
         return tuple(one.reused for one in self._nights)
 
+    @property
+    def is_all_proofs(self) -> bool:
+        """Whether no night is among them, and so nobody has to be told why anything is shot."""
+        return all(one.state.created is None or one.state.created.online for one in self._nights)
+
+    @cached_property
+    def proofs(self) -> frozenset[str]:
+        """Those of them that are proofs, as an answer's `made_in` names them."""
+        proofs = (one for one in self._nights if one.state.created and one.state.created.online)
+        return frozenset(told(one.storage.url, self._home) for one in proofs)
+
     def answer(self, request: Request) -> dict[str, Any] | None:
         """What an earlier run says to this very request, as this run's index will hold it; None: nobody knows."""
         if request.prompt is None:

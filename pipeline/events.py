@@ -133,6 +133,7 @@ class Created(_Event, frozen=True, kw_only=True, tag="created"):
     said: int = 0  # what it would likely cost, as the plan said
     canary: int = 0  # so many requests of each model go first, alone; 0: all go at once
     again: dict[str, int] = {}  # outcomes with a number of attempts of their own
+    online: bool = False  # a proof: every batch of it goes online
 
 
 class Drawn(_Event, frozen=True, kw_only=True, tag="drawn"):
@@ -140,6 +141,7 @@ class Drawn(_Event, frozen=True, kw_only=True, tag="drawn"):
 
     batch: int
     source: Source
+    online: bool = False  # each of its requests is asked at once, at the standard price
 
 
 class Planned(_Event, frozen=True, kw_only=True, tag="planned"):

@@ -45,21 +45,22 @@ def _framed(shown: Shown) -> Framed:
     row = shown.row
     which = [row["key"], row["shot"], f"variant {row['variant']}" if row["variant"] else "", row["outcome"]]
     try:
-        return Framed(", ".join(filter(None, which)), shown.path, _thumbnail(shown.read()))
+        return Framed(", ".join(filter(None, which)), shown.path, small(shown.read()))
     except NotFound:
         return Framed(", ".join(filter(None, [*which, "the file is gone"])), shown.path, None)
 
 
-def _thumbnail(data: bytes) -> str | None:
+def small(data: bytes, *, side: int = _SIDE) -> str | None:
+    """A picture as a data URI that a page can hold, no larger than this; None: it cannot be drawn."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            image.draft("RGB", (_SIDE, _SIDE))  # a JPEG is decoded no larger than is needed
+            image.draft("RGB", (side, side))  # a JPEG is decoded no larger than is needed
             upright = ImageOps.exif_transpose(image).convert("RGBA")
     except (UnidentifiedImageError, OSError):
         return None  # HEIC, which Pillow cannot read
-    upright.thumbnail((_SIDE, _SIDE))
+    upright.thumbnail((side, side))
     paper = Image.new("RGBA", upright.size, "white")
     paper.alpha_composite(upright)
     small = io.BytesIO()

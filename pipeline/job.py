@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -163,8 +163,36 @@ class Night(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     canary_wait: str = "2 h"  # so long the rest waits for them
     on_late_canary: Literal["go_on", "hold"] = "go_on"
     stall_after: str = "24 h"  # from when a batch counts as stalled
-    on_stall: Literal["wait", "resubmit", "give_up"] = "wait"
+    on_stall: Literal["wait", "resubmit", "online", "give_up"] = "wait"
+    finish_online_below: str | None = (
+        None  # retries that go at once: '20 rows', '$2', or '20 rows, $2' for both
+    )
     deadline: str | None = None  # so long after its begin the run is over; unsaid: when all is home
+
+
+class Tail(NamedTuple):
+    """How much is little enough to be finished at once. None: as many rows, or as much money, as there are."""
+
+    rows: int | None = None
+    usd: float | None = None
+
+
+_TAIL = re.compile(r"(?:(\d+) rows?)?(?:(?<=[sw]), )?(?:\$(\d+(?:\.\d+)?))?")
+
+
+def tail(said: str) -> Tail | None:
+    """What '20 rows', '$2' or '20 rows, $2' means; None: nothing."""
+    match = _TAIL.fullmatch(said.strip())
+    if match is None or not any(match.groups()):
+        return None
+    return Tail(int(match[1]) if match[1] else None, float(match[2]) if match[2] else None)
+
+
+class Online(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How pictures are asked for at once: a proof's, and the last few of a night."""
+
+    per_minute: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 10  # calls; any paid account may make so many
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8  # calls at once: what a crash may cost again
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -194,6 +222,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: Attempts = 2
     again: Mapping[Outcome, Attempts] = {}  # outcomes with a number of attempts of their own
     night: Night = Night()
+    online: Online = Online()
     batches: Batches = Batches()
     references: References = References()
     checks: Checks = Checks()
@@ -437,6 +466,7 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
     )
     values["night"] = Night(**_checked(Night, document.get("night", {}), f"{where} [night]", problems))
     problems += _no_lengths(values["night"], f"{where} [night]")
+    values["online"] = Online(**_checked(Online, document.get("online", {}), f"{where} [online]", problems))
     values["references"] = References(
         **_checked(References, document.get("references", {}), f"{where} [references]", problems)
     )
@@ -481,6 +511,11 @@ def _no_lengths(night: Night, where: str) -> Iterator[Problem]:
             duration(said or "0 s")
         except ValueError:
             yield Problem("no length of time", where, column=name, value=said, hint=f'as in {name} = "2 h"')
+    name, said = "finish_online_below", night.finish_online_below
+    if said is not None and tail(said) is None:
+        yield Problem(
+            "neither rows nor dollars", where, column=name, value=said, hint=f'as in {name} = "20 rows, $2"'
+        )
 
 
 def _picks_of(
@@ -540,6 +575,7 @@ _TABLES = {
     "settings",
     "batches",
     "night",
+    "online",
     "references",
     "checks",
     "shots",

@@ -107,7 +107,7 @@ def _stalled(run: Run, backend: Backend, said: Night) -> bool:
             and run.clock.now() >= sent_at(batch) + patience
         ):
             log.warning("batch %d has stalled and is given up", batch.number)
-            moved |= _withdraw(run, batch, why="stalled", again=said.on_stall == "resubmit")
+            moved |= _withdraw(run, batch, why="stalled", again=said.on_stall in ("resubmit", "online"))
     return moved
 
 

@@ -106,9 +106,7 @@ class Job:
         rows = None if frame is None else frame_manifest(frame, meant.manifest, key=meant.key)
         folder = self._runs or meant.runs
         service = service_of(meant)
-        before = (
-            nights(meant, folder=folder, service=service, clock=clock_for(service)) if meant.reuse else []
-        )
+        before = nights(meant, folder=folder, service=service, clock=clock_for(service))
         found = survey(meant, base=self._base, limit=limit, manifest=rows, nights=before, runs=folder)
         check_ends(found, clock_for(service).now().date())
         file = found.manifest.path if frame is None else None

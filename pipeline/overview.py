@@ -36,10 +36,10 @@ def notes(found: Survey) -> list[str]:
 def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, str, str]]:
     price = found.price
     yield "pictures", f"{found.requests:,}", _pictures(found)
-    if found.carried:
-        total = sum(found.carried.values())
+    before = {name: count - found.proved.get(name, 0) for name, count in found.carried.items()}
+    if total := sum(before.values()):
         others = ", ".join(
-            f"{count:,} {outcome}" for outcome, count in found.carried.items() if outcome != "ok"
+            f"{count:,} {outcome}" for outcome, count in before.items() if outcome != "ok" and count
         )
         yield (
             "as before",
@@ -86,7 +86,8 @@ def _pictures(found: Survey) -> str:
         ", ".join(f"{count:,} {shot}" for shot, count in found.shots.items()) if len(found.shots) > 1 else ""
     )
     rows = "of 1 row" if found.good_rows == 1 else f"of {found.good_rows:,} rows"
-    return "; ".join(filter(None, [rows, shots, ", ".join(models)]))
+    proved = f"{sum(found.proved.values()):,} proved already" if found.proved else ""
+    return "; ".join(filter(None, [rows, proved, shots, ", ".join(models)]))
 
 
 def _parts(found: Survey) -> str:
@@ -157,6 +158,7 @@ def plan_document(found: Survey, *, cap: int | None = None) -> dict[str, Any]:
         "lanes": found.lanes,
         "shots": found.shots,
         "as_before": found.carried,
+        "proved": sum(found.proved.values()),
         "on_their_way": found.expected,
         "why_again": {
             why: {"requests": count, "example": example} for why, (count, example) in found.again.items()

@@ -18,17 +18,21 @@ from pipeline.asked import columns_of, prompt_of
 from pipeline.backends import schema, wire
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import FINAL, Cut, Drawn, File, Limits, Planned, Retries, Rows, Source, Takes
+from pipeline.job import tail
 from pipeline.manifest import Manifest, Row
 from pipeline.models import Model
-from pipeline.money import Estimate, estimate
+from pipeline.money import Estimate, estimate, nanos
 from pipeline.prompt import Prompt, Request
 from pipeline.references import Reference
-from pipeline.run import Run, is_inline, plan_file, reference_file, requests_file, retry_file, wire_id
-from pipeline.state import Batch, Illegal, Stage, model_of
+from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file, retry_file, wire_id
+from pipeline.state import Batch, Illegal, Stage, lane_of, model_of
 from pipeline.storage.base import AlreadyThere
 
 FINAL_REQUESTS = 50_000
 """How many requests without a result go into one batch: nothing is sent, so only memory counts."""
+
+MOST_AT_ONCE = 200
+"""More retries than that are no tail: asking for them one by one would take half the night."""
 
 Pour = Callable[[Iterable[Row]], Iterator[Request]]
 """Rows in, requests out, in order, one row at a time."""
@@ -260,12 +264,42 @@ def draw_retries(run: Run) -> bool:
             break
         taken.append(number)
     number = len(run.state.batches)
+    online = _goes_online(run, taken, model)
     try:
-        run.record(Drawn(batch=number, source=Retries(tuple(taken))))
+        run.record(Drawn(batch=number, source=Retries(tuple(taken)), online=online))
     except Illegal:
         return True  # another driver drew them
     write_again(run, run.state.batches[number])
     return True
+
+
+def _goes_online(run: Run, numbers: Sequence[int], model: Model) -> bool:
+    """Whether these retries are asked at once: so few that the job wants no more nights for them, or what it wants
+    so after a stall. They go in a batch all the same where the cap has no room for the standard price."""
+    said, state = job_of(run).night, run.state
+    if run.created.backend not in model.online:
+        return False
+    few = tail(said.finish_online_below or "")
+    begun = any(state.batches[number].online for number in numbers)
+    stalled = said.on_stall == "online" and any(_has_stalled(state.batches[number]) for number in numbers)
+    if few is None and not begun and not stalled:
+        return False
+    prompts = [prompt for number in numbers for row in _retries(run, number) if (prompt := prompt_of(row))]
+    if len(prompts) > MOST_AT_ONCE:
+        return False
+    try:
+        price = sum(estimate(prompt, model, "standard").high for prompt in prompts)
+    except BadInput:  # nobody knows it
+        return False
+    if state.cap is not None and state.committed + price > state.cap:
+        return False
+    if begun or stalled or few is None:
+        return True
+    return (few.rows is None or len(prompts) <= few.rows) and (few.usd is None or price <= nanos(few.usd))
+
+
+def _has_stalled(batch: Batch) -> bool:
+    return batch.withdrawn is not None and batch.withdrawn.why == "stalled"
 
 
 def _size_of_retries(run: Run, number: int, model: Model) -> Size:
@@ -308,7 +342,9 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
         case Retries(batches):
             for row in (row for number in batches for row in _retries(run, number)):
                 again = {name: value for name, value in row.items() if not name.startswith("last_")}
-                yield {**again, "attempt": row["attempt"] + 1}
+                # What there was no time to ask for was no attempt.
+                asked = row["last_outcome"] != "not_sent"
+                yield {**again, "attempt": row["attempt"] + asked}
         case Cut(batch, start, stop):
             yield from islice(_planned(run, batch), start, stop)
         case Takes(batch, places):
@@ -334,6 +370,7 @@ def write_batch(
     What is asked follows from the rows; who has it at hand may give it.
     """
     lines, inlined = [], 0
+    lane = lane_of(run.state.batches[number])
     prices: Counter[Estimate] = Counter()  # most requests of a batch cost one of a few amounts
     shapes: set[Hashable] = set()
     inline = is_inline(run)
@@ -344,7 +381,7 @@ def write_batch(
         if (shape := _shape(prompt)) not in shapes:  # a batch asks for a handful of different things
             shapes.add(shape)
             schema.check(line)
-        price = estimate(prompt, model)
+        price = estimate(prompt, model, lane)
         row["likely"], row["high"] = price.likely, price.high
         lines.append(line + b"\n")
         inlined += wire.inline_bytes(prompt) if inline else 0

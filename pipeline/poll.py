@@ -23,8 +23,8 @@ def poll(run: Run, backend: Backend, number: int) -> bool:
     except Gone as gone:
         if run.clock.now() < batch.submitting.until + backend.life:
             return False  # it may still show
-        # It counts as expired, and as spent in full, since nobody can say.
-        ending = Ending("expired", None, error=str(gone))
+        # Without a word of how it ended it counts as expired; as spent in full either way, since nobody can say.
+        ending = gone.ending or Ending("expired", None, error=str(gone))
     if ending is None:
         return False
     event = Ended(

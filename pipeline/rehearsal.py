@@ -5,18 +5,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.backends import service_of
 from pipeline.backends.developer import Developer
-from pipeline.clock import EmulatorClock
+from pipeline.clock import EmulatorClock, clock_for
 from pipeline.console import Console, document_of, place_line, summary_lines
 from pipeline.drive import Driver
 from pipeline.emulator import Service, launch
 from pipeline.errors import BadInput, Unavailable
 from pipeline.money import dollars, nanos
 from pipeline.overview import notes, plan_lines
-from pipeline.runs import next_name, place
-from pipeline.session import bad_rows_left_out, refuse_bad_rows, surveyed
+from pipeline.runs import named_nights, next_name, place
+from pipeline.session import bad_rows_left_out, meant, refuse_bad_rows
 from pipeline.storage import open_storage
-from pipeline.survey import begin, planner
+from pipeline.survey import begin, check_ends, planner, survey
 from pipeline.tally import tally
 
 FOLDER = "rehearsals"
@@ -36,7 +37,11 @@ def rehearse(
 
     Record 0 names that emulator, so the run can never be taken for a real one, nor gone on with as one.
     """
-    found = surveyed(job, **chosen)
+    said, base = meant(job, **chosen)
+    real = service_of(said)
+    before = named_nights(said, folder=said.runs, service=real, clock=clock_for(real))
+    found = survey(said, base=base, nights=before, runs=said.runs)
+    check_ends(found, clock_for(real).now().date())
     if found.job.backend != "developer":
         raise BadInput(f"no rehearsal for backend {found.job.backend!r}", hint="it knows developer only")
     console.note(*notes(found))

@@ -3,9 +3,12 @@
 import secrets
 from datetime import datetime
 
+import msgspec
+
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, Corrupt, Unavailable
 from pipeline.events import Created, Event, Record
+from pipeline.job import Job
 from pipeline.journal import Journal, Taken
 from pipeline.references import reference_file as reference_file
 from pipeline.state import Illegal, State, apply, check
@@ -87,6 +90,11 @@ def open_run(storage: Storage, clock: Clock) -> Run:
             hint="name the run's own directory, the one that holds journal/",
         )
     return run
+
+
+def job_of(run: Run) -> Job:
+    """The job that a run was begun for, as it was then."""
+    return msgspec.convert(run.created.job, Job)
 
 
 def is_inline(run: "Run") -> bool:

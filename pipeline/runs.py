@@ -74,6 +74,11 @@ def place(folder: str, name: Name | str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
+def proofs_of(job: str) -> str:
+    """What the proofs of a job are called, where its runs are called after the job itself."""
+    return f"{job}-proof"
+
+
 class Choice(Enum):
     """What `run JOB` means."""
 
@@ -133,12 +138,16 @@ def recent(folder: str, job: str, *, service: str, clock: Clock) -> Iterator[Run
 def left_this_month(
     job: Job, folder: str, *, service: str, clock: Clock, but: str | None = None
 ) -> int | None:
-    """What this month's runs of a job, but one, leave of what all may cost together; None: nobody says how much."""
+    """What this month's runs and proofs of a job, but one, leave of what all may cost together.
+
+    None: nobody says how much.
+    """
     if job.max_usd_month is None:
         return None
     month = clock.now().strftime("%Y-%m-")
     left = nanos(job.max_usd_month)
-    for name in names(open_storage(folder), job.name):
+    there = open_storage(folder)
+    for name in [*names(there, job.name), *names(there, proofs_of(job.name))]:
         if name.day.startswith(month) and str(name) != but:
             run = open_run(open_storage(place(folder, name)), clock)
             if run.created.service == service:
@@ -173,12 +182,23 @@ def has_sent(run: Run) -> bool:
 
 
 def nights(job: Job, *, folder: str, service: str, clock: Clock) -> list[Night]:
-    """The earlier runs that the job's `reuse` names, newest first: names, globs, 'latest N' of this job, places.
+    """The earlier runs that the job's `reuse` names, newest first: names, globs, 'latest N' of this job, places. Before
+    them its latest proofs, which count without being named.
 
     What another service answered, a rehearsal's above all, is none of this one's.
     """
+    proofs = reversed(names(open_storage(folder), proofs_of(job.name))[-LOOKED_AT:])
+    return _nights(job, [place(folder, name) for name in proofs], folder=folder, service=service, clock=clock)
+
+
+def named_nights(job: Job, *, folder: str, service: str, clock: Clock) -> list[Night]:
+    """The same without proofs."""
+    return _nights(job, [], folder=folder, service=service, clock=clock)
+
+
+def _nights(job: Job, proofs: list[str], *, folder: str, service: str, clock: Clock) -> list[Night]:
     there = names(open_storage(folder)) if job.reuse else []
-    places: dict[str, None] = {}
+    places: dict[str, None] = dict.fromkeys(proofs)
     for entry in job.reuse:
         if count := re.fullmatch(r"latest(?: +(\d+))?", entry):
             mine = [name for name in there if name.job == job.name]

@@ -78,9 +78,7 @@ def surveyed(job: str | None, *, runs: str | None = None, **chosen: Any) -> Surv
 
 
 def _nights(job: Job, folder: str) -> list[Night]:
-    """The earlier nights that the job wants to know of, as they are now."""
-    if not job.reuse:
-        return []
+    """The earlier nights that the job wants to know of, and its proofs, as they are now."""
     service = service_of(job)
     return nights(job, folder=folder, service=service, clock=clock_for(service))
 
@@ -186,7 +184,7 @@ def begin_or_continue(
         job, chosen = saved.job or None, saved.chosen
     said, base = meant(job, **chosen)
     folder = runs or said.runs
-    usd = _finite(said.max_usd if max_usd is None else max_usd)
+    usd = finite(said.max_usd if max_usd is None else max_usd)
     service = service_of(said)
     clock = clock_for(service)
     check_backend(said, folder=folder)
@@ -196,7 +194,7 @@ def begin_or_continue(
         return _continued(console, there, Choice.CONTINUE, usd=usd, left=left, plans=None, canary=canary)
     # To see whether a run goes on, the job is looked over with the earlier nights that one was begun with.
     before = None if new else next(recent(folder, said.name, service=service, clock=clock), None)
-    known = nights_of(before) if said.reuse and before else _nights(said, folder)
+    known = nights_of(before) if before else _nights(said, folder)
     found = survey(said, base=base, nights=known, runs=folder)
     choice, there = (Choice.NEW, None) if new else choose(folder, found, service=service, clock=clock)
     if there is not None and choice is Choice.ASK:
@@ -206,12 +204,14 @@ def begin_or_continue(
         left = left_this_month(said, folder, service=service, clock=clock, but=there.name)
         plans = planner(found, there)
         return _continued(console, there, choice, usd=usd, left=left, plans=plans, canary=canary)
-    if said.reuse and before is not None:  # a new night also knows what the last one answered
-        found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    if before is not None:  # a new night also knows what the last one answered, and what was proved since
+        now = _nights(said, folder)
+        if [one.reused for one in now] != [one.reused for one in known]:
+            found = survey(said, base=base, nights=now, runs=folder)
     if saved is not None:
         saved.check(found)
     check_ends(found, clock.now().date())
-    cap = _cap_of(said, folder, service=service, clock=clock, usd=usd)
+    cap = cap_of(said, folder, service=service, clock=clock, usd=usd)
     name = next_name(open_storage(folder), said.name, clock.now().date())
     backend = open_backend(said, service=service, clock=clock, place=place(folder, name))
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
@@ -222,7 +222,7 @@ def begin_or_continue(
     return Driver(run, backend, planner=planner(found, run))
 
 
-def _cap_of(job: Job, folder: str, *, service: str, clock: Clock, usd: float | None) -> int | None:
+def cap_of(job: Job, folder: str, *, service: str, clock: Clock, usd: float | None) -> int | None:
     """What a new run may cost: what is said for it, and no more than this month has left."""
     left = left_this_month(job, folder, service=service, clock=clock)
     if left == 0:
@@ -249,10 +249,10 @@ def _continued(
 ) -> Driver:
     backend = _backend_of(run)
     console.note(place_line(run.name, choice.value, backend.service, backend.account))
-    _change_cap(run, usd)
+    change_cap(run, usd)
     lower = _less(run.state.cap, left)
     if lower != run.state.cap and lower is not None:
-        _change_cap(run, max(lower, run.state.committed) / 1e9)
+        change_cap(run, max(lower, run.state.committed) / 1e9)
     if not canary:
         clear(run)
     return Driver(run, backend, planner=plans)
@@ -264,7 +264,7 @@ def _ask_for_another(console: Console, there: Run) -> None:
         raise Refused(what, hint="undo the change to go on with it, or start a new run beside it with --new")
 
 
-def _finite(usd: float | None) -> float | None:
+def finite(usd: float | None) -> float | None:
     if usd is not None and not math.isfinite(usd):
         raise BadInput(
             f"--max-usd {usd}: is no sum of money", hint="say what it may cost at most: --max-usd 20"
@@ -298,7 +298,8 @@ def _ask(
         raise Refused("not sent", hint="nothing was written and nothing was paid")
 
 
-def _change_cap(run: Run, usd: float | None) -> None:
+def change_cap(run: Run, usd: float | None) -> None:
+    """Let a run that is there cost so much from here on. None: as before."""
     cap = None if usd is None else nanos(usd)
     if cap is None or cap == run.state.cap or run.state.finished:
         return
@@ -369,7 +370,7 @@ def asked_again(
         raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
     if not yes and not (console.can_ask() and console.ask("Ask again?")):
         raise Refused("nothing was asked again", hint="say --yes where nobody can be asked")
-    _change_cap(run, _finite(max_usd))
+    change_cap(run, finite(max_usd))
     release(run)
     draw(run, those)
     return driver

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import singledispatch
+from typing import Literal
 
 from pipeline.events import (
     FINAL,
@@ -68,6 +69,8 @@ class Stage(Enum):
 SHARE, MANY = 0.2, 10
 """What came to nothing for one reason is asked again by itself up to this share of a batch, or fewer than so many."""
 
+_NOBODYS = frozenset({"expired", "cancelled", "not_sent"})
+
 RESERVING = frozenset({Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD, Stage.ENDED})
 """Stages in which a batch may cost up to its high, and nobody knows better yet."""
 
@@ -96,6 +99,7 @@ class Batch:
     taken: frozenset[int] = frozenset()  # places that a person had asked once more
     cleared: bool = False  # the canary it is keeps nobody waiting any more
     replaced: int = 0  # intents that were taken over
+    online: bool = False  # its requests are asked at once, each by a call of its own, at the standard price
 
     @property
     def sends(self) -> bool:
@@ -122,11 +126,12 @@ class Batch:
     def common_trouble(self) -> str | None:
         """The one reason that much of it came to nothing for: to ask for all that again may cost as much again.
 
-        That a job expired is none: it says nothing of what was asked, and is not billed.
+        That a job expired, or that there was no time to ask, is none: it says nothing of what was asked, and is not
+        billed.
         """
         if self.collected is None or self.planned is None:
             return None
-        again = {why: n for why, n in self.collected.again.items() if why not in ("expired", "cancelled")}
+        again = {why: n for why, n in self.collected.again.items() if why not in _NOBODYS}
         most = max(again, key=again.__getitem__, default=None)
         if most is None or again[most] < MANY or again[most] <= self.planned.requests * SHARE:
             return None
@@ -208,6 +213,11 @@ class State:
 def model_of(batch: Batch) -> str | None:
     """The one model a batch asks, once that is planned."""
     return batch.planned.model if batch.planned else None
+
+
+def lane_of(batch: Batch) -> Literal["batch", "standard"]:
+    """Which of a model's prices it is billed by."""
+    return "standard" if batch.online else "batch"
 
 
 def apply(state: State, record: Record) -> None:
@@ -502,7 +512,9 @@ def _(event: Created, state: State, number: int) -> None:
 
 @_change.register
 def _(event: Drawn, state: State, number: int) -> None:
-    state.batches.append(Batch(event.batch, event.source))
+    assert state.created is not None
+    online = event.online or state.created.online
+    state.batches.append(Batch(event.batch, event.source, online=online))
     match event.source:
         case Rows(_, stop, lane):
             state.drawn[lane] = stop
@@ -579,7 +591,8 @@ def _(event: Recut, state: State, number: int) -> None:
     assert batch.planned is not None
     batch.stage = Stage.CUT
     for start, stop in ((0, event.at), (event.at, batch.planned.requests)):
-        state.batches.append(Batch(len(state.batches), Cut(event.batch, start, stop)))
+        piece = Cut(event.batch, start, stop)
+        state.batches.append(Batch(len(state.batches), piece, online=batch.online))
 
 
 @_change.register

@@ -7,8 +7,12 @@ send again when the listing is complete, shows the newest job that this account 
 younger than the intent's end by the provider's own clock, and still shows nothing after the intent's input file was
 removed.
 
-What stays open: a create call that the provider accepted, but does not list for more than ten minutes, and that no
-longer needs its input file. Nothing was seen to behave so; a second job would then be paid, and nobody here would know.
+Where more is still to be sent, that goes first, for up to an hour: a listing that does not show what was made after
+the job in question is known to lie.
+
+What stays open: a create call that the provider accepted, but does not list for more than ten minutes, that no longer
+needs its input file, and next to which nothing else was sent. Nothing was seen to behave so; a second job would then be
+paid, and nobody here would know.
 """
 
 import hashlib
@@ -20,9 +24,10 @@ from functools import lru_cache
 from pipeline import tables
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought, Origin
+from pipeline.backends.online import span
 from pipeline.errors import Corrupt, NightshootError
 from pipeline.events import Disowned, Event, Held, PutBack, Recut, Submitted, Submitting
-from pipeline.run import Run, is_inline, plan_file, reference_file, requests_file
+from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file
 from pipeline.shown import Reference, Shown
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
 
@@ -63,7 +68,7 @@ def submit(run: Run, backend: Backend, number: int, *, shown: Shown | None = Non
         return False
     if _is_full(run, batch):
         return False
-    if _is_too_large(run, batch):
+    if not batch.online and _is_too_large(run, batch):
         return _recut(run, batch)
     try:
         check(run.state, _intent(run, backend, batch, staged=""))  # before bytes are moved for nothing
@@ -80,7 +85,7 @@ def _is_full(run: Run, batch: Batch) -> bool:
     return any(
         other.put_back is not None and now < other.put_back.not_before
         for other in run.state.at(Stage.PLANNED)
-        if model_of(other) == model_of(batch)
+        if model_of(other) == model_of(batch) and other.online == batch.online
     )
 
 
@@ -117,13 +122,17 @@ def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = No
     # A held batch is looked for too: a listing recovers, or a person removes what was too many.
     if batch.stage not in (Stage.SUBMITTING, Stage.HELD):
         return False
+    if batch.online:
+        # Its folder says of each request whether it was asked. Nothing of it is sent twice: the rest is drawn anew.
+        assert batch.intent is not None
+        return _try(run, Submitted(batch=number, intent=batch.intent, ticket=intent.input, adopted=True))
     found = backend.find(intent.label)
     if found.candidates:
         return _adopt(run, batch, found)
     if not _is_evidence(run, batch, found):
         return _hold_if_old(run, batch, found)
     assert found.at is not None
-    if found.at < intent.until + GRACE:
+    if found.at < intent.until + GRACE or _witness_may_come(run, backend, batch, found):
         return False
     backend.unstage(intent.input)
     # Once more: what was under way when the file went is listed now, or never.
@@ -228,12 +237,14 @@ def _intent(
     replaces: int | None = None,
     found: Found | None = None,
 ) -> Submitting:
+    assert batch.planned is not None
+    window = span(batch.planned.requests, job_of(run).online) if batch.online else WINDOW
     return Submitting(
         batch=batch.number,
         account=backend.account,
         label=label_of(run, batch),
         input=staged,
-        until=run.clock.now() + offset + WINDOW,
+        until=run.clock.now() + offset + window,
         replaces=replaces,
         seen=found.at if found else None,
     )
@@ -301,6 +312,29 @@ def _is_evidence(run: Run, batch: Batch, found: Found) -> bool:
     after = min((intent for intent in tickets if intent > batch.intent), default=None)
     known = {before, after, max(tickets, default=None)} - {None}
     return all(tickets[intent] in found.seen for intent in known if intent is not None)
+
+
+def _witness_may_come(run: Run, backend: Backend, batch: Batch, found: Found) -> bool:
+    """Whether jobs will soon be there that the listing has to show, or it is known to lie. Waited for so long."""
+    assert batch.intent is not None
+    assert batch.submitting is not None
+    assert found.at is not None
+    if found.at >= batch.submitting.until + PATIENCE:
+        return False
+    unclear = run.state.at(Stage.SUBMITTING)
+    return (
+        not run.state.all_drawn
+        or any(other.intent is not None and other.intent > batch.intent for other in unclear)
+        or any(other.sends and _may_go(run, backend, other) for other in run.state.at(Stage.PLANNED))
+    )
+
+
+def _may_go(run: Run, backend: Backend, batch: Batch) -> bool:
+    try:
+        check(run.state, _intent(run, backend, batch, staged=""))
+    except Illegal:
+        return False
+    return True
 
 
 def _adopt(run: Run, batch: Batch, found: Found) -> bool:

@@ -23,16 +23,18 @@ from pipeline.events import FINAL, FORMAT, ON_ITS_WAY, Created, Limits
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Manifest, Row, duplicate_keys
 from pipeline.models import Model, Models, load_models
-from pipeline.money import Estimate, estimate, retries
+from pipeline.money import Estimate, Lane, estimate, retries
 from pipeline.plan import Planner, tokens
 from pipeline.problems import Group, Problem, group, refusal
 from pipeline.prompt import Prompt, Request, pins_for, problems_of_templates, requests
 from pipeline.references import Pins, Reference
 from pipeline.run import Run, create_run
+from pipeline.run import job_of as job_of
 from pipeline.storage import Storage
 
 BATCH_REQUESTS = 10_000
 IN_FLIGHT = 100  # jobs at once, says Google
+AT_ONCE = 40  # requests to a batch that goes online
 UNCOUNTED = 10**15  # tokens, where no queue counts them
 
 CANARY, MANY = 20, 500
@@ -54,6 +56,7 @@ class Survey:
     manifest: Manifest
     table: Models
     pins: Pins
+    lane: Lane = "batch"
     earlier: Earlier | None = None
     warnings: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()  # what is worth knowing, and no reason to stop
@@ -68,6 +71,7 @@ class Survey:
     tokens: dict[str, int] = field(default_factory=dict)  # that each model's queue will count
     prices: dict[Estimate, int] = field(default_factory=dict)  # how many requests cost just this
     carried: dict[str, int] = field(default_factory=dict)  # what earlier runs settled, by outcome
+    proved: dict[str, int] = field(default_factory=dict)  # of these, what proofs did
     expected: dict[str, int] = field(default_factory=dict)  # what unfinished runs have paid for, by run
     again: dict[str, list[Any]] = field(default_factory=dict)  # why others are shot, how many, and an example
     gone: list[str] = field(default_factory=list)  # pictures that would have answered, a few of them by name
@@ -110,10 +114,12 @@ def survey(
     manifest: Manifest | None = None,
     nights: Sequence[Night] = (),
     runs: str | None = None,
+    lane: Lane = "batch",
 ) -> Survey:
     """Read the whole manifest once and say what follows. Raises BadInput where no row can be right.
 
-    What the runs of these nights have answered is not asked again; `runs` is the folder this one will lie in.
+    What the runs of these nights have answered is not asked again; `runs` is the folder this one will lie in. By the
+    lane it is priced, and sent: in batches, or at once.
     """
     if limit is not None:
         job = msgspec.structs.replace(job, limit=limit)
@@ -124,7 +130,7 @@ def survey(
     if problems := problems_of_templates(job, manifest.columns) + list(islice(duplicate_keys(manifest), 20)):
         raise refusal(problems)
     pins = pins_for(job, manifest.path.parent)
-    found = Survey(job, base, manifest, table, pins, warnings=manifest.warnings)
+    found = Survey(job, base, manifest, table, pins, lane=lane, warnings=manifest.warnings)
     if nights:
         found.earlier = Earlier(nights, home=runs or job.runs, across=job.reuse_across)
     found.problems = group(_problems(found))
@@ -186,7 +192,9 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
         earlier, made_in = request.carried["earlier"], request.carried["made_in"]
         which, name = (found.expected, made_in) if earlier == ON_ITS_WAY else (found.carried, earlier)
         which[name] = which.get(name, 0) + 1
-    elif request.prompt is not None and found.earlier is not None:
+        if earlier != ON_ITS_WAY and found.earlier is not None and made_in in found.earlier.proofs:
+            found.proved[earlier] = found.proved.get(earlier, 0) + 1
+    elif request.prompt is not None and found.earlier is not None and not found.earlier.is_all_proofs:
         _say_why(found, request, found.earlier)
     if request.prompt is None or request.carried is not None:
         return
@@ -196,7 +204,7 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
         asked = found.asked[lane] = Asked(model)
     asked.add(request.prompt, request.key)
     found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
-    price = estimate(request.prompt, model)
+    price = estimate(request.prompt, model, found.lane)
     found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
     inline = found.job.references.inline
@@ -246,7 +254,7 @@ def begin(
     job = found.job
     room = ROOM[job.backend]
     limits = Limits(
-        requests=min(_in_a_batch(found, cap=cap), room.requests),
+        requests=min(_in_a_batch(found, cap=cap), room.requests if found.lane == "batch" else AT_ONCE),
         input_bytes=min(job.batches.max_bytes or room.input_bytes, room.input_bytes),
         output_bytes=job.batches.max_output_bytes,
         # A batch larger than the queue would never be taken.
@@ -281,8 +289,9 @@ def begin(
         reused=found.earlier.reused if found.earlier else (),
         carried=found.left_to_others,
         said=found.price.likely,
-        canary=canary_of(found) if canary else 0,
+        canary=canary_of(found) if canary and found.lane == "batch" else 0,
         again={str(outcome): attempts for outcome, attempts in job.again.items()},
+        online=found.lane == "standard",
     )
     return create_run(storage, clock, created)
 
@@ -336,11 +345,6 @@ def is_of(run: Run, found: Survey) -> bool:
 def is_from(run: Run, job: Job, manifest: str) -> bool:
     """Whether a run was made from this job and the manifest of this digest. Where it lives and its cap count not."""
     return run.created.manifest_sha256 == manifest and _essence(job_of(run)) == _essence(job)
-
-
-def job_of(run: Run) -> Job:
-    """The job that a run was begun for, as it was then."""
-    return msgspec.convert(run.created.job, Job)
 
 
 def _essence(job: Job) -> Job:

@@ -8,6 +8,7 @@ file's name) it kills itself there, at the first such write, as the kernel does 
 import os
 import signal
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,7 +40,7 @@ class Deadly:
         self._die("after", name, data)
 
     def _die(self, when: str, name: str, data: bytes) -> None:
-        is_it = name.startswith(self._kind) or f'"kind":"{self._kind}"'.encode() in data
+        is_it = fnmatchcase(name, f"{self._kind}*") or f'"kind":"{self._kind}"'.encode() in data
         if when == self._when and is_it:
             os.kill(os.getpid(), signal.SIGKILL)
 

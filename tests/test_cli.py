@@ -583,7 +583,20 @@ def test_a_directory_that_belongs_to_another_job_is_not_gone_on_with(shell: Shel
 
 # --- manners -----------------------------------------------------------------------------------------------------
 
-COMMANDS = ("init", "plan", "run", "demo", "rehearse", "tick", "status", "index", "submit", "poll", "collect")
+COMMANDS = (
+    "init",
+    "proof",
+    "plan",
+    "run",
+    "demo",
+    "rehearse",
+    "tick",
+    "status",
+    "index",
+    "submit",
+    "poll",
+    "collect",
+)
 
 
 def test_help_fits_one_screen_in_groups(shell: Shell) -> None:
@@ -612,6 +625,7 @@ def test_people_read_pictures_and_dollars_and_nothing_of_the_code(
     for command in (
         ("init", "shoes.csv"),
         ("plan",),
+        ("proof", *PAID, "--rows", "1"),
         ("submit", *PAID),
         ("status",),
         ("tick",),

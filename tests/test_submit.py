@@ -240,6 +240,36 @@ def test_an_input_file_that_another_driver_removed_is_staged_again(bench: Bench)
     assert_all_paid_once(bench, driver.run)
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"kind": "list_empty"},
+        {"kind": "list_truncated", "size": 1},
+        {"kind": "list_lags", "seconds": 9 * HOUR},
+    ],
+)
+def test_a_listing_that_hides_the_very_first_job_is_found_out_by_those_after_it(
+    bench: Bench, lie: dict[str, Any]
+) -> None:
+    """Nothing is known that it had to show, until the others are sent: they go first."""
+    bench.service.fault("lost", display_name="-00000-")
+    driver = bench.begin()
+    while not driver.run.state.at(Stage.SUBMITTING):
+        driver.draw()
+        driver.submit()
+    bench.service.fault(**lie)
+    bench.service.advance(20 * 60)
+    driver = bench.again()
+    for _ in range(12):
+        driver.step()
+        bench.service.advance(600)
+    assert driver.run.state.batches[0].stage is Stage.HELD
+    bench.service.clear_faults()
+    driver.to_the_end()
+    assert driver.run.state.batches[0].replaced == 0
+    assert_all_paid_once(bench, driver.run)
+
+
 def test_several_jobs_of_one_name_are_shown_to_a_person(bench: Bench) -> None:
     """Nothing is sent, nothing is guessed; when one is left, it is the one."""
     driver = planned(bench)
@@ -342,12 +372,12 @@ def test_who_was_taken_over_for_all_that_cancels_its_own_job(bench: Bench) -> No
 
     def another_is_misled() -> None:
         bench.service.fault("list_lags", seconds=100 * HOUR)
-        bench.service.advance(20 * 60)
+        bench.service.advance(2 * HOUR)  # for so long it would be known to lie by what is sent meanwhile
         other.run.catch_up()
         assert resolve(other.run, bench.backend(), 0)
 
     # A job that takes its time is still there to be cancelled.
-    bench.service.fault("job_stalled", display_name="-00000-", seconds=2 * HOUR)
+    bench.service.fault("job_stalled", display_name="-00000-", seconds=9 * HOUR)
     driver = interrupted(bench, after=another_is_misled)
     other = bench.again()
     driver.submit()

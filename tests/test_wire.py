@@ -169,13 +169,14 @@ def test_without_details_output_counts_as_the_dearer_kind() -> None:
     assert (usage.prompt, usage.image, usage.text) == (9, 1290, 0)
 
 
-@pytest.mark.parametrize(("reason", "image"), [("STOP", 0), ("MAX_TOKENS", 0), ("IMAGE_SAFETY", 70)])
-def test_words_alone_are_priced_as_words(reason: str, image: int) -> None:
-    """Without details too, unless a picture may have been made and withheld."""
-    counts = {"promptTokenCount": "9", "candidatesTokenCount": "70"}
-    usage = read(answer({"text": "I cannot draw this"}, reason=reason, usageMetadata=counts)).usage
+@pytest.mark.parametrize(
+    ("finish", "image"), [("STOP", 0), ("NO_IMAGE", 0), ("MAX_TOKENS", 0), ("IMAGE_SAFETY", 58)]
+)
+def test_words_alone_are_billed_as_words_unless_a_picture_was_withheld(finish: str, image: int) -> None:
+    counts = {"promptTokenCount": 8, "candidatesTokenCount": 58}
+    usage = read(answer({"text": "no"}, reason=finish, usageMetadata=counts)).usage
     assert usage is not None
-    assert (usage.image, usage.text) == (image, 70 - image)
+    assert (usage.image, usage.text) == (image, 58 - image)
 
 
 def test_searches_are_counted() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO, Protocol
 
-from pipeline.errors import NightshootError
+from pipeline.errors import NightshootError, Unavailable
 from pipeline.events import ResultFile
 from pipeline.money import Usage
 from pipeline.prompt import Prompt
@@ -38,8 +38,24 @@ class NotBought(Exception):
         self.fatal = fatal  # asking again would get the same answer: what to tell the user
 
 
+class Missing(Unavailable):
+    """The service knows nothing of this name, or says so."""
+
+
 class Gone(Exception):
     """Nothing can be read of it now: no such job, or no result; not yet, or no longer, or not with this key."""
+
+    def __init__(self, why: str, *, ending: "Ending | None" = None) -> None:
+        super().__init__(why)
+        self.ending = ending  # of a job that is over, and whose result is what cannot be read
+
+
+class Refusal(Exception):
+    """The service refused this one request, and would again: nothing was bought, and others may go."""
+
+    def __init__(self, code: int, status: str | None, message: str) -> None:
+        super().__init__(message)
+        self.code, self.status, self.message = code, status, message
 
 
 class MaybeBought(Exception):
@@ -186,6 +202,15 @@ class Backend(Protocol):
         """
         ...
 
+    def ask(self, model: str, line: bytes, *, timeout: timedelta) -> bytes:
+        """Have one request answered at once, at the standard price: the response as it came, a JSON object on one line.
+
+        A call costs money, so only submit of the online lane makes it, behind its intent. Never repeated here. `line`
+        is one of requests/, references in place. Raises NotBought, MaybeBought, or Refusal. Safe to use from several
+        threads.
+        """
+        ...
+
     def remote(self) -> Iterator[Remote]:
         """The files of this program that lie at the provider now; on a shared account those of other runs too."""
         ...
@@ -208,7 +233,7 @@ class Backend(Protocol):
         ...
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
-        """A stream of a result file's bytes, from start. Survives cut connections."""
+        """A stream of a result file's bytes, from start. Survives cut connections. It or reading it raises Missing."""
         ...
 
     def line_id(self, line: Line, *, ticket: str) -> str | None:

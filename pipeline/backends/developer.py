@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
 import httpx2
+import msgspec
 from google import genai
 from google.genai import errors as genai_errors
 
@@ -23,6 +24,7 @@ from pipeline.backends.base import (
     Ending,
     Found,
     Gone,
+    Missing,
     Offer,
     Origin,
     Outcome,
@@ -30,7 +32,7 @@ from pipeline.backends.base import (
     RemoteJob,
 )
 from pipeline.backends.downloads import CHUNK, Download, total_of
-from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
+from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, counters, ending_of, unreadable
 from pipeline.backends.uploads import Uploads
 from pipeline.clock import Clock
 from pipeline.errors import Unavailable
@@ -63,6 +65,7 @@ class Developer:
             denied="check GEMINI_API_KEY: is it the key that made this run, and is billing on?",
             missing="a job or file is visible only to the key that made it",
             gone=(403, 404),  # files of others and missing ones are told alike
+            key=key,
         )
         self._version = self._client._api_client._http_options.api_version or "v1"
         self._http = httpx2.Client(
@@ -136,6 +139,10 @@ class Developer:
             staged,
         )
 
+    def ask(self, model: str, line: bytes, *, timeout: timedelta) -> bytes:
+        request = msgspec.json.decode(line)["request"]
+        return self._calls.ask(f"models/{quote(model, safe='')}:generateContent", request, timeout=timeout)
+
     def time(self) -> datetime | None:
         return self._calls.time("batches")
 
@@ -166,16 +173,17 @@ class Developer:
         answer = operation.get("response") or {}
         name = (metadata.get("output") or {}).get("responsesFile") or answer.get("responsesFile")
         files = () if not name else (ResultFile(name, self._size(name)),)
-        if how == "succeeded" and (not files or files[0].size is None):
-            raise Gone(f"{ticket} is said to be done, and its result cannot be read")
         failure = operation.get("error") or {}
-        return Ending(
+        ending = Ending(
             how=how,
             at=wire.moment(metadata.get("endTime")) or wire.moment(metadata.get("updateTime")),
             files=tuple(file for file in files if file.size is not None),
             stats=counters(metadata.get("batchStats")),
-            error=failure.get("message"),
+            error=self._calls.safe(str(failure["message"])) if failure.get("message") else None,
         )
+        if how == "succeeded" and not ending.files:
+            raise unreadable(ticket, ending)
+        return ending
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
         return io.BufferedReader(

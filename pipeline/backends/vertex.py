@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import google.auth
+import msgspec
 from google import genai
 from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError
@@ -27,15 +28,16 @@ from pipeline.backends.base import (
     Ending,
     Found,
     Gone,
+    Missing,
     Offer,
     Origin,
     Outcome,
     Remote,
     RemoteJob,
 )
-from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, Missing, counters, ending_of
+from pipeline.backends.sdk import CONTROL_TIMEOUT, Calls, counters, ending_of, unreadable
 from pipeline.clock import LOOPBACK
-from pipeline.errors import BadInput, Corrupt, Denied
+from pipeline.errors import BadInput, Denied
 from pipeline.events import ResultFile
 from pipeline.prompt import Prompt
 from pipeline.references import reference_file
@@ -151,6 +153,11 @@ class Vertex:
             lambda: self._client.batches.create(model=model, src=staged, config=config), staged
         )
 
+    def ask(self, model: str, line: bytes, *, timeout: timedelta) -> bytes:
+        request = msgspec.json.decode(vertex_rows.row(line))["request"]
+        path = f"publishers/google/models/{quote(model, safe='')}:generateContent"
+        return self._calls.ask(path, request, timeout=timeout)
+
     def time(self) -> datetime | None:
         return self._calls.time(JOBS)
 
@@ -179,15 +186,17 @@ class Vertex:
         stats = counters(job.get("completionStats"))
         directory = (job.get("outputInfo") or {}).get("gcsOutputDirectory")
         files = tuple(self._files(directory)) if directory else ()
-        if not files and (how == "succeeded" or stats.get("successfulCount")):
-            raise Gone(f"{ticket} is said to be done, and its result cannot be read")
-        return Ending(
+        failure = job.get("error") or {}
+        ending = Ending(
             how=how,
             at=wire.moment(job.get("endTime")) or wire.moment(job.get("updateTime")),
             files=files,
             stats=stats,
-            error=(job.get("error") or {}).get("message"),
+            error=self._calls.safe(str(failure["message"])) if failure.get("message") else None,
         )
+        if not files and (how == "succeeded" or stats.get("successfulCount")):
+            raise unreadable(ticket, ending)
+        return ending
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
         address, _, version = file.rpartition("#")
@@ -195,7 +204,7 @@ class Vertex:
         try:
             return bucket.open_version(name, int(version), start=start)
         except NotFound as error:
-            raise Corrupt(
+            raise Missing(
                 f"{address} is not there any more", hint="restore it: it holds answers that were paid for"
             ) from error
 
@@ -203,17 +212,21 @@ class Vertex:
 
     def jobs(self) -> Iterator[RemoteJob]:
         for job in self._calls.members(JOBS, JOBS):
+            stats = counters(job.get("completionStats"))  # there are none before the end
             yield RemoteJob(
                 ticket=job.get("name") or "",
                 label=job.get("displayName"),
                 model=str(job.get("model") or "").rpartition("/")[2] or None,
                 state=str(job.get("state") or ""),
                 at=wire.moment(job.get("createTime")),
-                requests=None,
+                requests=sum(stats.values()) if stats else None,
             )
 
     def offer(self, model: str) -> Offer | None:
-        """Vertex AI shows its models to nobody who may only use them: a batch that is sent tells."""
+        try:
+            self._calls.read(f"publishers/google/models/{quote(model.removeprefix('models/'), safe='')}")
+        except Missing:
+            return None
         return Offer(model, None)
 
     def raw(self, ticket: str) -> Mapping[str, Any]:

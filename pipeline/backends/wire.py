@@ -304,7 +304,8 @@ def usage(response: dict[str, Any]) -> Usage | None:
 def _is_words(candidate: dict[str, Any]) -> bool:
     parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
     pictured = any("inlineData" in part or "inline_data" in part for part in parts)
-    return not pictured and candidate.get("finishReason") in ("STOP", "MAX_TOKENS")
+    # One that was withheld may have been billed.
+    return not pictured and candidate.get("finishReason") in ("STOP", "MAX_TOKENS", "NO_IMAGE")
 
 
 def _of_pictures(details: list[dict[str, Any]]) -> int:

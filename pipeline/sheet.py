@@ -1,0 +1,105 @@
+"""A proof on one page of HTML that needs no other file: photo beside picture and prompt."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from pipeline.console import REASONS
+from pipeline.gallery import small
+from pipeline.index import Shown, parts, pictures
+from pipeline.run import Run, reference_file
+from pipeline.storage import NotFound, open_storage
+from pipeline.tables import rows_of
+
+SIDE = 480  # pixels: a dozen of them are a megabyte
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff }
+section { display: grid; grid-template-columns: minmax(8rem, 1fr) minmax(12rem, 2fr) minmax(12rem, 2fr);
+  gap: 1.5rem; padding: 1.5rem 0; border-top: 1px solid #ccc }
+img { max-width: 100%; height: auto; display: block; margin-bottom: .5rem }
+h2 { font-size: 1rem; margin: 0 } .small { color: #666; font-size: .85rem } pre { white-space: pre-wrap; font: inherit }
+""".strip()
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>{style}</style>
+<h1>{title}</h1><p class="small">{below}</p>
+{sections}</html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request of a proof, as it hangs there."""
+
+    row: dict[str, Any]
+    picture: Shown | None
+    photos: tuple[str, ...]  # data URIs
+
+
+def sheet(run: Run, *, title: str, below: str) -> bytes:
+    """The page. One picture in full is in memory at a time; what cannot be drawn small is named."""
+    sections = "\n".join(map(_section, _entries(run)))
+    page = _PAGE.format(title=escape(title), style=_STYLE, below=escape(below), sections=sections)
+    return page.encode(errors="replace")
+
+
+def _entries(run: Run) -> Iterator[Entry]:
+    """In the order of the manifest's keys, shots side by side."""
+    there = {_which(shown.row): shown for shown in pictures(run)}
+    rows = [row for part in parts(run) for row in rows_of(part)]
+    for row in sorted(rows, key=_which):
+        picture = there.get(_which(row))
+        yield Entry(row, picture, tuple(_photos(run, row)))
+
+
+def _which(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["key"], row["shot"], row["variant"]
+
+
+def _photos(run: Run, row: dict[str, Any]) -> Iterator[str]:
+    """What the model was shown; a picture that was there already was shown it by an earlier run."""
+    homes = [run.storage]
+    if row["made_in"] is not None:
+        earlier = row["made_in"]
+        parent = run.storage.url.rpartition("/")[0]
+        homes.append(open_storage(earlier if "/" in earlier else f"{parent}/{earlier}"))
+    for shown in row["references"] or ():
+        for home in homes:
+            try:
+                data = home.read(reference_file(shown["sha256"], shown["mime"]))
+            except NotFound:
+                continue
+            if (uri := small(data, side=SIDE // 2)) is not None:
+                yield uri
+            break
+
+
+def _section(entry: Entry) -> str:
+    row = entry.row
+    photos = "".join(f'<img src="{uri}" alt="photo of {escape(row["key"])}">' for uri in entry.photos)
+    variant = f", variant {row['variant']}" if row["variant"] else ""
+    asked = ", ".join(str(row[name]) for name in ("model", "aspect_ratio", "image_size") if row[name])
+    return (
+        f"<section><div>{photos or '<p class=small>no photo</p>'}</div><div>{_picture(entry)}</div>"
+        f"<div><h2>{escape(row['key'])}</h2><p class=small>{escape(row['shot'] + variant)}; {escape(asked)}</p>"
+        f"<pre>{escape(row['prompt'] or '')}</pre></div></section>"
+    )
+
+
+def _picture(entry: Entry) -> str:
+    if entry.picture is None:
+        why = REASONS.get(entry.row["outcome"], entry.row["outcome"])
+        words = entry.row["message"] or entry.row["text"] or ""
+        return f"<p><b>no picture: {escape(why)}</b></p><p class=small>{escape(words)}</p>"
+    try:
+        uri = small(entry.picture.read(), side=SIDE)
+    except NotFound:
+        return f"<p class=small>{escape(entry.picture.path)} is gone</p>"
+    if uri is None:
+        return f"<p class=small>no small picture of {escape(entry.picture.path)}</p>"
+    noticed = ", ".join(entry.row["checks"] or ())
+    size = f"{entry.row['width']} x {entry.row['height']}" + (f"; {noticed}" if noticed else "")
+    return f'<img src="{uri}" alt="{escape(entry.row["key"])}"><p class=small>{escape(size)}</p>'
