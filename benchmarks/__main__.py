@@ -55,6 +55,7 @@ def collecting(*, small: bool) -> None:
         _say("the usual loop", size, loop)
         limit = child("hash_and_write", {"folder": folder})
         _say("hash and write", size, limit)
+        child("begin_ours", {"folder": folder, "pictures": pictures})
         ours = child("collect_ours", {"folder": folder, "pictures": pictures})
         _say("ours", size, ours)
         faster, share = loop["seconds"] / ours["seconds"], limit["seconds"] / ours["seconds"]
@@ -92,6 +93,7 @@ def huge(*, small: bool) -> None:
 def _grown(pictures: int, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = child("prepare_result", {"folder": folder, "pictures": pictures, "size": size})
+        child("begin_ours", {"folder": folder, "pictures": pictures})
         ours = child("collect_ours", {"folder": folder, "pictures": pictures})
     _say(f"{pictures:,} of {size / 1e6:g} MB", result["bytes"], ours)
     print(f"  {'':<22} {ours['seconds'] / pictures * 1000:>7.2f} ms per picture")
@@ -302,6 +304,7 @@ INSIDE: dict[str, Callable[..., dict[str, float]]] = {
     "prepare_result": collecting_sides.prepare_result,
     "collect_naive": collecting_sides.collect_naive,
     "hash_and_write": collecting_sides.hash_and_write,
+    "begin_ours": collecting_sides.begin_ours,
     "collect_ours": collecting_sides.collect_ours,
     "download_naive": collecting_sides.download_naive,
     "download_ours": collecting_sides.download_ours,

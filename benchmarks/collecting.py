@@ -203,15 +203,32 @@ def _begun(folder: Path, service: str, pictures: int, clock: Any) -> tuple[Any, 
     return run, planner(found, run)
 
 
-def collect_ours(*, folder: str, pictures: int) -> Told:
-    """Our collect of the same file, index included: every picture looked at, hashed, durable."""
+def begin_ours(*, folder: str, pictures: int) -> Told:
+    """A run whose one batch has just ended. Planned in a process of its own: planning has a measurement of its own."""
     from datetime import UTC, datetime
 
+    from pipeline.clock import MachineClock
+    from pipeline.events import Ended, ResultFile, Submitted, Submitting
+    from pipeline.poll import cut
+
+    run, planner = _begun(Path(folder), "http://x", pictures, MachineClock())
+    assert planner.draw()
+    now = datetime.now(UTC)
+    intent = run.record(Submitting(batch=0, account="a", label="l", input="files/1", until=now)).number
+    run.record(Submitted(batch=0, intent=intent, ticket="batches/1"))
+    file = ResultFile("files/r", (Path(folder) / "result.jsonl").stat().st_size)
+    parts = tuple(cut(file, run.created.limits.part_bytes))
+    run.record(Ended(batch=0, how="succeeded", at=now, files=(file,), parts=parts))
+    return {}
+
+
+def collect_ours(*, folder: str, pictures: int) -> Told:
+    """Our collect of the same file, index included: every picture looked at, hashed, durable."""
     from pipeline.backends.developer import Developer
     from pipeline.clock import MachineClock
     from pipeline.collect import collect
-    from pipeline.events import Ended, ResultFile, Submitted, Submitting
-    from pipeline.poll import cut
+    from pipeline.run import open_run
+    from pipeline.storage import open_storage
 
     class FromDisk(Developer):
         def open(self, ticket: str, file: str, *, start: int, end: int | None) -> io.BufferedReader:
@@ -220,15 +237,8 @@ def collect_ours(*, folder: str, pictures: int) -> Told:
             return stream
 
     clock = MachineClock()
-    run, planner = _begun(Path(folder), "http://x", pictures, clock)
-    assert planner.draw()
+    run = open_run(open_storage(str(Path(folder) / "run")), clock)
     backend = FromDisk(key="bench", service="http://127.0.0.1:9", clock=clock)
-    now = datetime.now(UTC)
-    intent = run.record(Submitting(batch=0, account="a", label="l", input="files/1", until=now)).number
-    run.record(Submitted(batch=0, intent=intent, ticket="batches/1"))
-    file = ResultFile("files/r", (Path(folder) / "result.jsonl").stat().st_size)
-    parts = tuple(cut(file, run.created.limits.part_bytes))
-    run.record(Ended(batch=0, how="succeeded", at=now, files=(file,), parts=parts))
     start = time.perf_counter()
     with ThreadPoolExecutor(THREADS) as pool:
         assert collect(run, backend, 0, pool=pool)

@@ -642,14 +642,14 @@ def doctor(
         from pipeline.trial import try_it
 
         sys.exit(try_it(console, job, runs=runs, model=model, max_usd=max_usd, yes=yes))
-    from pipeline.backends import service_of
     from pipeline.console import table_mark
-    from pipeline.doctor import examine
+    from pipeline.doctor import examine, patient_of
     from pipeline.findings import Level, document_of, lines_of
 
-    findings = list(examine(job, runs=runs, model=model, offline=offline))
+    patient = patient_of(job, runs=runs, model=model)
+    findings = list(examine(patient, offline=offline))
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
-    _, marks = table_mark(service_of(None))
+    _, marks = table_mark(patient.service)
     documents = [document_of(finding) for finding in findings]
     console.result(lines_of(findings), {"problems": problems, "findings": documents, **marks})
     console.note("Next: nightshoot plan" if not problems else "Next: mend it, and  nightshoot doctor  again")

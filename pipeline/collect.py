@@ -582,8 +582,8 @@ def _is_worth_more(run: Run, batch: Batch, row: dict[str, Any], answer: dict[str
     outcome, created = answer["outcome"], run.created
     if outcome in ("cancelled", "expired") and batch.withdrawn is not None:
         return batch.withdrawn.again and row["attempt"] < MOST_ATTEMPTS
-    if outcome == "not_sent":  # there was no time to ask for it
-        return True
+    if outcome == "not_sent" and batch.online:
+        return True  # there was no time to ask for it, which is no attempt; some of its batch was asked, so this ends
     attempts = created.again.get(outcome, created.attempts if outcome in AGAIN else 1)
     return bool(row["attempt"] < min(attempts, MOST_ATTEMPTS))
 

@@ -15,7 +15,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline import __version__
-from pipeline.backends import KEYS, check_backend, location_of, open_backend, service_of, staging_of
+from pipeline.backends import (
+    KEYS,
+    check_backend,
+    location_of,
+    open_backend,
+    project_of,
+    service_of,
+    staging_of,
+)
 from pipeline.backends.base import Backend
 from pipeline.clock import EXPORTED, Clock, MachineClock, clock_for
 from pipeline.console import is_emulated
@@ -28,20 +36,25 @@ from pipeline.findings import (
     of_life,
     of_prices,
     of_quota,
+    of_regions,
     ok,
     problem,
     trouble,
     unchecked,
     warning,
 )
-from pipeline.job import Job
+from pipeline.job import Job, job_for
 from pipeline.models import Models, load_models
+from pipeline.runs import place
 from pipeline.session import meant, only_job
 from pipeline.storage import inspect_bucket
 from pipeline.storage.local import LocalStorage
 
 NEEDED = ("storage.objects.create", "storage.objects.get", "storage.objects.list")
 """What a run asks of a bucket. It neither overwrites nor deletes."""
+
+REMOVED = "storage.objects.delete"
+"""What is asked besides where Vertex AI reads: an input file that must not be read any more is removed."""
 
 ENOUGH, LEAST = 10_000_000_000, 1_000_000_000  # bytes free on a disk: to be at ease with, to begin with
 SPOOLED = 2_000_000_000  # bytes of the temporary folder that sending a batch may take
@@ -53,48 +66,47 @@ Link = Callable[[Path, Path], None]
 class Patient:
     """What is looked at: the job if there is one, and where it would go."""
 
-    job: Job | None
-    base: Path  # the folder that the job's files are relative to
+    job: Job  # as it is where none is named: to the Developer API, without a tier
+    named: Finding  # what became of the job that was named
     runs: str
     models: tuple[str, ...]
     table: Models
+    tabled: Finding  # and of its own table of models
     service: str
 
-    @property
-    def surface(self) -> str:
-        return self.job.backend if self.job is not None else "developer"
+
+def patient_of(what: str | None, *, runs: str | None = None, model: str | None = None) -> Patient:
+    """The job a person means, or the only one there is, or none. A job that cannot be read hides nothing else."""
+    job, base, named = _job(what, model=model)
+    table, tabled = _table(job, base)
+    meant = job or job_for("nothing.csv")
+    models = (model,) if model else tuple(models_of(job))
+    return Patient(meant, named, runs or meant.runs, models, table, tabled, service_of(meant))
 
 
-def examine(
-    what: str | None, *, runs: str | None = None, model: str | None = None, offline: bool = False
-) -> Iterator[Finding]:
+def examine(patient: Patient, *, offline: bool = False) -> Iterator[Finding]:
     """Every finding, one after the other, as soon as it is there. What needs another that failed is not checked."""
     yield of_program()
-    job, base, finding = _job(what, model=model)
-    yield finding
-    table, finding = _table(job, base)
-    named = (model,) if model else tuple(models_of(job))
-    folder = runs or (job.runs if job else "runs")
-    patient = Patient(job, base, folder, named, table, service_of(job))
+    yield patient.named
     yield of_service(patient.service)
     clock, silent = (MachineClock(), None) if offline else _clock(patient.service)
     if silent is not None:
         yield silent
-    key = of_key() if patient.surface == "developer" else of_credentials(patient)
-    yield key
-    if offline or key.level is Level.PROBLEM:
-        yield unchecked("account", "offline" if offline else "there is no key to ask with")
+    account = of_key() if patient.job.backend == "developer" else _of_project(patient)
+    yield account
+    if offline or account.level is Level.PROBLEM:
+        yield unchecked("account", "offline" if offline else "there is nobody to ask as")
     else:
         yield from _of_account(patient, clock)
-    yield from of_place(folder, offline=offline)
-    if patient.surface == "vertex" and not offline and key.level is not Level.PROBLEM:
-        yield from _of_staging(patient)
-    if finding.level is not Level.OK:
-        yield finding
-    yield of_prices(table, clock.now())
-    for name in named:
+    yield from of_place(patient.runs, offline=offline)
+    if patient.job.backend == "vertex" and account.level is not Level.PROBLEM:
+        yield from _of_staging(patient, offline=offline)
+    if patient.tabled.level is not Level.OK:
+        yield patient.tabled
+    yield of_prices(patient.table, clock.now())
+    for name in patient.models:
         yield _of_model(name, patient, clock.now())
-    yield from of_quota(job, table)
+    yield from of_quota(patient.job if patient.named.level is Level.OK else None, patient.table)
 
 
 # --- what is here ------------------------------------------------------------------------------------------------
@@ -149,17 +161,13 @@ def of_key() -> Finding:
     return ok("key", words)
 
 
-def of_credentials(patient: Patient) -> Finding:
-    """Whether Vertex AI can be talked to: a project, a place in a bucket, and credentials of this machine."""
-    from pipeline.backends.vertex import credentials_for
-
-    assert patient.job is not None
+def _of_project(patient: Patient) -> Finding:
+    """Where on Vertex AI it would be shot, and whether all is said that is needed for that."""
     try:
         check_backend(patient.job, folder=patient.runs)
-        credentials_for(patient.service)
     except NightshootError as error:
-        return trouble("credentials", error)
-    return ok("credentials", "Google's, of this machine")
+        return trouble("project", error)
+    return ok("project", f"{project_of(patient.job)}, {location_of(patient.job)}")
 
 
 # --- what the service says ---------------------------------------------------------------------------------------
@@ -178,14 +186,15 @@ def _clock(service: str) -> tuple[Clock, Finding | None]:
 def _of_account(patient: Patient, clock: Clock) -> Iterator[Finding]:
     """What only the service can say: whether it takes the key, what time it is there, and whether it has the models."""
     try:
-        backend = open_backend(patient.job, service=patient.service, clock=clock, place=patient.runs)
+        there_to_be = place(patient.runs, patient.job.name)
+        backend = open_backend(patient.job, service=patient.service, clock=clock, place=there_to_be)
         there = backend.time()
     except NightshootError as error:
         yield trouble("account", error)
         yield unchecked("model", f"{', '.join(patient.models)}: the service did not answer")
         return
     here = clock.now()
-    yield ok("account", "the service takes the key, and lists its batches")
+    yield ok("account", "the service knows it, and lists its batches")
     yield of_clocks(here, there)
     for name in patient.models:
         yield of_offer(backend, name)
@@ -196,6 +205,8 @@ def of_offer(backend: Backend, name: str) -> Finding:
     about = "model"
     try:
         offer = backend.offer(name)
+    except Denied as error:  # the account is fine: to shoot with a model is another right than to look at it
+        return unchecked(about, f"{name}: {error.message}", "the first batch tells; a small one:  --live")
     except NightshootError as error:
         return trouble(about, error)
     if offer is None:
@@ -211,7 +222,7 @@ def of_offer(backend: Backend, name: str) -> Finding:
 
 def _of_model(name: str, patient: Patient, now: datetime) -> Finding:
     try:
-        return of_life(patient.table.find(name), now, patient.surface)
+        return of_life(patient.table.find(name), now, patient.job.backend)
     except BadInput as error:
         return trouble("life", error)
 
@@ -276,45 +287,47 @@ def _nearest(folder: str) -> Path:
     return place
 
 
-def _of_staging(patient: Patient) -> Iterator[Finding]:
-    """The bucket that Vertex AI reads and writes, which may be another than the runs live in."""
-    assert patient.job is not None
-    place = staging_of(patient.job, patient.runs)
-    if not place.startswith(patient.runs):
-        yield from of_bucket(place)
-    try:
-        yield of_region(location_of(patient.job), inspect_bucket(place).location())
-    except (Denied, Unavailable) as error:
-        yield unchecked("region", f"where the bucket lies: {error.message}")
-    words = "whether Vertex AI's own service agent may read and write the bucket: only a batch can tell"
-    yield unchecked("agent", words, "nightshoot doctor --live JOB sends a small one")
+def of_bucket(
+    url: str, *, about: str = "runs", needed: tuple[str, ...] = NEEDED, location: str | None = None
+) -> Iterator[Finding]:
+    """Whether this account may do in the bucket what a run does. It is asked: an object tried could stay for ever.
 
-
-def of_region(wanted: str, there: str) -> Finding:
-    """Whether a bucket lies where its pictures are made: bytes that cross regions are billed."""
-    near = there.lower() == wanted.lower() or wanted.lower().startswith(f"{there.lower()}-")
-    if wanted == "global" or near:
-        return ok("region", f"{there}, for models in {wanted}")
-    return warning(
-        "region", f"the bucket lies in {there}, the models in {wanted}", "choose one near the other"
-    )
-
-
-def of_bucket(url: str) -> Iterator[Finding]:
-    """Whether this account may do in the bucket what a run does. It is asked: an object tried could stay for ever."""
+    With a location of Vertex AI also whether the bucket lies near it.
+    """
     try:
         bucket = inspect_bucket(url)
-        missing = sorted(set(NEEDED) - bucket.allows(NEEDED))
+        missing = sorted(set(needed) - bucket.allows(needed))
     except NightshootError as error:
-        yield trouble("runs", error)
+        yield trouble(about, error)
         return
     if missing:
         words = f"{url}: this account lacks {', '.join(missing)}"
-        roles = "give it the roles storage.objectCreator and storage.objectViewer there"
-        yield problem("runs", words, roles)
+        roles = "the roles storage.objectCreator and storage.objectViewer"
+        yield problem(
+            about, words, f"give it {roles if needed == NEEDED else 'the role storage.objectUser'} there"
+        )
     else:
-        yield ok("runs", f"{url}: this account may create, read and list")
+        yield ok(about, f"{url}: this account may {', '.join(name.rpartition('.')[2] for name in needed)}")
     try:
-        yield ok("bucket", f"lies in {bucket.location()}")
+        lies = bucket.location()
     except (Denied, Unavailable) as error:
-        yield unchecked("bucket", f"where it lies: {error.message}", "not needed; storage.buckets.get tells")
+        yield unchecked(
+            "bucket", f"where it lies: {error.message}", "the permission storage.buckets.get tells"
+        )
+    else:
+        yield of_regions(location, lies) if location else ok("bucket", f"lies in {lies}")
+
+
+def _of_staging(patient: Patient, *, offline: bool) -> Iterator[Finding]:
+    """Whether this account, and Vertex AI in its own name, can read and write where they meet."""
+    staging = staging_of(patient.job, place(patient.runs, patient.job.name)).rpartition("/")[0]
+    if offline:
+        yield unchecked("staging", f"{staging}: offline")
+        return
+    location = location_of(patient.job)
+    yield from of_bucket(staging, about="staging", needed=(*NEEDED, REMOVED), location=location)
+    yield unchecked(
+        "agent",
+        f"whether Vertex AI's service agent may read and write {staging}: nobody but it could tell",
+        "it may in buckets of its own project, once Vertex AI was used there; elsewhere give it storage.objectUser",
+    )

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import tables
-from pipeline.backends import open_backend, service_of
+from pipeline.backends import check_backend, open_backend, service_of
 from pipeline.backends.base import Backend, Gone
 from pipeline.behaviours import REFERENCE, Evidence, behaviours
-from pipeline.clock import Clock, clock_for
+from pipeline.clock import clock_for
 from pipeline.console import Console, place_line
 from pipeline.drive import Driver
 from pipeline.errors import NightshootError, Refused
@@ -100,11 +100,9 @@ def try_it(
         said, base = (None, Path()) if named is None else meant(named)
         folder = runs or (said.runs if said else "runs")
         job = _job(said, base, Path(own), model=model)
-        service = service_of(job)
-        clock = clock_for(service)
-        backend = open_backend(job, service=service, clock=clock, place=folder)
+        check_backend(job, folder=folder)
         found = survey(job, base=Path(own), runs=folder)
-        run = _run(console, found, folder, backend, clock, max_usd=max_usd, yes=yes)
+        run, backend = _run(console, found, folder, max_usd=max_usd, yes=yes)
         driver = Driver(run, backend, planner=planner(found, run))
         trial = Trial(driver, backend, found.table.find(next(iter(found.lanes))), found)
         _live_through(console, trial)
@@ -117,6 +115,9 @@ def try_it(
 
 
 # --- what is shot ------------------------------------------------------------------------------------------------
+
+
+_WHERE = ("backend", "project", "location", "bucket")
 
 
 def _job(said: Job | None, base: Path, own: Path, *, model: str | None) -> Job:
@@ -153,7 +154,7 @@ def _job(said: Job | None, base: Path, own: Path, *, model: str | None) -> Job:
         model=asked.name,
         attempts=1,
         models="models.toml" if said is not None and said.models else None,
-        backend=said.backend if said is not None else None,
+        **({name: getattr(said, name) for name in _WHERE} if said is not None else {}),
     )
 
 
@@ -167,26 +168,24 @@ def _draw(path: Path) -> None:
 
 
 def _run(
-    console: Console,
-    found: Survey,
-    folder: str,
-    backend: Backend,
-    clock: Clock,
-    *,
-    max_usd: float | None,
-    yes: bool,
-) -> Run:
-    """The trial that is under way, or a new one, if a person wants it."""
-    choice, there = choose(folder, found, service=backend.service, clock=clock)
-    if there is not None and choice is Choice.CONTINUE:
-        console.note(place_line(there.name, choice.value, backend.service, backend.account))
-        return there
+    console: Console, found: Survey, folder: str, *, max_usd: float | None, yes: bool
+) -> tuple[Run, Backend]:
+    """The trial that is under way, or a new one, if a person wants it; and whoever makes its pictures."""
+    service = service_of(found.job)
+    clock = clock_for(service)
+    choice, there = choose(folder, found, service=service, clock=clock)
+    goes_on = there is not None and choice is Choice.CONTINUE
+    name = there.name if goes_on and there else str(next_name(open_storage(folder), NAME, clock.now().date()))
+    url = place(folder, name)
+    backend = open_backend(found.job, service=service, clock=clock, place=url)
+    if goes_on and there is not None:
+        console.note(place_line(name, choice.value, service, backend.account))
+        return there, backend
     cap = MOST if max_usd is None else min(MOST, nanos(max_usd))
-    name = next_name(open_storage(folder), NAME, clock.now().date())
-    console.note(place_line(str(name), Choice.NEW.value, backend.service, backend.account))
+    console.note(place_line(name, Choice.NEW.value, service, backend.account))
     _ask(console, found, cap=cap, yes=yes)
-    storage = open_storage(place(folder, name))
-    return begin(found, name=str(name), storage=storage, service=backend.service, clock=clock, cap=cap)
+    run = begin(found, name=name, storage=open_storage(url), service=service, clock=clock, cap=cap)
+    return run, backend
 
 
 def _ask(console: Console, found: Survey, *, cap: int, yes: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from pipeline import emulator
-from pipeline.doctor import of_disk, of_folder, of_region
+from pipeline.doctor import of_disk, of_folder
 from pipeline.findings import Level
 from tests.bench import write_rows
 from tests.servers import serve
@@ -91,7 +91,7 @@ def test_without_a_key_the_rest_is_looked_at_all_the_same(shell: Shell) -> None:
     assert said.code == 1
     assert "problem      key        none in the environment" in said.out
     assert "hint: export GEMINI_API_KEY=" in said.out
-    assert "not checked  account    there is no key to ask with" in said.out
+    assert "not checked  account    there is nobody to ask as" in said.out
     assert "ok           runs" in said.out
     assert "Next: mend it" in said.err
 
@@ -154,6 +154,14 @@ def test_a_model_that_was_switched_off_yesterday_is_noticed_though_no_table_know
     service.fault("model_retired", model=MODEL)
     found = findings(shell("doctor", "--json"))
     assert (found["model"]["level"], found["life"]["level"]) == ("problem", "ok")
+
+
+def test_a_model_that_may_not_be_looked_at_is_not_checked(shell: Shell, service: emulator.Service) -> None:
+    """It may be shot with all the same: that is another right."""
+    service.fault("refused", method="models.get", code=403)
+    said = shell("doctor", "--json")
+    assert said.code == 0
+    assert findings(said)["model"]["level"] == "not checked"
 
 
 def test_a_clock_that_is_off_is_told_by_how_much(shell: Shell, service: emulator.Service) -> None:
@@ -234,7 +242,7 @@ def with_bucket(shell: Shell, url: str) -> None:
 def test_a_bucket_is_asked_and_nothing_is_written_there(shell: Shell, service: emulator.Service) -> None:
     with_bucket(shell, service.url)
     found = findings(shell("doctor", "--json", "--runs", "gs://shoes/runs"))
-    assert found["runs"]["words"] == "gs://shoes/runs: this account may create, read and list"
+    assert found["runs"]["words"] == "gs://shoes/runs: this account may create, get, list"
     assert found["bucket"]["words"] == "lies in US"
     listed = requests.get(f"{service.url}/storage/v1/b/shoes/o", timeout=10).json()
     assert "items" not in listed
@@ -269,32 +277,63 @@ async def reader(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-@pytest.mark.parametrize("how", ["developer", "vertex"])
-def test_orphans_and_doctor_know_both_services(tmp_path: Path, how: str) -> None:
-    """On Vertex AI a project, a bucket and this machine's credentials take the place of the key."""
-    with emulator.start(buckets=("shoes",)) as service:
-        shell = Shell(tmp_path, service.environment())
-        write_rows(tmp_path / "shoes.csv", 2)
-        (tmp_path / "jobs").mkdir()
-        where = f'backend = "{how}"\nbucket = "gs://shoes/night"\n' if how == "vertex" else ""
-        (tmp_path / "jobs" / "shoes.toml").write_text(where + JOB)
-        said = shell("doctor", "--json")
-        assert said.code == 0, said.out
-        found = findings(said)
-        assert found["credentials" if how == "vertex" else "key"]["level"] == "ok"
-        assert ("region" in found) == ("agent" in found) == (how == "vertex")
-        assert shell("orphans").code == 0
-        assert service.ledger()["jobs"] == []
+# --- Vertex AI -----------------------------------------------------------------------------------------------------
+
+ON_VERTEX = (
+    'backend = "vertex"\nproject = "catalog"\nlocation = "us-central1"\nbucket = "gs://shoes/night"\n' + JOB
+)
+
+
+@pytest.fixture
+def vertex(shell: Shell, service: emulator.Service) -> Shell:
+    """The same with a job for Vertex AI, and a bucket for it."""
+    (shell.folder / "jobs" / "shoes.toml").write_text(ON_VERTEX)
+    with_bucket(shell, service.url)
+    del shell.environment["GEMINI_API_KEY"]
+    return shell
+
+
+def test_on_vertex_the_bucket_is_asked_and_the_agent_is_said_to_be_unchecked(
+    vertex: Shell, service: emulator.Service
+) -> None:
+    """No key is missed, the bucket lies where the location is, and an input file may be removed."""
+    said = vertex("doctor", "--json")
+    assert said.code == 0, said.out
+    found = findings(said)
+    assert "key" not in found
+    assert found["project"]["words"] == "catalog, us-central1"
+    assert found["staging"]["words"] == "gs://shoes/night: this account may create, get, list, delete"
+    assert found["region"]["words"] == "bucket in US, Vertex AI in us-central1"
+    assert found["agent"]["level"] == "not checked"
+    assert "storage.objectUser" in found["agent"]["hint"]
+    assert "does not say whether in batches" in found["model"]["words"]
+    assert service.ledger()["jobs"] == []
+
+
+def test_on_vertex_a_bucket_far_away_is_a_warning(vertex: Shell) -> None:
+    (vertex.folder / "jobs" / "shoes.toml").write_text(ON_VERTEX.replace("us-central1", "europe-west4"))
+    assert level(vertex, "region") == "warning"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "there", "level"),
+    ("without", "words"),
     [
-        ("global", "US", Level.OK),
-        ("us-central1", "US", Level.OK),
-        ("us-central1", "US-CENTRAL1", Level.OK),
-        ("europe-west4", "US", Level.WARNING),
+        ('bucket = "gs://shoes/night"\n', "reads and writes in a bucket"),
+        ('project = "catalog"\n', "no project"),
     ],
 )
-def test_a_bucket_far_from_its_models_is_a_warning(wanted: str, there: str, level: Level) -> None:
-    assert of_region(wanted, there).level is level
+def test_on_vertex_what_is_not_said_is_a_problem(vertex: Shell, without: str, words: str) -> None:
+    vertex.environment.pop("GOOGLE_CLOUD_PROJECT")
+    (vertex.folder / "jobs" / "shoes.toml").write_text(ON_VERTEX.replace(without, ""))
+    said = vertex("doctor")
+    assert said.code == 1
+    assert words in said.out
+
+
+def test_on_vertex_an_account_that_may_not_remove_is_told_so(vertex: Shell) -> None:
+    """An input file that must not be read any more has to go."""
+    with serve(reader) as url:
+        vertex.environment["STORAGE_EMULATOR_HOST"] = url
+        found = findings(vertex("doctor", "--json"))["staging"]
+    assert found["words"].endswith("lacks storage.objects.create, storage.objects.delete")
+    assert "storage.objectUser" in found["hint"]

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline import emulator
 from pipeline.backends.online import CALL, Online
 from pipeline.drive import Driver
-from pipeline.errors import BadInput, Denied, Refused
+from pipeline.errors import BadInput, Denied, Refused, Unavailable
 from pipeline.events import Capped
 from pipeline.index import read_index
 from pipeline.job import Night, job_for
@@ -20,6 +20,7 @@ from pipeline.job import Online as Settings
 from pipeline.results import lines
 from pipeline.run import Run, open_run
 from pipeline.state import Stage
+from pipeline.storage import Storage
 from pipeline.survey import begin, planner, planner_for, survey
 from tests.bench import Bench, outcomes
 from tests.fakes import FakeClock, MemoryStorage
@@ -265,6 +266,37 @@ def test_what_is_given_up_is_not_begun_by_a_late_author_nor_counted_twice(bench:
         ("no_image", True, None),
         ("not_sent", False, None),
     ]
+
+
+@pytest.mark.parametrize("bench", ["developer"], indirect=True)
+def test_nothing_more_is_bought_once_a_reply_cannot_be_kept(bench: Bench) -> None:
+    """The disk is full at the second reply: of forty, no more were asked than were in flight."""
+    bench.make_job(rows=20, max_requests=40)
+    at_once(bench, online=Settings(in_flight=2, per_minute=100))
+    full = Full(bench.place(), room=1)
+    run = open_run(full, bench.clock)
+    with pytest.raises(Unavailable):
+        Driver(run, bench.backend_of(run), planner=planner_for(run, base=bench.folder)).to_the_end()
+    assert calls(bench) <= 1 + 1 + 2
+    last = again(bench)
+    last.to_the_end()
+    assert outcomes(read_index(last.run)) == {"ok": 20}
+    assert_books_hold(bench, last.run)
+
+
+class Full:
+    """A storage that has no room for another reply after so many."""
+
+    def __init__(self, storage: Storage, *, room: int) -> None:
+        self.url, self._storage, self._room = storage.url, storage, room
+        self.read, self.open, self.list, self.put = storage.read, storage.open, storage.list, storage.put
+
+    def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
+        if name.startswith("results/") and name.endswith(".jsonl"):
+            self._room -= 1
+            if self._room < 0:
+                raise Unavailable("no room on the disk")
+        self._storage.put_if_absent(name, data, content_type=content_type)
 
 
 # --- money -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from pipeline import emulator
 from pipeline.backends.developer import Developer
@@ -246,3 +247,21 @@ def test_the_listing_s_end_is_told_to_scripts(shell: Shell, service: emulator.Se
     said = shell("orphans")
     assert said.code == 5
     assert "the listing broke off: there may be more" in said.out
+
+
+def test_on_vertex_jobs_are_found_and_given_back_as_well(shell: Shell, service: emulator.Service) -> None:
+    (shell.folder / "jobs").mkdir()
+    (shell.folder / "jobs" / "shoes.toml").write_text(
+        'manifest = "../shoes.csv"\nbackend = "vertex"\nproject = "catalog"\nbucket = "gs://shoes/night"\n'
+        '[defaults]\nmodel = "gemini-3.1-flash-image"\nprompt = "Photo of {{ title }}"\n'
+    )
+    requests.post(f"{service.url}/storage/v1/b", json={"name": "shoes"}, timeout=10).raise_for_status()
+    service.fault("lost", method="create")
+    assert shell("submit", "--yes", "--max-usd", "5").code == 0
+    service.advance(2 * HOUR)
+    [orphan] = told(shell)
+    assert (orphan["model"], orphan["requests"], orphan["why_not"]) == ("gemini-3.1-flash-image", 6, None)
+    assert shell("orphans", "--adopt").code == 0
+    assert shell("tick", NAME).code == 0
+    assert "6 of 6 on disk" in shell("status").out
+    assert len(service.ledger()["jobs"]) == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from pipeline import emulator
 from pipeline.behaviours import FACTS
@@ -191,6 +192,19 @@ def test_the_job_s_model_table_and_runs_are_those_of_the_trial(shell: Shell) -> 
     assert document["model"] == "gemini-3-pro-image"
     assert {fact["name"] for fact in document["facts"] if fact["held"] is False} == {"tokens", "price"}
     assert (shell.folder / "out" / "doctor-2026-11-21").is_dir()
+
+
+def test_on_vertex_the_same_facts_are_seen_in_other_places(shell: Shell, service: emulator.Service) -> None:
+    (shell.folder / "jobs").mkdir()
+    (shell.folder / "jobs" / "shoes.toml").write_text(
+        'manifest = "shoes.csv"\nbackend = "vertex"\nproject = "catalog"\nbucket = "gs://shoes/night"\n'
+        '[defaults]\nmodel = "gemini-3.1-flash-image"\nprompt = "x"\n'
+    )
+    requests.post(f"{service.url}/storage/v1/b", json={"name": "shoes"}, timeout=10).raise_for_status()
+    said = shell("doctor", "--live", "--yes", "--json")
+    assert said.code == 0, said.all
+    assert {name for name, held in facts(said).items() if held is not True} == set()
+    assert len(service.ledger()["jobs"]) == 1
 
 
 # --- the page ------------------------------------------------------------------------------------------------------

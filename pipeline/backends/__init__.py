@@ -39,7 +39,7 @@ def open_backend(job: Job | None, *, service: str, clock: Clock, place: str) -> 
         from pipeline.backends.developer import Developer
 
         return Developer(key=key, service=service, clock=clock)
-    project, staging = _project(job), staging_of(job, place)
+    project, staging = project_of(job), staging_of(job, place)
     from pipeline.backends.vertex import Vertex
 
     where = {"project": project, "location": location_of(job), "service": service, "staging": staging}
@@ -51,7 +51,7 @@ def check_backend(job: Job, *, folder: str) -> None:
     if job.backend == "developer":
         _key()
     else:
-        _project(job)
+        project_of(job)
         staging_of(job, folder)
 
 
@@ -68,7 +68,8 @@ def staging_of(job: Job, place: str) -> str:
     )
 
 
-def _project(job: Job) -> str:
+def project_of(job: Job) -> str:
+    """The project that pays for this job on Vertex AI. Raises BadInput where none is named."""
     project = job.project or os.environ.get("GOOGLE_CLOUD_PROJECT")
     if not project:
         raise BadInput(

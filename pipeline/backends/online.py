@@ -231,9 +231,8 @@ class Online:
         """The wire ids alone, in order. None where the folder is not there."""
         if folder not in self._known:
             try:
-                self._known = {
-                    folder: tuple(place for place, _ in self._requests(folder))
-                }  # of one at a time
+                # Of one batch at a time.
+                self._known = {folder: tuple(place for place, _ in self._requests(folder))}
             except NotFound:
                 return ()
         return self._known[folder]

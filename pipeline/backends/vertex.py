@@ -212,17 +212,21 @@ class Vertex:
 
     def jobs(self) -> Iterator[RemoteJob]:
         for job in self._calls.members(JOBS, JOBS):
+            stats = counters(job.get("completionStats"))  # there are none before the end
             yield RemoteJob(
                 ticket=job.get("name") or "",
                 label=job.get("displayName"),
                 model=str(job.get("model") or "").rpartition("/")[2] or None,
                 state=str(job.get("state") or ""),
                 at=wire.moment(job.get("createTime")),
-                requests=None,
+                requests=sum(stats.values()) if stats else None,
             )
 
     def offer(self, model: str) -> Offer | None:
-        """Vertex AI shows its models to nobody who may only use them: a batch that is sent tells."""
+        try:
+            self._calls.read(f"publishers/google/models/{quote(model.removeprefix('models/'), safe='')}")
+        except Missing:
+            return None
         return Offer(model, None)
 
     def raw(self, ticket: str) -> Mapping[str, Any]:

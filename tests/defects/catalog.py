@@ -478,8 +478,8 @@ DEFECTS = (
     Defect(
         "a bucket is fine whatever the account may not do",
         "pipeline/doctor.py",
-        "missing = sorted(set(NEEDED) - bucket.allows(NEEDED))",
-        "missing = sorted(bucket.allows(NEEDED) - set(NEEDED))",
+        "missing = sorted(set(needed) - bucket.allows(needed))",
+        "missing = sorted(bucket.allows(needed) - set(needed))",
         ("tests/test_doctor.py",),
     ),
     Defect(
@@ -527,8 +527,8 @@ DEFECTS = (
     Defect(
         "a trial that was stopped is bought again",
         "pipeline/trial.py",
-        "if there is not None and choice is Choice.CONTINUE:",
-        "if there is not None and choice is Choice.ASK:",
+        "goes_on = there is not None and choice is Choice.CONTINUE",
+        "goes_on = there is not None and choice is Choice.ASK",
         ("tests/test_trial.py::test_a_trial_that_was_stopped_goes_on_and_buys_nothing_twice",),
     ),
     Defect(
@@ -782,6 +782,13 @@ DEFECTS = (
         "self._cool = max(self._cool, self._clock.now() + timedelta(seconds=seconds))",
         "self._cool = max(self._cool, self._clock.now())",
         ("tests/test_online.py::test_a_storm_puts_the_batch_back_and_costs_nothing",),
+    ),
+    Defect(
+        "calls go on though replies cannot be kept",
+        ONLINE,
+        "        if failed:  # a reply",
+        "        if False:  # a reply",
+        ("tests/test_online.py::test_nothing_more_is_bought_once_a_reply_cannot_be_kept",),
     ),
     Defect(
         "a rate that counts from the first call alone",
