@@ -191,7 +191,7 @@ DEFECTS = (
     Defect(
         "success before the result is there",
         DEVELOPER,
-        'if how == "succeeded" and (not files or files[0].size is None):',
+        'if how == "succeeded" and not ending.files:',
         "if False:",
         ("tests/contracts/test_backend.py",),
     ),
@@ -247,8 +247,8 @@ DEFECTS = (
     Defect(
         "attempts without end",
         COLLECT,
-        'return bool(row["attempt"] < attempts)',
-        'return bool(row["attempt"] <= attempts)',
+        'return bool(row["attempt"] < min(attempts, MOST_ATTEMPTS))',
+        'return bool(row["attempt"] <= min(attempts, MOST_ATTEMPTS))',
         ("tests/test_collect.py",),
     ),
     Defect(
@@ -366,8 +366,8 @@ DEFECTS = (
     Defect(
         "words are priced as thoughts, pictures not at all",
         WIRE,
-        'if d.get("modality") == "IMAGE")',
-        'if d.get("modality") == "TEXT")',
+        'if each.get("modality") == "IMAGE")',
+        'if each.get("modality") == "TEXT")',
         ("tests/test_wire.py",),
     ),
     Defect(

@@ -38,9 +38,9 @@ def release(*drivers: "subprocess.Popen[str]") -> None:
         driver.stdin.flush()
 
 
-def finish(drivers: Sequence["subprocess.Popen[str]"]) -> list[int]:
+def finish(drivers: Sequence["subprocess.Popen[str]"], *, within: float = 60) -> list[int]:
     """How many records each lost the race for. All have come to the end."""
-    said = [driver.communicate(timeout=60)[0] for driver in drivers]
+    said = [driver.communicate(timeout=within)[0] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0] * len(drivers)
     return [int(text) for text in said]
 
