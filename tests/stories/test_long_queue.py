@@ -27,17 +27,18 @@ def assert_each_paid_once(bench: Bench, run: Run, batches: int) -> None:
     assert (run.state.spent, run.state.unconfirmed) == (bench.bill(), 0)
 
 
-def test_forty_batches_go_through_a_door_for_three(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batches", [12, pytest.param(40, marks=pytest.mark.slow)])
+def test_many_batches_go_through_a_door_for_three(tmp_path: Path, batches: int) -> None:
     """The account takes three jobs at once. None gets lost, and the provider is not asked again and again."""
     settings = {"queue": (60, 600), "run": (60, 600), "picture_bytes": 500, "jobs_limit": 3}
     with emulator.start(**settings) as service:
         bench = Bench(service, tmp_path)
-        bench.make_job(rows=40, max_requests=1, model="gemini-3.1-flash-image", image_size="512")
+        bench.make_job(rows=batches, max_requests=1, model="gemini-3.1-flash-image", image_size="512")
         driver = bench.begin()
         driver.to_the_end()
-        assert_each_paid_once(bench, driver.run, 40)
-        refused = calls(service)["create"] - 40
-        assert refused <= 100, "at most two or three refusals for each"
+        assert_each_paid_once(bench, driver.run, batches)
+        refused = calls(service)["create"] - batches
+        assert refused <= 2.5 * batches, "at most two or three refusals for each"
 
 
 def a_night(folder: Path, *, batches: int, drivers: int) -> float:
