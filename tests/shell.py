@@ -19,6 +19,11 @@ from pipeline.cli import main
 HOUSE = Path(__file__).parent.parent
 
 
+def _hears_signals() -> None:
+    """Who runs the tests in the background may have them ignore Ctrl-C, and so all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a command answered."""
@@ -88,6 +93,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hears_signals,
         )
 
     def on_a_terminal(self, *arguments: str, answer: str, after: str = "[y/N]") -> tuple[int, str]:
