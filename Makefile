@@ -29,7 +29,7 @@ test: $(READY) ## all tests but the slow ones
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 slow: $(READY) ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow --session-timeout=0
+	@$(BIN)/python -m pytest -m slow --session-timeout=86400
 
 live: $(READY) ## what of the contract is free, against Google: NIGHTSHOOT_LIVE_KEY, NIGHTSHOOT_LIVE_PROJECT and _BUCKET
 	@$(BIN)/python -m pytest -rs tests/contracts/test_live.py

@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks import collecting as collecting_sides
 from benchmarks.checking import checking
 from benchmarks.children import child
-from benchmarks.collecting import write_shoes
 from benchmarks.inlining import INSIDE as INLINING
 from benchmarks.inlining import inlining
+from benchmarks.runs import planned, write_shoes
 from benchmarks.witness import witness
 
 
@@ -223,21 +223,13 @@ def _read(url: str, path: str, headers: dict[str, str], take: Callable[[memoryvi
 
 
 def _plan_rows(*, folder: str, rows: int) -> dict[str, float]:
-    from pipeline.clock import MachineClock
     from pipeline.job import job_for
-    from pipeline.storage import open_storage
-    from pipeline.survey import begin, planner, survey
 
     place = Path(folder)
     write_shoes(place / "shoes.csv", rows)
     job = job_for("shoes.csv", prompt="Studio photo of {{ title }} in {{ colour }}", aspect_ratio="1:1")
     start = time.perf_counter()
-    found = survey(job, base=place)
-    storage = open_storage(str(place / "run"))
-    run = begin(found, name="run", storage=storage, service="http://x", clock=MachineClock(), cap=None)
-    drawing = planner(found, run)
-    while drawing.draw():
-        pass
+    planned(job, place)
     return {"seconds": time.perf_counter() - start}
 
 
@@ -245,10 +237,7 @@ def _plan_dataset(*, folder: str, rows: int) -> dict[str, float]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from pipeline.clock import MachineClock
     from pipeline.job import job_for
-    from pipeline.storage import open_storage
-    from pipeline.survey import begin, planner, survey
 
     place = Path(folder)
     schema = pa.schema([("id", pa.string()), ("caption", pa.string()), ("style", pa.string())])
@@ -271,12 +260,7 @@ def _plan_dataset(*, folder: str, rows: int) -> dict[str, float]:
         sample=max(1, rows // 3),
     )
     start_at, busy_at = time.perf_counter(), time.process_time()
-    found = survey(job, base=place)
-    storage = open_storage(str(place / "run"))
-    run = begin(found, name="run", storage=storage, service="http://x", clock=MachineClock(), cap=None)
-    drawing = planner(found, run)
-    while drawing.draw():
-        pass
+    found, _ = planned(job, place)
     return {
         "seconds": time.perf_counter() - start_at,
         "processor": time.process_time() - busy_at,

@@ -14,20 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.runs import write_shoes
+
 MODEL = "gemini-2.5-flash-image"
 SIDE = 1024
 ROW = 3 * SIDE + 1  # bytes: a filter, which is none, and the pixels
 THREADS = 8
 
 Told = dict[str, float]
-
-
-def write_shoes(path: Path, rows: int) -> None:
-    """A manifest of so many shoes. Not the tests' own: what that imports would be measured."""
-    colours = ("red", "green", "blue", "olive", "black")
-    with path.open("w", encoding="utf-8") as file:
-        file.write("sku,title,colour\n")
-        file.writelines(f"sku-{n},Shoe {n},{colours[n % 5]}\n" for n in range(rows))
 
 
 # --- what is collected -------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.children import child
 from benchmarks.collecting import picture
+from benchmarks.runs import planned
 
 MEGABYTE = 1_000_000
 
@@ -48,11 +49,8 @@ def inline_ours(*, rows: int) -> dict[str, float]:
     """The same from a planned run: its stored requests, with its stored references put in."""
     import tempfile
 
-    from pipeline.clock import MachineClock
     from pipeline.job import job_for
-    from pipeline.storage import open_storage
     from pipeline.submit import inline_lines
-    from pipeline.survey import begin, planner, survey
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -62,12 +60,7 @@ def inline_ours(*, rows: int) -> dict[str, float]:
             (place / f"{number}.png").write_bytes(picture(MEGABYTE))
         job = job_for("shoes.csv", prompt="Photo of {{ title }}", references=["photo"])
         job = job.with_settings({"references.inline": True})
-        found = survey(job, base=place)
-        storage = open_storage(str(place / "run"))
-        run = begin(found, name="run", storage=storage, service="http://x", clock=MachineClock(), cap=None)
-        drawing = planner(found, run)
-        while drawing.draw():
-            pass
+        _, run = planned(job, place)
         start = time.perf_counter()
         with (place / "batch.jsonl").open("wb") as file:
             for batch in run.state.batches:

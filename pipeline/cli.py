@@ -356,13 +356,11 @@ def run(
       nightshoot run prompts.parquet --prompt '{{ caption }}' --limit 50
     """
 
-    from pipeline.session import begin_or_continue
+    from pipeline.session import begin_or_continue, shown_to_the_end
 
     console = _console(as_json, verbose)
     driver = begin_or_continue(console, job, runs, go_on=_go_on(), **chosen)
-    with console.progress(driver.run) as progress:
-        driver.listener = progress.update
-        driver.to_the_end()
+    shown_to_the_end(console, driver)
     _finish(console, driver.run, fail_under)
 
 
@@ -471,13 +469,11 @@ def cancel(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | 
       nightshoot cancel shoes
     """
 
-    from pipeline.session import cancelled
+    from pipeline.session import cancelled, shown_to_the_end
 
     console = _console(as_json, verbose)
     driver = cancelled(console, run, runs, yes=yes)
-    with console.progress(driver.run) as progress:
-        driver.listener = progress.update
-        driver.to_the_end()
+    shown_to_the_end(console, driver)
     _report(console, driver.run)
 
 
@@ -505,13 +501,11 @@ def retry(
       nightshoot retry shoes --outcome blocked
     """
 
-    from pipeline.session import asked_again
+    from pipeline.session import asked_again, shown_to_the_end
 
     console = _console(as_json, verbose)
     driver = asked_again(console, run, runs, outcomes=outcomes, max_usd=max_usd, yes=yes)
-    with console.progress(driver.run) as progress:
-        driver.listener = progress.update
-        driver.to_the_end()
+    shown_to_the_end(console, driver)
     _finish(console, driver.run, 1.0)
 
 

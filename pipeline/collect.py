@@ -77,7 +77,7 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
         return _settle(run, backend, batch, _Answers(tables.staged_schema().empty_table()))
     if batch.stage is not Stage.ENDED or batch.ended is None:
         return False
-    if batch.broke_off and batch.swept is None:
+    if batch.may_be_late:
         return False  # more may come of it
     asked = _asked(run, batch)
     there = set(run.storage.list(f"staged/{number:05}-"))
@@ -87,7 +87,7 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
         except Missing as missing:
             _write_off(run, backend, batch, span, missing)
     found = _answers(run, batch)
-    noticed = compare(run, number, _seen(found), rules=asked.of_shot, pool=pool)
+    noticed = compare(run, number, partial(_seen, found), rules=asked.of_shot, pool=pool)
     return _settle(
         run, backend, batch, found, noticed={n: (each, asked.rules[n]) for n, each in noticed.items()}
     )
@@ -229,10 +229,7 @@ def _write_off(
     assert batch.ended is not None
     since = batch.ended.at or batch.submitting.until
     # Another key is told the same of a result that is there.
-    if (
-        batch.submitting.account != backend.account
-        or (backend.time() or run.clock.now()) < since + backend.life
-    ):
+    if not batch.is_of(backend.account) or (backend.time() or run.clock.now()) < since + backend.life:
         raise Gone(missing.message) from missing
     log.warning(
         "batch %d: %s; %s after its end that is for good: what did not come home is missing, and counts as spent",
@@ -545,12 +542,7 @@ def _settle(
             if answer.get("earlier"):
                 _add(books.carried, answer["earlier"])
             index.add(_to_index(row, answer, batch.number, models.get(row["model"])))
-    for stray in found.strays:
-        spent = found.lines["spent"][stray.line].as_py()
-        if spent is not None:
-            books.spent += spent
-        elif stray.why != "unreadable":
-            books.unconfirmed += dearest  # an answer was billed, and does not say how much
+    _count_strays(books, found, dearest)
     event = Collected(
         batch=batch.number,
         indexed=index.rows,
@@ -575,6 +567,16 @@ def _settle(
             raise Corrupt(f"{run.storage.url}: batch {batch.number} cannot be settled: {error}") from error
         return False  # another driver did
     return True
+
+
+def _count_strays(books: _Books, found: _Answers, dearest: int) -> None:
+    """An answer that nobody planned was billed all the same; one that does not say how much, at the dearest."""
+    for stray in found.strays:
+        spent = found.lines["spent"][stray.line].as_py()
+        if spent is not None:
+            books.spent += spent
+        elif stray.why != "unreadable":
+            books.unconfirmed += dearest
 
 
 def _is_worth_more(run: Run, batch: Batch, row: dict[str, Any], answer: dict[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """What the pictures of a batch say about each other and about what the model was shown, once all of them are there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,7 @@ class Noticed:
 def compare(
     run: Run,
     batch: int,
-    answers: Mapping[int, Mapping[str, Any]],
+    answers: Callable[[], Mapping[int, Mapping[str, Any]]],
     *,
     rules: Mapping[str, Rules],
     pool: Executor,
@@ -52,7 +52,7 @@ def compare(
     """
     if not any(each.want(*COMPARED) for each in rules.values()):
         return {}
-    rows = list(_rows(run, batch, answers, rules))
+    rows = list(_rows(run, batch, answers(), rules))
     found = {row.place: Noticed([], {}) for row in rows}
     _twins([row for row in rows if row.rules.want("near_duplicate")], found)
     edited = [row for row in rows if row.rules.want("unchanged", "swapped")]

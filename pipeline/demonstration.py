@@ -14,6 +14,7 @@ from pipeline.money import nanos
 from pipeline.overview import plan_lines
 from pipeline.rehearsal import started
 from pipeline.runs import next_name, place
+from pipeline.session import shown_to_the_end
 from pipeline.storage import open_storage
 from pipeline.survey import begin, planner, survey
 from pipeline.tally import tally
@@ -35,9 +36,7 @@ def demonstrate(console: Console, folder: Path) -> None:
         storage = open_storage(place(runs, name))
         run = begin(found, name=str(name), storage=storage, service=url, clock=clock, cap=CAP)
         driver = Driver(run, backend, planner=planner(found, run))
-        with console.progress(run) as progress:
-            driver.listener = progress.update
-            driver.to_the_end()
+        shown_to_the_end(console, driver)
         _show(console, driver, since=(clock.now() - run.created_at).total_seconds())
 
 

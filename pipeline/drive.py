@@ -15,7 +15,7 @@ from pipeline.backends.online import Online
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
-from pipeline.night import cancel, is_mine, until_next, watch
+from pipeline.night import cancel, until_next, watch
 from pipeline.plan import Planner, draw_retries, plan_again
 from pipeline.poll import poll, sweep, swept_at
 from pipeline.run import Run, job_of
@@ -213,7 +213,7 @@ class Driver:
             if self._is_due(batch):
                 moved |= self._ask(poll, batch)
         for batch in self.run.state.at(Stage.ENDED):
-            if batch.broke_off and batch.swept is None:
+            if batch.may_be_late:
                 moved |= self._ask(sweep, batch)
         return moved
 
@@ -221,7 +221,7 @@ class Driver:
         ready = [
             batch
             for batch in self.run.state.batches
-            if (batch.stage is Stage.ENDED and (batch.swept or not batch.broke_off))
+            if (batch.stage is Stage.ENDED and not batch.may_be_late)
             or (batch.stage is Stage.PLANNED and (not batch.sends or self.run.state.stopped))
         ]
         start = int(self._turn * len(ready))
@@ -298,7 +298,7 @@ class Driver:
         waiting = {batch.number for batch in self._at_provider()} | self._unread.keys()
         times = [at for number, at in self._ask_at.items() if number in waiting]
         times += [b.submitting.until for b in state.at(Stage.SUBMITTING) if b.submitting is not None]
-        times += [swept_at(b) for b in state.at(Stage.ENDED) if b.broke_off and b.swept is None]
+        times += [swept_at(b) for b in state.at(Stage.ENDED) if b.may_be_late]
         times += until_next(self.run)
         times += [self._admission.look_again] if self._admission.look_again is not None else []
         times += [b.put_back.not_before for b in state.at(Stage.PLANNED) if b.put_back is not None]
@@ -332,7 +332,7 @@ class Driver:
         """Raise if waiting will not help, because only a person can."""
         state = self.run.state
         put_back = any(batch.put_back is not None for batch in state.at(Stage.PLANNED))
-        sweeping = any(batch.broke_off and batch.swept is None for batch in state.at(Stage.ENDED))
+        sweeping = any(batch.may_be_late for batch in state.at(Stage.ENDED))
         silent = self._silent_since is not None
         if (
             any(self._is_mine(b) for b in self._at_provider())
@@ -372,7 +372,7 @@ class Driver:
             raise common_trouble(state)
 
     def _is_mine(self, batch: Batch) -> bool:
-        return is_mine(batch, self.backend)
+        return batch.is_of(self.backend.account)
 
     def _complain_of_others(self) -> None:
         state = self.run.state
@@ -414,16 +414,14 @@ class Driver:
 def common_trouble(state: State) -> Refused:
     """What to say of answers that came to nothing for one reason."""
     first = state.batches[state.held_back[0]]
-    count = sum(
-        collected.retry for n in state.held_back if (collected := state.batches[n].collected) is not None
-    )
     cost = sum(_again_costs(state.batches[number]) for number in state.held_back)
     assert first.collected is not None
     assert first.planned is not None
     word = first.common_trouble or ""
     return Refused(
         f"{first.collected.again[word]:,} of {first.planned.requests:,} requests of batch {first.number} came to"
-        f" nothing for one reason: {word}; asking for {count:,} of them again would cost up to {dollars(cost)}",
+        f" nothing for one reason: {word}; asking for {state.requests_held_back:,} of them again would cost up"
+        f" to {dollars(cost)}",
         hint="nightshoot index shows them; nightshoot retry asks again, nightshoot cancel leaves it at that",
     )
 

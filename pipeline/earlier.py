@@ -29,9 +29,6 @@ from pipeline.storage import NotFound, Storage, open_storage
 SETTLED = frozenset({"ok", "blocked", "invalid", "wrong_size", "unfit", "reused"})
 """Outcomes that are carried over. Others are asked for again, on a few more nights."""
 
-RETRY_NIGHTS = 3
-"""On how many later nights something that came to nothing is tried again."""
-
 _TRIED = frozenset({"text_only", "no_image", "truncated", "broken", "error", "missing", "expired"})
 _CARRIED = (
     "outcome",
@@ -115,9 +112,12 @@ def resolved(place: str, home: str) -> str:
 class Earlier:
     """The earlier runs that count, newest first."""
 
-    def __init__(self, nights: Sequence[Night], *, home: str, across: Sequence[str] = ()) -> None:
+    def __init__(
+        self, nights: Sequence[Night], *, home: str, retry_nights: int, across: Sequence[str] = ()
+    ) -> None:
         self._nights = nights
         self._home = home
+        self._retry_nights = retry_nights
         # What may differ is neutral on both sides. Without any, stored fingerprints are taken as they are.
         self._neutral: dict[str, Any] = {name: getattr(_NEUTRAL, name) for name in across}
         self._at_hand: OrderedDict[tuple[int, int], dict[int, dict[str, Any]]] = OrderedDict()
@@ -160,7 +160,7 @@ class Earlier:
                 tried = tried or (run, row)
         if paid is not None:
             return self._expected(paid)
-        if tried is not None and count > RETRY_NIGHTS:
+        if tried is not None and count > self._retry_nights:
             return self._carried(*tried)
         return None
 

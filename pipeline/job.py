@@ -227,6 +227,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     references: References = References()
     checks: Checks = Checks()
     reuse: tuple[str, ...] = ()  # earlier runs whose answers count: names, globs, 'latest 3', places
+    retry_nights: Annotated[int, msgspec.Meta(ge=0, le=100)] = 3  # later ones that try what came to nothing
     reuse_across: tuple[Crossed, ...] = ()  # settings that may differ from what was asked then
     defaults: Settings = Settings()
     shots: tuple[Shot, ...]

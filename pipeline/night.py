@@ -11,10 +11,10 @@ import msgspec
 from pipeline.backends.base import Backend
 from pipeline.clock import duration
 from pipeline.errors import NightshootError, Unavailable
-from pipeline.events import Cleared, Event, Released, Rows, Stopped, Withdrawn
+from pipeline.events import Cleared, Released, Rows, Stopped, Withdrawn
 from pipeline.job import Night
 from pipeline.run import Run
-from pipeline.state import Batch, Illegal, Stage
+from pipeline.state import Batch, Stage
 from pipeline.submit import WINDOW
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,9 @@ def _said(run: Run) -> Night:
 
 def stop(run: Run, backend: Backend, *, why: str) -> bool:
     """Send nothing more, and give up what is at the provider. What it has made by then still comes home."""
-    moved = run.state.stopped is None and _try(run, Stopped(why=why))
+    moved = run.state.stopped is None and run.try_record(Stopped(why=why))
     for batch in run.state.at(Stage.SUBMITTED):
-        if is_mine(batch, backend) and batch.withdrawn is None:
+        if batch.is_of(backend.account) and batch.withdrawn is None:
             moved |= _withdraw(run, batch, why=why, again=False)
     return moved
 
@@ -42,7 +42,7 @@ def stop(run: Run, backend: Backend, *, why: str) -> bool:
 def cancel(run: Run, backend: Backend, number: int) -> bool:
     """Ask the provider to stop at a batch that was given up. May be said twice; only its end is an end."""
     batch = run.state.batches[number]
-    if batch.stage is not Stage.SUBMITTED or batch.withdrawn is None or not is_mine(batch, backend):
+    if batch.stage is not Stage.SUBMITTED or batch.withdrawn is None or not batch.is_of(backend.account):
         return False
     try:
         backend.cancel(batch.withdrawn.ticket)
@@ -57,7 +57,7 @@ def _withdraw(run: Run, batch: Batch, *, why: str, again: bool) -> bool:
     """The record first: whoever finds it sees to the cancelling."""
     assert batch.submitted is not None
     ticket = batch.submitted.ticket
-    return _try(run, Withdrawn(batch=batch.number, ticket=ticket, why=why, again=again))
+    return run.try_record(Withdrawn(batch=batch.number, ticket=ticket, why=why, again=again))
 
 
 def clear(run: Run) -> None:
@@ -65,19 +65,13 @@ def clear(run: Run) -> None:
     for lane in run.state.drawn:
         canary = run.state.canary(lane)
         if canary is not None and not canary.cleared:
-            _try(run, Cleared(batch=canary.number, why="asked"))
+            run.try_record(Cleared(batch=canary.number, why="asked"))
 
 
 def release(run: Run) -> int:
     """Have all that is held back asked again. Says how many requests that are."""
-    held = run.state.held_back
-    count = sum(c.retry for n in held if (c := run.state.batches[n].collected) is not None)
-    return count if held and _try(run, Released(batches=held)) else 0
-
-
-def is_mine(batch: Batch, backend: Backend) -> bool:
-    """Whether this account sent it: another key cannot even see it."""
-    return batch.submitting is not None and batch.submitting.account == backend.account
+    held, count = run.state.held_back, run.state.requests_held_back
+    return count if held and run.try_record(Released(batches=held)) else 0
 
 
 def sent_at(batch: Batch) -> datetime:
@@ -103,7 +97,7 @@ def _stalled(run: Run, backend: Backend, said: Night) -> bool:
     for batch in run.state.at(Stage.SUBMITTED):
         if (
             batch.withdrawn is None
-            and is_mine(batch, backend)
+            and batch.is_of(backend.account)
             and run.clock.now() >= sent_at(batch) + patience
         ):
             log.warning("batch %d has stalled and is given up", batch.number)
@@ -118,7 +112,7 @@ def _canary_is_late(run: Run, said: Night) -> bool:
     for batch in run.state.batches:
         if run.state.stopped is None and _keeps_waiting(run, batch):
             late = run.clock.now() >= sent_at(batch) + duration(said.canary_wait)
-            moved |= late and _try(run, Cleared(batch=batch.number, why="late"))
+            moved |= late and run.try_record(Cleared(batch=batch.number, why="late"))
     return moved
 
 
@@ -127,15 +121,6 @@ def _keeps_waiting(run: Run, batch: Batch) -> bool:
     if not run.created.canary or not isinstance(batch.source, Rows) or batch.cleared:
         return False
     return batch.stage in (Stage.SUBMITTED, Stage.ENDED) and run.state.canary(batch.source.lane) is batch
-
-
-def _try(run: Run, event: Event) -> bool:
-    try:
-        run.record(event)
-    except Illegal as error:
-        log.debug("not recorded: %s", error)
-        return False
-    return True
 
 
 def until_next(run: Run) -> list[datetime]:

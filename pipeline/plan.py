@@ -98,9 +98,7 @@ class Planner:
     def _draw(self, lane: str, start: int) -> bool:
         stop, requests = self._streams[lane].cut(start)
         number = len(self._run.state.batches)
-        try:
-            self._run.record(Drawn(batch=number, source=Rows(start, stop, lane)))
-        except Illegal:
+        if not self._run.try_record(Drawn(batch=number, source=Rows(start, stop, lane))):
             return True  # another driver drew these rows, or took the number: look again
         self.write(number, lane, requests)
         return True
@@ -211,12 +209,12 @@ class _Stream:
                 yield row, ours
 
     def _with(self, size: Size, requests: list[Request]) -> Size:
-        model = self._planner.model(self._lane)
+        model, inline = self._planner.model(self._lane), self._planner.inline
         for request in requests:
             if request.prompt is None or request.carried or model is None:
                 size += Size(1)
             else:
-                size += size_of(request.prompt, model, inline=self._planner.inline)
+                size += size_of(request.prompt, model, inline=inline)
         return size
 
     def _fits(self, size: Size) -> bool:
@@ -265,9 +263,7 @@ def draw_retries(run: Run) -> bool:
         taken.append(number)
     number = len(run.state.batches)
     online = _goes_online(run, taken, model)
-    try:
-        run.record(Drawn(batch=number, source=Retries(tuple(taken)), online=online))
-    except Illegal:
+    if not run.try_record(Drawn(batch=number, source=Retries(tuple(taken)), online=online)):
         return True  # another driver drew them
     write_again(run, run.state.batches[number])
     return True

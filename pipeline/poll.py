@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 from pipeline.backends.base import Backend, Ending, Gone
-from pipeline.events import Ended, Event, Part, ResultFile, Swept
+from pipeline.events import Ended, Part, ResultFile, Swept
 from pipeline.run import Run
-from pipeline.state import Batch, Illegal, Stage
+from pipeline.state import Batch, Stage
 
 LATE = timedelta(hours=1)
 """How long results of a batch that broke off may still come."""
@@ -16,7 +16,7 @@ def poll(run: Run, backend: Backend, number: int) -> bool:
     batch = run.state.batches[number]
     if batch.stage is not Stage.SUBMITTED or batch.submitted is None or batch.submitting is None:
         return False
-    if batch.submitting.account != backend.account:
+    if not batch.is_of(backend.account):
         return False  # another key's job looks like none at all; asking would teach nothing
     try:
         ending = backend.ending(batch.submitted.ticket)
@@ -36,18 +36,17 @@ def poll(run: Run, backend: Backend, number: int) -> bool:
         stats=ending.stats,
         error=ending.error,
     )
-    return _try(run, event)
+    return run.try_record(event)
 
 
 def sweep(run: Run, backend: Backend, number: int) -> bool:
     """Ask once more after a batch that broke off, an hour later. True: what there is of it is recorded."""
     batch = run.state.batches[number]
-    if batch.stage is not Stage.ENDED or not batch.broke_off or batch.swept is not None:
+    if batch.stage is not Stage.ENDED or not batch.may_be_late:
         return False
     assert batch.ended is not None
     assert batch.submitted is not None
-    theirs = batch.submitting is None or batch.submitting.account != backend.account
-    if theirs or run.clock.now() < swept_at(batch):
+    if not batch.is_of(backend.account) or run.clock.now() < swept_at(batch):
         return False
     files = batch.ended.files
     if batch.ended.at is not None:
@@ -56,21 +55,13 @@ def sweep(run: Run, backend: Backend, number: int) -> bool:
         except Gone:
             ending = None
         files = ending.files if ending is not None and ending.files else files
-    return _try(run, Swept(batch=number, files=files, parts=_parts(run, files)))
+    return run.try_record(Swept(batch=number, files=files, parts=_parts(run, files)))
 
 
 def swept_at(batch: Batch) -> datetime:
     """When late results have had their time. A batch that the provider knows nothing of has none."""
     assert batch.ended is not None
     return batch.ended.at + LATE if batch.ended.at is not None else datetime.min.replace(tzinfo=UTC)
-
-
-def _try(run: Run, event: Event) -> bool:
-    try:
-        run.record(event)
-    except Illegal:
-        return False  # another driver saw it first
-    return True
 
 
 def _parts(run: Run, files: tuple[ResultFile, ...]) -> tuple[Part, ...]:

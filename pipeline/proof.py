@@ -26,7 +26,7 @@ from pipeline.manifest import Row
 from pipeline.money import dollars
 from pipeline.run import Run
 from pipeline.runs import Choice, next_name, nights, place, proofs_of, recent
-from pipeline.session import cap_of, change_cap, finite, meant
+from pipeline.session import cap_of, change_cap, finite, meant, shown_to_the_end
 from pipeline.sheet import sheet
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, check_ends, is_of, planner, requests_of, survey
@@ -58,9 +58,7 @@ def prove(
     job = spread(said, base, rows)
     driver = _driver(console, job, base, folder, service, clock, max_usd=finite(max_usd), yes=yes)
     begun = clock.now()
-    with console.progress(driver.run) as progress:
-        driver.listener = progress.update
-        driver.to_the_end()
+    shown_to_the_end(console, driver)
     return _show(console, driver.run, job.name, begun=begun)
 
 

@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline.cache import Cache, users_cache
-from pipeline.manifest.cells import split
 from pipeline.pictures import Broken, described, extension_of, header_size, mime_of, sniff
 from pipeline.problems import Problem, nearest
 from pipeline.remote import Remote
@@ -46,13 +45,6 @@ class Reference:
     def mark(self) -> str:
         """What tells this picture from others, whichever version of Pillow made the bytes that are sent."""
         return self.sha256 if self.made_from is None else f"{self.made_from} {self.rule}"
-
-
-def find_references(
-    cells: Iterable[str], base: Path, references_dir: Path | None = None
-) -> list[tuple[str, Path] | Problem]:
-    """The files that cells name, lists taken apart, in order; what is not found is a problem in its place."""
-    return [find(source, base, references_dir) for cell in cells for source in split(cell)]
 
 
 def find(source: str, base: Path, references_dir: Path | None = None) -> tuple[str, Path] | Problem:

@@ -15,7 +15,7 @@ from pipeline.errors import BadInput, Unavailable
 from pipeline.money import dollars, nanos
 from pipeline.overview import notes, plan_lines
 from pipeline.runs import named_nights, next_name, place
-from pipeline.session import bad_rows_left_out, meant, refuse_bad_rows
+from pipeline.session import bad_rows_left_out, meant, refuse_bad_rows, shown_to_the_end
 from pipeline.storage import open_storage
 from pipeline.survey import begin, check_ends, planner, survey
 from pipeline.tally import tally
@@ -60,9 +60,7 @@ def rehearse(
         storage = open_storage(place(FOLDER, name))
         run = begin(found, name=str(name), storage=storage, service=service.url, clock=clock, cap=cap)
         driver = Driver(run, backend, planner=planner(found, run))
-        with console.progress(run) as progress:
-            driver.listener = progress.update
-            driver.to_the_end()
+        shown_to_the_end(console, driver)
         tell(console, driver, service, begun=run.created_at)
     return driver
 

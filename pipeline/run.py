@@ -1,5 +1,6 @@
 """A run directory, opened: its state, what happens to it, and the names of its files."""
 
+import logging
 import secrets
 from datetime import datetime
 
@@ -13,6 +14,8 @@ from pipeline.journal import Journal, Taken
 from pipeline.references import reference_file as reference_file
 from pipeline.state import Illegal, State, apply, check
 from pipeline.storage.base import Storage
+
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -73,6 +76,15 @@ class Run:
             else:
                 self._apply(record)
                 return record
+
+    def try_record(self, event: Event) -> bool:
+        """The same, unless it makes no sense any more: somebody else moved the run on."""
+        try:
+            self.record(event)
+        except Illegal as error:
+            log.debug("not recorded: %s", error)
+            return False
+        return True
 
     def _apply(self, record: Record) -> None:
         apply(self.state, record)

@@ -19,7 +19,7 @@ from pipeline.events import Capped
 from pipeline.job import Job, job_for, read_job
 from pipeline.manifest import STANDARD_INPUT
 from pipeline.money import dollars, nanos
-from pipeline.night import clear, is_mine, release, stop
+from pipeline.night import clear, release, stop
 from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
@@ -324,7 +324,7 @@ def cancelled(console: Console, what: str | None, runs: str | None, *, yes: bool
     if run.state.finished:
         raise BadInput(f"{run.name} is finished", hint="there is nothing to cancel")
     state = run.state
-    there = [batch for batch in state.at(Stage.SUBMITTED) if is_mine(batch, backend)]
+    there = [batch for batch in state.at(Stage.SUBMITTED) if batch.is_of(backend.account)]
     waiting = sum(
         batch.planned.requests for batch in state.at(Stage.PLANNED) if batch.planned and batch.sends
     )
@@ -358,7 +358,7 @@ def asked_again(
             f"{run.name} was stopped: nothing more is sent for it",
             hint='run the job anew; with reuse = ["latest"] in it, what this run has costs nothing',
         )
-    held = sum(c.retry for n in run.state.held_back if (c := run.state.batches[n].collected) is not None)
+    held = run.state.requests_held_back
     those = [] if held and not outcomes else failed(run, outcomes or USUAL)
     if not held and not those:
         raise BadInput(
@@ -386,6 +386,13 @@ def _again_words(held: int, those: Sequence[Failed]) -> str:
             f" for about {dollars(likely)}, at most {dollars(high)}"
         )
     return " and ".join(words)
+
+
+def shown_to_the_end(console: Console, driver: Driver) -> None:
+    """Drive a run until nothing is left to do, with a line of progress."""
+    with console.progress(driver.run) as progress:
+        driver.listener = progress.update
+        driver.to_the_end()
 
 
 def driver_of(console: Console, what: str | None, runs: str | None) -> Driver:

@@ -17,7 +17,6 @@ import msgspec
 from pipeline.backends.base import Attached, Backend, Origin
 from pipeline.events import File, Uploaded
 from pipeline.run import Run, reference_file, uploaded_file
-from pipeline.state import Illegal
 
 LIFE = timedelta(hours=36)
 """A reference must live this long from the moment it is named, since the batch may wait in a queue."""
@@ -105,10 +104,7 @@ class Shown:
             file=File(name, len(data), digest),
             until=min(entry.expires for entry in kept),
         )
-        try:
-            self._run.record(event)
-        except Illegal:  # nobody can say so any more, and nobody has to
-            return
+        self._run.try_record(event)  # if nobody can say so any more, nobody has to
 
     def _remember(self, found: Iterable[Entry]) -> None:
         for entry in found:

@@ -110,6 +110,15 @@ class Batch:
     def high(self) -> int:
         return self.planned.high if self.planned else 0
 
+    def is_of(self, account: str) -> bool:
+        """Whether this account sent it: another cannot even see it."""
+        return self.submitting is not None and self.submitting.account == account
+
+    @property
+    def may_be_late(self) -> bool:
+        """Whether more may come of it than it ended with: nobody has looked since."""
+        return self.broke_off and self.swept is None
+
     @property
     def broke_off(self) -> bool:
         """Whether it ended before the provider was done, so that more may come of it."""
@@ -192,6 +201,12 @@ class State:
         return tuple(
             n for n in self.retries if self.batches[n].common_trouble and not self.batches[n].released
         )
+
+    @property
+    def requests_held_back(self) -> int:
+        """How many requests wait for it."""
+        books = (self.batches[number].collected for number in self.held_back)
+        return sum(each.retry for each in books if each is not None)
 
     def canary(self, lane: str) -> Batch | None:
         """The batch of a model that goes first, where one does. One that had to be cut goes first no more."""
@@ -419,7 +434,7 @@ def _(event: Collected, state: State) -> None:
     unsent = batch.stage is Stage.PLANNED
     if unsent and batch.sends and state.stopped is None:
         raise Illegal(f"batch {event.batch} is {batch.stage.value}")
-    if not unsent and batch.broke_off and batch.swept is None:
+    if not unsent and batch.may_be_late:
         raise Illegal(f"batch {event.batch} was not swept for late results")
     if unsent and (event.retry or event.spent or event.unconfirmed):
         raise Illegal(f"batch {event.batch} was never sent")
@@ -453,7 +468,7 @@ def _(event: Withdrawn, state: State) -> None:
 @_gate.register
 def _(event: Swept, state: State) -> None:
     batch = _batch(state, event.batch, Stage.ENDED)
-    if not batch.broke_off or batch.swept is not None:
+    if not batch.may_be_late:
         raise Illegal(f"batch {event.batch} is not to be swept")
     names = {file.name for file in event.files}
     if any(part.file not in names for part in event.parts):

@@ -26,7 +26,7 @@ from pipeline.backends import wire
 from pipeline.backends.base import Backend, Found, MaybeBought, NotBought, Origin
 from pipeline.backends.online import span
 from pipeline.errors import Corrupt, NightshootError
-from pipeline.events import Disowned, Event, Held, PutBack, Recut, Submitted, Submitting
+from pipeline.events import Disowned, Held, PutBack, Recut, Submitted, Submitting
 from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file
 from pipeline.shown import Reference, Shown
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
@@ -110,22 +110,19 @@ def _recut(run: Run, batch: Batch) -> bool:
     assert batch.planned is not None
     assert batch.put_back is not None
     log.warning("batch %d is too large for this account's queue; it is cut in two", batch.number)
-    return _try(run, Recut(batch=batch.number, at=batch.planned.requests // 2, why=batch.put_back.why))
+    return run.try_record(Recut(batch=batch.number, at=batch.planned.requests // 2, why=batch.put_back.why))
 
 
 def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = None) -> bool:
     """Find out what became of an intent without a ticket; send again only if it is certain that nothing was bought."""
     batch = run.state.batches[number]
     intent = batch.submitting
-    if intent is None or intent.account != backend.account:
-        return False
-    # A held batch is looked for too: a listing recovers, or a person removes what was too many.
-    if batch.stage not in (Stage.SUBMITTING, Stage.HELD):
+    if intent is None or not _is_unclear(batch, backend):
         return False
     if batch.online:
         # Its folder says of each request whether it was asked. Nothing of it is sent twice: the rest is drawn anew.
         assert batch.intent is not None
-        return _try(run, Submitted(batch=number, intent=batch.intent, ticket=intent.input, adopted=True))
+        return run.try_record(Submitted(batch=number, intent=batch.intent, ticket=intent.input, adopted=True))
     found = backend.find(intent.label)
     if found.candidates:
         return _adopt(run, batch, found)
@@ -144,7 +141,7 @@ def resolve(run: Run, backend: Backend, number: int, *, shown: Shown | None = No
     if run.state.stopped is not None:
         assert batch.intent is not None
         back = PutBack(batch=number, intent=batch.intent, why="stopped", not_before=run.clock.now())
-        return _try(run, back)
+        return run.try_record(back)
     return _send(run, backend, batch, shown or Shown(run, backend), replaces=batch.intent, found=found)
 
 
@@ -152,12 +149,16 @@ def adopt(run: Run, backend: Backend, number: int) -> bool:
     """Take as a batch's own the one remote job that carries its label. Sends nothing, whatever the listing shows."""
     batch = run.state.batches[number]
     intent = batch.submitting
-    if intent is None or intent.account != backend.account:
-        return False
-    if batch.stage not in (Stage.SUBMITTING, Stage.HELD):
+    if intent is None or not _is_unclear(batch, backend):
         return False
     found = backend.find(intent.label)
     return len(found.candidates) == 1 and _adopt(run, batch, found)
+
+
+def _is_unclear(batch: Batch, backend: Backend) -> bool:
+    """Whether an intent of this account is without its ticket. A held batch is looked for too: a listing recovers, or a
+    person removes what was too many."""
+    return batch.is_of(backend.account) and batch.stage in (Stage.SUBMITTING, Stage.HELD)
 
 
 def _send(
@@ -189,7 +190,7 @@ def _send(
     except MaybeBought as doubt:
         log.debug("batch %d: %s", batch.number, doubt)
         return True  # resolve() will ask the listing
-    if _try(run, Submitted(batch=batch.number, intent=intent, ticket=ticket)):
+    if run.try_record(Submitted(batch=batch.number, intent=intent, ticket=ticket)):
         return True
     if batch.intent != intent:
         _disown(run, backend, batch, ticket)
@@ -203,7 +204,7 @@ def _put_back(
     # Twice as long each time: a queue that is full for a night must not fill the journal.
     wait = max(refusal.wait, SHORTEST) * 2 ** min(batch.put_backs, 5) if refusal.wait else 0.0
     later = run.clock.now() + timedelta(seconds=wait)
-    ours = _try(run, PutBack(batch=batch.number, intent=intent, why=refusal.why, not_before=later))
+    ours = run.try_record(PutBack(batch=batch.number, intent=intent, why=refusal.why, not_before=later))
     if ours and refusal.wait and batch.put_backs == 1 and _is_alone(run, batch):
         log.warning(
             "no room (%s), though nothing of this run is there: other jobs of the account may fill the queue,"
@@ -219,7 +220,7 @@ def _put_back(
 
 def _disown(run: Run, backend: Backend, batch: Batch, ticket: str) -> None:
     """Cancel a remote job of ours whose batch another driver has sent meanwhile, and say so in the books."""
-    _try(run, Disowned(batch=batch.number, ticket=ticket))
+    run.try_record(Disowned(batch=batch.number, ticket=ticket))
     log.warning("batch %d was taken over while it was being sent; cancelling %s", batch.number, ticket)
     try:
         backend.cancel(ticket)
@@ -305,8 +306,7 @@ def _is_evidence(run: Run, batch: Batch, found: Found) -> bool:
     tickets = {
         other.submitted.intent: other.submitted.ticket
         for other in run.state.batches
-        if other.submitted is not None and other.submitting is not None
-        if other.submitting.account == batch.submitting.account
+        if other.submitted is not None and other.is_of(batch.submitting.account)
     }
     before = max((intent for intent in tickets if intent < batch.intent), default=None)
     after = min((intent for intent in tickets if intent > batch.intent), default=None)
@@ -341,12 +341,11 @@ def _adopt(run: Run, batch: Batch, found: Found) -> bool:
     assert batch.intent is not None
     if len(found.candidates) > 1:
         names = ", ".join(candidate.ticket for candidate in found.candidates)
-        return _try(
-            run,
+        return run.try_record(
             Held(batch=batch.number, intent=batch.intent, why=f"several remote jobs carry its name: {names}"),
         )
     ticket = found.candidates[0].ticket
-    return _try(run, Submitted(batch=batch.number, intent=batch.intent, ticket=ticket, adopted=True))
+    return run.try_record(Submitted(batch=batch.number, intent=batch.intent, ticket=ticket, adopted=True))
 
 
 def _hold_if_old(run: Run, batch: Batch, found: Found) -> bool:
@@ -354,8 +353,8 @@ def _hold_if_old(run: Run, batch: Batch, found: Found) -> bool:
     assert batch.intent is not None
     if (found.at or run.clock.now()) < batch.submitting.until + PATIENCE:
         return False
-    return _try(
-        run, Held(batch=batch.number, intent=batch.intent, why="the provider's listing cannot be trusted")
+    return run.try_record(
+        Held(batch=batch.number, intent=batch.intent, why="the provider's listing cannot be trusted")
     )
 
 
@@ -365,13 +364,3 @@ def _forget(backend: Backend, staged: str) -> None:
         backend.unstage(staged)
     except NightshootError as error:
         log.debug("could not remove %s: %s", staged, error)
-
-
-def _try(run: Run, event: Event) -> bool:
-    """Record it, unless another driver moved the batch on meanwhile."""
-    try:
-        run.record(event)
-    except Illegal as error:
-        log.debug("not recorded: %s", error)
-        return False
-    return True

@@ -132,7 +132,9 @@ def survey(
     pins = pins_for(job, manifest.path.parent)
     found = Survey(job, base, manifest, table, pins, lane=lane, warnings=manifest.warnings)
     if nights:
-        found.earlier = Earlier(nights, home=runs or job.runs, across=job.reuse_across)
+        found.earlier = Earlier(
+            nights, home=runs or job.runs, retry_nights=job.retry_nights, across=job.reuse_across
+        )
     found.problems = group(_problems(found))
     once = sum((price.times(count) for price, count in found.prices.items()), Estimate())
     found.price = once + retries(once, attempts=job.attempts, shares=table.again)
@@ -369,7 +371,7 @@ def planner_for(run: Run, *, base: Path) -> Planner | None:
     home = run.storage.url.rpartition("/")[0]
     found = Survey(job, base, manifest, table, pins_for(job, manifest.path.parent))
     if nights := nights_of(run):
-        found.earlier = Earlier(nights, home=home, across=job.reuse_across)
+        found.earlier = Earlier(nights, home=home, retry_nights=job.retry_nights, across=job.reuse_across)
     return planner(found, run)
 
 

@@ -8,7 +8,7 @@ from pipeline import tables
 from pipeline.events import Drawn, Takes
 from pipeline.plan import write_again
 from pipeline.run import Run, index_file, plan_file
-from pipeline.state import Illegal, Stage
+from pipeline.state import Stage
 
 USUAL = ("text_only", "no_image", "truncated", "broken", "error", "missing", "expired", "cancelled")
 """What another try may better. Who wants what was refused for what it shows tried again has to say so."""
@@ -54,9 +54,7 @@ def draw(run: Run, those: Collection[Failed]) -> int:
     count = 0
     for one in those:
         number = len(run.state.batches)
-        try:
-            run.record(Drawn(batch=number, source=one.source))
-        except Illegal:
+        if not run.try_record(Drawn(batch=number, source=one.source)):
             continue  # somebody else did
         write_again(run, run.state.batches[number])
         count += one.requests

@@ -2,11 +2,24 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 from pipeline.errors import Unavailable
 from pipeline.storage.base import AlreadyThere, NotFound, Storage
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one request wants of a model."""
+
+    references: tuple[str, ...] = ()
+    aspect_ratio: str | None = None
+    image_size: str | None = None
+    modalities: tuple[str, ...] = ("TEXT", "IMAGE")
+    thinking: str | None = None
+    search: tuple[str, ...] = ()
 
 
 class FakeClock:

@@ -186,6 +186,13 @@ def test_a_block_is_carried_over_and_what_came_to_nothing_is_tried_on_three_more
         assert shop.look().again == {"never answered": [1, "sku-1, main"]}
         shop.shoot(day)
     assert shop.look().carried == {"blocked": 1, "no_image": 1, "ok": 4}
+    assert shop.look(retry_nights=4).carried == {"blocked": 1, "ok": 4}
+
+
+def test_a_job_may_leave_what_came_to_nothing_at_that(shop: Nights) -> None:
+    shop.bench.service.fault("no_image", prompt="Shoe 1 ")
+    shop.shoot(1)
+    assert shop.look(retry_nights=0).carried == {"no_image": 1, "ok": 5}
 
 
 def test_a_picture_that_is_gone_is_named_and_shot_again(shop: Nights) -> None:

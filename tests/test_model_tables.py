@@ -10,6 +10,7 @@ from pipeline.emulator.lines import RowProblem, frame, modalities, searches, thi
 from pipeline.job import job_for
 from pipeline.models import Model, load_models
 from pipeline.survey import survey
+from tests.fakes import Asked
 
 MODELS = load_models()
 
@@ -101,16 +102,6 @@ ROWS = {
     "imagen-4.0-ultra-generate-001": Row("", "1K 2K", FIVE, 0, on_vertex="1K 2K"),
 }
 EVERY = pytest.mark.parametrize("name", MODELS.models)
-
-
-@dataclass(frozen=True)
-class Asked:
-    references: tuple[str, ...] = ()
-    aspect_ratio: str | None = None
-    image_size: str | None = None
-    modalities: tuple[str, ...] = ("TEXT", "IMAGE")
-    thinking: str | None = None
-    search: tuple[str, ...] = ()
 
 
 def refused(model: Model, surface: str = "developer", **asked: object) -> set[str | None]:

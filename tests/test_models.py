@@ -8,20 +8,11 @@ import pytest
 
 from pipeline.errors import BadInput
 from pipeline.models import Model, Models, load_models
+from tests.fakes import Asked
 
 TEN = ["1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"]
 FOURTEEN = [*TEN, "1:4", "4:1", "1:8", "8:1"]
 MODELS = load_models()
-
-
-@dataclass(frozen=True)
-class Asked:
-    references: tuple[str, ...] = ()
-    aspect_ratio: str | None = None
-    image_size: str | None = None
-    modalities: tuple[str, ...] = ("TEXT", "IMAGE")
-    thinking: str | None = None
-    search: tuple[str, ...] = ()
 
 
 PLAIN = Asked()

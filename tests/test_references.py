@@ -11,10 +11,11 @@ from PIL import Image
 from pipeline.cache import Cache
 from pipeline.job import job_for
 from pipeline.manifest import Row
+from pipeline.manifest.cells import split
 from pipeline.models import load_models
 from pipeline.problems import Problem
 from pipeline.prompt import requests
-from pipeline.references import Pins, Reference, find_references, reference_of
+from pipeline.references import Pins, Reference, find, reference_of
 from pipeline.scale import Rule, applied
 
 
@@ -35,7 +36,7 @@ def photos(tmp_path):
 
 def test_files_are_found_beside_the_manifest_first_and_lists_come_apart(photos):
     cells = ["photos/boot.jpg | clog.jpg", "", '["photos/boot, side.jpg"]', "boot.jpg"]
-    assert find_references(cells, photos, photos / "elsewhere") == [
+    assert [find(source, photos, photos / "elsewhere") for cell in cells for source in split(cell)] == [
         ("photos/boot.jpg", photos / "photos/boot.jpg"),
         ("clog.jpg", photos / "elsewhere/clog.jpg"),
         ("photos/boot, side.jpg", photos / "photos/boot, side.jpg"),
@@ -44,8 +45,8 @@ def test_files_are_found_beside_the_manifest_first_and_lists_come_apart(photos):
 
 
 def test_a_missing_file_is_answered_with_the_one_that_was_meant(photos):
-    boot, folder, nothing = find_references(
-        ["photos/boots.jpg", "fotos/boot.jpg", "photos/zzzzzzzzz"], photos
+    boot, folder, nothing = (
+        find(source, photos) for source in ("photos/boots.jpg", "fotos/boot.jpg", "photos/zzzzzzzzz")
     )
     assert (boot.message, boot.value, boot.hint) == (
         "reference not found",
@@ -58,7 +59,7 @@ def test_a_missing_file_is_answered_with_the_one_that_was_meant(photos):
 
 @pytest.mark.parametrize("source", ["ftp://example.com/a.jpg", "s3://bucket/a.jpg", "files/abc"])
 def test_what_lies_where_nobody_looks_is_refused_in_plain_words(photos, source):
-    (problem,) = find_references([source], photos)
+    problem = find(source, photos)
     assert problem.message.startswith("reference is not a local file (")
     assert "https:// addresses" in problem.hint
 
