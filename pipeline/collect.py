@@ -299,9 +299,10 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     if place is None or place >= len(asked.names):
         return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}
     rules = asked.rules[place]
-    pictures, last = _write(run, batch, place, asked.names[place], outcome.drawings, rules=rules)
+    answered = _write(run, batch, place, asked, outcome)
+    pictures, last = answered.pictures, answered.last
     broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
-    kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
+    kind = _judge(outcome, pictures, broken=broken is not None)
     final = pictures[-1] if pictures and pictures[-1]["role"] == "final" else {}
     answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
     return {
@@ -313,8 +314,9 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         "text": outcome.text,
         "grounding": outcome.grounding,
         "pictures": pictures,
-        "checks": [*checks, *final.get("checks", [])],
+        "checks": final.get("checks", []),
         "numbers": final.get("numbers"),
+        "parts": answered.parts,
         "likeness": seen.likeness if seen is not None else None,
         "model_version": outcome.model_version,
         "response_id": outcome.response_id,
@@ -349,26 +351,61 @@ def _bill(outcome: Outcome, model: Model, lane: Lane) -> dict[str, Any]:
     }
 
 
-def _write(
-    run: Run, batch: int, place: int, name: str, drawings: Iterable[Drawing], *, rules: Rules
-) -> tuple[list[dict[str, Any]], Seen | Broken | None]:
-    """Every whole picture of an answer, byte for byte; and what the last one showed, or what is wrong with it."""
-    pictures: list[dict[str, Any]] = []
-    seen: Seen | Broken | None = None
-    for drawing in drawings:
-        picture = look(drawing.data)
-        seen = picture if isinstance(picture, Broken) else examine(drawing.data, picture, rules)
-        if isinstance(picture, Broken) or isinstance(seen, Broken):
+@dataclass(slots=True)
+class _Written:
+    """An answer whose pictures are on the disk."""
+
+    pictures: list[dict[str, Any]] = field(default_factory=list)  # the whole ones
+    parts: list[dict[str, Any]] = field(default_factory=list)  # words and pictures, in the order of the answer
+    last: Seen | Broken | None = None  # what the last picture showed, or what is wrong with it
+
+
+def _write(run: Run, batch: int, place: int, asked: _Asked, outcome: Outcome) -> _Written:
+    """Every whole picture of an answer, byte for byte."""
+    written = _Written()
+    for each in _in_turn(outcome):
+        if isinstance(each, str):
+            written.parts.append({"kind": "text", "text": each, "path": None})
             continue
-        path = picture_file(batch, place, name, picture.sha256, picture.extension)
-        run.storage.put(path, drawing.data, content_type=picture.mime)
-        pictures.append(_described(path, picture, drawing.declared_mime, seen))
-    if pictures and not isinstance(seen, Broken):
-        pictures[-1]["role"] = "final"
-    return pictures, seen
+        picture = look(each.data)
+        seen = picture if isinstance(picture, Broken) else examine(each.data, picture, asked.rules[place])
+        written.last = seen
+        if isinstance(picture, Broken) or isinstance(seen, Broken):
+            # It has its place in the answer all the same: nobody is to think that the words stand alone.
+            why = seen.reason if isinstance(seen, Broken) else None
+            written.parts.append({"kind": "picture", "text": why, "path": None})
+            continue
+        path = picture_file(batch, place, asked.names[place], picture.sha256, picture.extension)
+        run.storage.put(path, each.data, content_type=picture.mime)
+        words = [*_other_than_said(picture, each.declared_mime, asked.sizes[place]), *seen.words]
+        described = _described(path, picture, each.declared_mime) | {"checks": words, "numbers": seen.numbers}
+        written.pictures.append(described)
+        written.parts.append({"kind": "picture", "text": None, "path": path})
+    if written.pictures and not isinstance(written.last, Broken):
+        written.pictures[-1]["role"] = "final"
+    return written
 
 
-def _described(path: str, picture: Picture, declared: str | None, seen: Seen) -> dict[str, Any]:
+def _in_turn(outcome: Outcome) -> Iterator[str | Drawing]:
+    """Words and pictures as the model said them; pictures alone where a backend tells no order."""
+    drawings = iter(outcome.drawings)
+    for words in outcome.parts:
+        if words is not None:
+            yield words
+        elif (drawing := next(drawings, None)) is not None:
+            yield drawing
+    yield from drawings
+
+
+def _other_than_said(picture: Picture, declared: str | None, wanted: tuple[int, int] | None) -> list[str]:
+    """What a picture is other than it was declared, or asked for: each of a story, and not the last one alone."""
+    words = [] if declared in (None, picture.mime) else ["declared_mime"]
+    if wanted is not None and not _fits(picture.width, picture.height, wanted):
+        words.append("size")
+    return words
+
+
+def _described(path: str, picture: Picture, declared: str | None) -> dict[str, Any]:
     return {
         "path": path,
         "width": picture.width,
@@ -379,24 +416,16 @@ def _described(path: str, picture: Picture, declared: str | None, seen: Seen) ->
         "sha256": picture.sha256,
         "role": "interleaved",
         "mark": picture.mark,
-        "checks": seen.words,
-        "numbers": seen.numbers,
     }
 
 
-def _judge(
-    outcome: Outcome, pictures: list[dict[str, Any]], *, broken: bool, wanted: tuple[int, int] | None
-) -> tuple[str, list[str]]:
-    """The outcome now that the pictures were looked at, and what is odd about them."""
+def _judge(outcome: Outcome, pictures: list[dict[str, Any]], *, broken: bool) -> str:
+    """The outcome now that the pictures were looked at. Of several the last one decides."""
     if outcome.kind != "ok":
-        return outcome.kind, []
+        return outcome.kind
     if broken or not pictures:
-        return "broken", []
-    final = pictures[-1]
-    checks = [] if final["declared_mime"] in (None, final["mime"]) else ["declared_mime"]
-    if wanted is not None and not _fits(final["width"], final["height"], wanted):
-        return "wrong_size", [*checks, "size"]
-    return "ok", checks
+        return "broken"
+    return "wrong_size" if "size" in pictures[-1]["checks"] else "ok"
 
 
 def _unless_unfit(answer: Mapping[str, Any], words: Iterable[str], rules: Rules) -> dict[str, Any]:
@@ -663,6 +692,7 @@ def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int, model: Mo
         **{name: answer.get(name) for name in _ANSWERS},
         **{name: value for name, value in row.items() if name not in ("spent", "references")},
         "pictures": answer.get("pictures") or [],
+        "parts": answer.get("parts") or [],
         "checks": answer.get("checks") or [],
         "effective": _effective(row, answer, model) if model is not None else None,
         "references": shown,

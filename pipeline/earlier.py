@@ -44,6 +44,7 @@ _CARRIED = (
     "grounding",
     "checks",
     "numbers",
+    "parts",
 )
 _ANSWERED = ("model_version", "response_id", "answered_at", "earlier", "made_in")
 _BATCHES_AT_HAND = 8

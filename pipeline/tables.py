@@ -38,6 +38,13 @@ _PICTURE = pa.struct(
         ("numbers", _NUMBERS),
     ]
 )
+_PART = pa.struct(
+    [
+        ("kind", pa.string()),  # text or picture
+        ("text", pa.string()),  # what was said; of a picture that is no whole one, why
+        ("path", pa.string()),
+    ]
+)
 _SHOWN = pa.struct(
     [
         ("source", pa.string()),
@@ -81,6 +88,7 @@ _ANSWER: list[tuple[str, pa.DataType]] = [
     ("grounding", pa.string()),  # JSON, as the provider wrote it
     ("checks", pa.list_(pa.string())),
     ("numbers", _NUMBERS),
+    ("parts", pa.list_(_PART)),
 ]
 
 _TOKENS = [

@@ -160,6 +160,8 @@ class Outcome:
     model_version: str | None = None
     response_id: str | None = None
     at: datetime | None = None
+    parts: tuple[str | None, ...] = ()  # its words in their places: None is the next of its pictures
+    thoughts: tuple[str | Drawing, ...] = ()  # what it thought, words and drafts in order; no part of the answer
 
 
 class Backend(Protocol):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -205,19 +205,23 @@ def outcome(line: Line) -> Outcome:
     candidate = _dict((_list(response.get("candidates")) or [None])[0])
     parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
     answer = [part for part in parts if part.get("thought") is not True]
-    drawings, broken = _drawings(answer)
+    thoughts, _ = _said(part for part in parts if part.get("thought") is True)
+    said, broken = _said(answer)
+    drawings = tuple(each for each in said if isinstance(each, Drawing))
     kind, reason = _kind(response, candidate, drawings=bool(drawings), broken=broken)
     return Outcome(
         kind=kind,
         reason=reason,
         message=_message(response, candidate),
-        text="\n".join(filter(None, (_str(part.get("text")) for part in answer))) or None,
+        text="\n".join(each for each in said if isinstance(each, str)) or None,
         grounding=_grounding(candidate),
         drawings=drawings,
         usage=usage(response),
         model_version=_str(response.get("modelVersion")),
         response_id=_str(response.get("responseId")),
         at=moment(response.get("createTime")),
+        parts=tuple(each if isinstance(each, str) else None for each in said),
+        thoughts=thoughts,
     )
 
 
@@ -233,19 +237,22 @@ def _error(error: dict[str, Any]) -> Outcome:
     )
 
 
-def _drawings(answer: list[dict[str, Any]]) -> tuple[tuple[Drawing, ...], bool]:
-    """The pictures among the parts of an answer, and whether one of them could not be read."""
-    drawings, broken = [], False
-    for part in answer:
+def _said(parts: Iterable[dict[str, Any]]) -> tuple[tuple[str | Drawing, ...], bool]:
+    """The words and the pictures of some parts, in their order, and whether one of the pictures could not be read."""
+    said: list[str | Drawing] = []
+    broken = False
+    for part in parts:
+        if (text := _str(part.get("text"))) is not None:
+            said.append(text)
         inline = _dict(part.get("inlineData", part.get("inline_data")))
         data, mime = inline.get("data"), _str(inline.get("mimeType", inline.get("mime_type")))
         if data is None or (mime is not None and not mime.startswith("image/")):
             continue
         try:
-            drawings.append(Drawing(payload(data), mime))
+            said.append(Drawing(payload(data), mime))
         except (ValueError, AttributeError):
             broken = True
-    return tuple(drawings), broken
+    return tuple(said), broken
 
 
 def _kind(
