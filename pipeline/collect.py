@@ -26,6 +26,7 @@ from pipeline.checks import Checks, Rules, Seen, examine, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
+from pipeline.grounding import columns_of
 from pipeline.models import TOLERANCE, Model
 from pipeline.money import Lane, actual, nanos
 from pipeline.pictures import Broken, Picture, look, slug
@@ -356,7 +357,9 @@ class _Written:
     """An answer whose pictures are on the disk."""
 
     pictures: list[dict[str, Any]] = field(default_factory=list)  # the whole ones
-    parts: list[dict[str, Any]] = field(default_factory=list)  # words and pictures, in the order of the answer
+    parts: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # words and pictures, in the order of the answer
     last: Seen | Broken | None = None  # what the last picture showed, or what is wrong with it
 
 
@@ -698,6 +701,7 @@ def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int, model: Mo
         "references": shown,
         "batch": batch,
         "usd": spent / nanos(1),
+        **columns_of(answer.get("grounding")),
     }
 
 

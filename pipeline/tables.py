@@ -125,6 +125,14 @@ _CARRIED = [
     ("made_in", pa.string()),  # and the run whose directory holds its picture: a sibling's name, or a place
 ]
 
+_SOURCE = pa.struct([(name, pa.string()) for name in ("kind", "title", "uri", "image_uri", "domain")])
+_GROUNDED: list[tuple[str, pa.DataType]] = [  # what `grounding` says, in columns
+    ("sources", pa.list_(_SOURCE)),
+    ("web_queries", pa.list_(pa.string())),
+    ("image_queries", pa.list_(pa.string())),
+    ("search_chip", pa.string()),
+]
+
 _INDEX = [
     *_WHICH,
     *_ANSWER,
@@ -143,6 +151,7 @@ _INDEX = [
     ("usd", pa.float64()),
     *_ANSWERED,
     *_CARRIED,
+    *_GROUNDED,
 ]
 
 _ANSWER_OF_ANOTHER = pa.struct(

@@ -161,7 +161,9 @@ class Outcome:
     response_id: str | None = None
     at: datetime | None = None
     parts: tuple[str | None, ...] = ()  # its words in their places: None is the next of its pictures
-    thoughts: tuple[str | Drawing, ...] = ()  # what it thought, words and drafts in order; no part of the answer
+    thoughts: tuple[
+        str | Drawing, ...
+    ] = ()  # what it thought, words and drafts in order; no part of the answer
 
 
 class Backend(Protocol):

@@ -208,7 +208,7 @@ class Maker:
             candidate |= {"finishReason": answer.reason, "index": 0}
             if answer.message:
                 candidate["finishMessage"] = answer.message
-            if answer.asked.searches and parts:
+            if answer.asked.searches:  # found and paid for, whatever came of it
                 found = self.found(answer, answer.asked)
                 candidate["groundingMetadata"] = found.as_json()
             response["candidates"] = [candidate]
