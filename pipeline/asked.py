@@ -22,7 +22,7 @@ _SETTINGS = (
 )
 _SHOWN = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule", "generation", "role")
 
-COLUMNS = ("prompt", "references", "safety", *_SETTINGS)
+COLUMNS = ("prompt", "references", "safety", *_SETTINGS, "include_thoughts")
 """All that a prompt is made of."""
 
 
@@ -31,7 +31,12 @@ def columns_of(prompt: Prompt) -> dict[str, Any]:
     asked: dict[str, Any] = {name: getattr(prompt, name) for name in _SETTINGS}
     shown = [{name: getattr(reference, name) for name in _SHOWN} for reference in prompt.references]
     safety = [f"{harm}={threshold}" for harm, threshold in prompt.safety]
-    return asked | {"prompt": prompt.text, "references": shown, "safety": safety}
+    return asked | {
+        "prompt": prompt.text,
+        "references": shown,
+        "safety": safety,
+        "include_thoughts": prompt.thoughts,
+    }
 
 
 def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
@@ -43,4 +48,5 @@ def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
     shown = tuple(Reference(**reference) for reference in row["references"] or ())
     pairs = (said.partition("=") for said in row["safety"] or ())
     safety = tuple((harm, threshold) for harm, _, threshold in pairs)
-    return Prompt(text=row["prompt"], references=shown, safety=safety, **settings)
+    thoughts = bool(row["include_thoughts"])
+    return Prompt(text=row["prompt"], references=shown, safety=safety, thoughts=thoughts, **settings)

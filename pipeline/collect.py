@@ -41,6 +41,7 @@ from pipeline.run import (
     quarantine_file,
     retry_file,
     staged_file,
+    thought_file,
 )
 from pipeline.state import Batch, Illegal, Stage, lane_of
 
@@ -103,6 +104,7 @@ class _Asked:
 
     names: list[str]  # for the file names of pictures
     sizes: list[tuple[int, int] | None]  # pixels that were asked for
+    thoughts: list[bool]  # whether they were asked for
     rules: list[Rules]  # what is checked
     of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
@@ -111,20 +113,21 @@ class _Asked:
 
 def _asked(run: Run, batch: Batch) -> _Asked:
     assert batch.planned is not None
-    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size"]
+    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "include_thoughts"]
     plan = _read(run, plan_file(batch.number), columns)
     model = msgspec.convert(run.created.models[batch.planned.model], Model)
     checks = msgspec.convert(run.created.job.get("checks", {}), Checks)
-    names, sizes, rules = [], [], []
+    names, sizes, thoughts, rules = [], [], [], []
     of_shot: dict[str, Rules] = {}
     for row in tables.rows_of(plan):
         take = f"-take{row['take']}" if row["take"] > 1 else ""
         names.append(f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{take}")
         sizes.append(model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None)
+        thoughts.append(bool(row["include_thoughts"]))
         if row["shot"] not in of_shot:
             of_shot[row["shot"]] = rules_of(checks, row["shot"])
         rules.append(of_shot[row["shot"]])
-    return _Asked(names, sizes, rules, of_shot, model, lane_of(batch))
+    return _Asked(names, sizes, thoughts, rules, of_shot, model, lane_of(batch))
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -318,6 +321,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         "checks": final.get("checks", []),
         "numbers": final.get("numbers"),
         "parts": answered.parts,
+        **(_thoughts(run, batch, place, asked.names[place], outcome) if asked.thoughts[place] else {}),
         "likeness": seen.likeness if seen is not None else None,
         "model_version": outcome.model_version,
         "response_id": outcome.response_id,
@@ -387,6 +391,19 @@ def _write(run: Run, batch: int, place: int, asked: _Asked, outcome: Outcome) ->
     if written.pictures and not isinstance(written.last, Broken):
         written.pictures[-1]["role"] = "final"
     return written
+
+
+def _thoughts(run: Run, batch: int, place: int, name: str, outcome: Outcome) -> dict[str, Any]:
+    """What the model thought, apart from what it answered: whatever is in it changes no outcome."""
+    drafts = []
+    for each in outcome.thoughts:
+        if isinstance(each, str) or isinstance(picture := look(each.data), Broken):
+            continue
+        path = thought_file(batch, place, name, picture.sha256, picture.extension)
+        run.storage.put(path, each.data, content_type=picture.mime)
+        drafts.append(_described(path, picture, each.declared_mime) | {"role": "thought", "checks": []})
+    words = "\n\n".join(each for each in outcome.thoughts if isinstance(each, str))
+    return {"thoughts": words or None, "thought_pictures": drafts}
 
 
 def _in_turn(outcome: Outcome) -> Iterator[str | Drawing]:
@@ -696,6 +713,7 @@ def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int, model: Mo
         **{name: value for name, value in row.items() if name not in ("spent", "references")},
         "pictures": answer.get("pictures") or [],
         "parts": answer.get("parts") or [],
+        "thought_pictures": answer.get("thought_pictures") or [],
         "checks": answer.get("checks") or [],
         "effective": _effective(row, answer, model) if model is not None else None,
         "references": shown,

@@ -45,6 +45,7 @@ _CARRIED = (
     "checks",
     "numbers",
     "parts",
+    "thoughts",
 )
 _ANSWERED = ("model_version", "response_id", "answered_at", "earlier", "made_in")
 _BATCHES_AT_HAND = 8

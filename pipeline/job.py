@@ -60,7 +60,7 @@ Role = Literal["object", "person", "style", "background"]  # what a reference is
 ROLES: tuple[Role, ...] = get_args(Role)
 
 Crossed = Literal[
-    "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system"
+    "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system", "thoughts"
 ]
 
 Outcome = Literal[
@@ -104,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
     roles: Mapping[str, Role] | None = None  # of these, by column, template or file
+    thoughts: bool | None = None  # whether what the model thought is kept beside its answer
 
 
 class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):

@@ -40,6 +40,8 @@ class Asked(Protocol):
     def thinking(self) -> str | None: ...
     @property
     def search(self) -> tuple[str, ...]: ...
+    @property
+    def thoughts(self) -> bool: ...
 
 
 class Retirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,8 +116,17 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     thoughts: Mapping[str, tuple[int, int]] = {}
     words: tuple[int, int] = (0, 0)
     searches: tuple[int, int] = (0, 0)
+    search_billed: Literal["query", "prompt"] = "query"  # what its price of a search is for
     enqueued_tokens: tuple[int, int, int] | None = None  # by tier; None: unknown
     prices: Prices = Prices()
+
+    def searches_paid(self, queries: int) -> int:
+        """How many searches are billed for an answer with so many queries."""
+        return min(queries, 1) if self.search_billed == "prompt" else queries
+
+    @property
+    def thinks(self) -> bool:
+        return bool(self.thinking) or self.always_thinks
 
     def pixels(self, ratio: str | None, size: str | None) -> tuple[int, int] | None:
         """Width and height; None where the model decides, or the table cannot be trusted."""
@@ -222,6 +233,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 yield Problem(message, column="references", value=f"{count} {things}", hint=hint)
 
     def _thinking_problems(self, asked: Asked) -> Iterator[Problem]:
+        if asked.thoughts and not self.thinks:
+            hint = "leave it out: it does not think"
+            yield Problem(f"{self.name} has no thoughts to show", column="thoughts", value="true", hint=hint)
         if asked.thinking is None or asked.thinking in self.thinking:
             return
         hint = "leave it out" + (": it always thinks" if self.always_thinks else "")

@@ -15,6 +15,7 @@ Nanos = int  # whole, so that a million requests add up to the cent in any order
 Lane = Literal["batch", "standard"]
 
 _DOLLAR = 1_000_000_000
+_DRAFTS = 2  # that come with thoughts at most; nobody pays for them, and they have to be fetched
 _ENVELOPE = 2_000  # bytes around a picture in a result: names, counts, a signature
 
 
@@ -68,6 +69,7 @@ def estimate(prompt: Prompt, model: Model, lane: Lane = "batch") -> Estimate:
         prompt.thinking or model.default_thinking or "any",
         "TEXT" in prompt.modalities,
         bool(prompt.search),
+        prompt.thoughts,
     )
 
 
@@ -102,7 +104,7 @@ class _Same:
 
 
 @lru_cache(maxsize=64)
-def _estimates(same: _Same, lane: Lane) -> Callable[[int, int, str, str, bool, bool], Estimate]:
+def _estimates(same: _Same, lane: Lane) -> Callable[[int, int, str, str, bool, bool, bool], Estimate]:
     """What requests cost that differ in words only by their length: a million of them are a few hundred prices."""
     return lru_cache(maxsize=4096)(partial(_estimated, same.model, lane))
 
@@ -116,6 +118,7 @@ def _estimated(
     thinking: str,
     says: bool,
     searches: bool,
+    thoughts: bool,
 ) -> Estimate:
     rates = _rates(model, lane)
     likely, high_each = model.reference_tokens
@@ -123,7 +126,9 @@ def _estimated(
     read_high = words + high_each * references
     thought, thought_high = model.thoughts.get(thinking, model.thoughts.get("any", (0, 0)))
     said, said_high = model.words if says else (0, min(100, model.words[1]))
-    searched, searched_high = (nanos(rates.search or 0) * n for n in model.searches) if searches else (0, 0)
+    searched, searched_high = (
+        (nanos(rates.search or 0) * model.searches_paid(n) for n in model.searches) if searches else (0, 0)
+    )
 
     picture = _picture(model, rates, size)
     reading = _priced(read, rates.text_in)
@@ -140,7 +145,7 @@ def _estimated(
         images=1,
         tokens_in=read,
         tokens_out=model.tokens.get(size, 0) + thought + said,
-        output_bytes=model.picture_bytes.get(size, 0) + _ENVELOPE,
+        output_bytes=(1 + _DRAFTS * thoughts) * model.picture_bytes.get(size, 0) + _ENVELOPE,
     )
 
 
@@ -151,7 +156,7 @@ def actual(usage: Usage, model: Model, lane: Lane = "batch") -> Nanos:
         _priced(usage.prompt, rates.text_in)
         + _priced(usage.image, rates.image_out)
         + _priced(usage.text + usage.thought, rates.text_out)
-        + nanos(rates.search or 0) * usage.searches
+        + nanos(rates.search or 0) * model.searches_paid(usage.searches)
     )
 
 

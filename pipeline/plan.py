@@ -416,7 +416,14 @@ def write_batch(
 def _shape(prompt: Prompt) -> Hashable:
     """What two requests share that only texts and pictures tell apart."""
     told = (prompt.aspect_ratio, prompt.image_size, prompt.modalities, prompt.thinking, prompt.search)
-    sampled = (prompt.temperature, prompt.top_p, prompt.top_k, prompt.safety, prompt.store)
+    sampled = (
+        prompt.temperature,
+        prompt.top_p,
+        prompt.top_k,
+        prompt.safety,
+        prompt.store,
+        prompt.thoughts,
+    )
     return told, sampled, prompt.system is None, prompt.seed is None, bool(prompt.references)
 
 

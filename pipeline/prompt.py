@@ -46,6 +46,7 @@ class Prompt(msgspec.Struct, frozen=True):
     top_k: int | None = None
     safety: tuple[tuple[str, str], ...] = ()  # kind of harm, threshold; sorted
     store: bool | None = None  # None: as the project is set
+    thoughts: bool = False  # whether they come with the answer; it thinks all the same
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -140,6 +141,7 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
         prompt.top_k,
         prompt.safety,
         variant if prompt.seed is None else 0,
+        prompt.thoughts,
     )
     return hashlib.sha256((before + json.dumps(prompt.text) + after).encode()).hexdigest()
 
@@ -160,6 +162,7 @@ def _around_the_text(
     top_k: int | None,
     safety: tuple[tuple[str, str], ...],
     variant: int,
+    thoughts: bool,
 ) -> tuple[str, str]:
     """The JSON that is digested, before and behind the one value that is another in every row."""
     seen: dict[str, Any] = {
@@ -181,6 +184,8 @@ def _around_the_text(
     }
     if variant:
         seen["variant"] = variant
+    if thoughts:  # the picture is the same, and an answer without them is not what was asked for
+        seen["thoughts"] = True
     # What is not said is left out, so that a setting invented later changes no fingerprint of before.
     said = {name: value for name, value in seen.items() if value not in (None, (), [])}
     before, _, after = json.dumps(said, sort_keys=True, separators=(",", ":")).partition(json.dumps(_TEXT))
@@ -289,6 +294,7 @@ def _poured(
         top_k=values["top_k"],
         safety=tuple(sorted((values["safety"] or {}).items())),
         store=values["store"],
+        thoughts=bool(values["thoughts"]),
     )
 
 
@@ -347,6 +353,7 @@ class _Gate:
             prompt.thinking,
             prompt.search,
             tuple(shown.role for shown in prompt.references) if prompt.references else (),
+            prompt.thoughts,
         )
         if kind not in self._judged:
             if len(self._judged) > _MOST_REMEMBERED:

@@ -32,7 +32,7 @@ _PICTURE = pa.struct(
         ("declared_mime", pa.string()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        ("role", pa.string()),  # final, or interleaved: one of those before it
+        ("role", pa.string()),  # final; interleaved, one of those before it; thought, a draft and no result
         ("mark", pa.string()),
         ("checks", pa.list_(pa.string())),
         ("numbers", _NUMBERS),
@@ -89,6 +89,8 @@ _ANSWER: list[tuple[str, pa.DataType]] = [
     ("checks", pa.list_(pa.string())),
     ("numbers", _NUMBERS),
     ("parts", pa.list_(_PART)),
+    ("thoughts", pa.string()),
+    ("thought_pictures", pa.list_(_PICTURE)),
 ]
 
 _TOKENS = [
@@ -114,6 +116,7 @@ _SETTINGS = [
     ("top_k", pa.int32()),
     ("safety", pa.list_(pa.string())),  # harassment=high
     ("store", pa.bool_()),
+    ("include_thoughts", pa.bool_()),
 ]
 
 _EFFECTIVE = pa.struct(
@@ -158,7 +161,7 @@ _ANSWER_OF_ANOTHER = pa.struct(
     [
         (name, pa.string() if kind is _word else kind)
         for name, kind in [*_ANSWER, ("model_version", _word), *_ANSWERED, *_CARRIED]
-        if name != "pictures"
+        if name not in ("pictures", "thought_pictures")
     ]
 )
 

@@ -76,6 +76,7 @@ def encode(wire_id: str, prompt: Prompt) -> bytes:
         prompt.top_k,
         prompt.safety,
         prompt.store,
+        prompt.thoughts,
     )
     return b'{"key":%b%b%b%b' % (_encode(wire_id), before, _encode(prompt.text), after)
 
@@ -95,6 +96,7 @@ def _around_the_text(
     top_k: int | None,
     safety: tuple[tuple[str, str], ...],
     store: bool | None,
+    thoughts: bool,
 ) -> tuple[bytes, bytes]:
     """A line from behind its key to its text, and from there to its end: most lines share these."""
     prompt = Prompt(
@@ -113,6 +115,7 @@ def _around_the_text(
         top_k,
         safety,
         store,
+        thoughts,
     )
     before, _, after = _whole("", prompt).removeprefix(b'{"key":""').partition(_encode(_TEXT))
     return before, after
@@ -146,10 +149,14 @@ def _whole(wire_id: str, prompt: Prompt) -> bytes:
 
 def _config(prompt: Prompt) -> dict[str, Any]:
     image = {"aspectRatio": prompt.aspect_ratio, "imageSize": prompt.image_size}
+    thinking = {
+        "thinkingLevel": prompt.thinking.upper() if prompt.thinking else None,
+        "includeThoughts": prompt.thoughts or None,
+    }
     config: dict[str, Any] = {
         "responseModalities": list(prompt.modalities),
         "imageConfig": {name: value for name, value in image.items() if value is not None},
-        "thinkingConfig": {"thinkingLevel": prompt.thinking.upper()} if prompt.thinking else None,
+        "thinkingConfig": {name: value for name, value in thinking.items() if value is not None},
         "seed": prompt.seed,
         "temperature": prompt.temperature,
         "topP": prompt.top_p,

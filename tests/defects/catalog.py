@@ -939,4 +939,92 @@ IN_CI = (
     "join by position",
     "split on U+2028",
     "a lost reply counts as somebody else's file",
+    Defect(
+        "a thought is taken for a part of the answer",
+        WIRE,
+        'answer = [part for part in parts if part.get("thought") is not True]',
+        "answer = parts",
+        ("tests/test_thoughts.py",),
+    ),
+    Defect(
+        "thoughts that nobody asked for are kept",
+        COLLECT,
+        "if asked.thoughts[place] else {}",
+        "if outcome.thoughts else {}",
+        ("tests/test_thoughts.py",),
+    ),
+    Defect(
+        "drafts lie among the pictures",
+        "pipeline/run.py",
+        'return f"thoughts/{batch:05}/',
+        'return f"pictures/{batch:05}/',
+        ("tests/test_thoughts.py",),
+    ),
+    Defect(
+        "thoughts are wanted and not asked for",
+        WIRE,
+        '"includeThoughts": prompt.thoughts or None,',
+        '"includeThoughts": None,',
+        ("tests/test_thoughts.py",),
+    ),
+    Defect(
+        "the words of a story follow all its pictures",
+        COLLECT,
+        """        if words is not None:
+            yield words
+        elif""",
+        """        if words is not None:
+            continue
+        elif""",
+        ("tests/test_story.py",),
+    ),
+    Defect(
+        "only the last picture of a story says that it has another size",
+        COLLECT,
+        "if wanted is not None and not _fits(picture.width, picture.height, wanted):",
+        "if False:",
+        ("tests/test_story.py",),
+    ),
+    Defect(
+        "a model's own pictures are fetched by whoever reads its story",
+        "pipeline/story.py",
+        'ord("["): "&#91;", ',
+        "",
+        ("tests/test_story.py",),
+    ),
+    Defect(
+        "a chip may run scripts",
+        "pipeline/attribution.py",
+        'SANDBOX = "allow-popups ',
+        'SANDBOX = "allow-scripts allow-popups ',
+        ("tests/test_attribution.py",),
+    ),
+    Defect(
+        "a chip ends its frame and goes on in our page",
+        "pipeline/attribution.py",
+        "document = escape(_DOCUMENT + chip)",
+        "document = escape(_DOCUMENT + chip, quote=False)",
+        ("tests/test_attribution.py",),
+    ),
+    Defect(
+        "a source leads to the picture, and not to the page that contains it",
+        "pipeline/grounding.py",
+        'uri=_text(_of(value, "sourceUri", "source_uri", "uri")),',
+        'uri=_text(_of(value, "imageUri", "source_uri", "uri")),',
+        ("tests/test_grounding.py",),
+    ),
+    Defect(
+        "the sheet of a proof shows no chip",
+        "pipeline/sheet.py",
+        "{_picture(entry)}{credits_of(row)}",
+        "{_picture(entry)}",
+        ("tests/test_attribution.py",),
+    ),
+    Defect(
+        "every query is billed where a prompt is",
+        "pipeline/models.py",
+        'return min(queries, 1) if self.search_billed == "prompt" else queries',
+        "return queries",
+        ("tests/test_money.py",),
+    ),
 )
