@@ -35,6 +35,10 @@ MANIFESTS = [
         "four_k.csv",
         "thinking.csv",
         "illustrated.jsonl",
+        "sizes.csv",
+        "ratios.csv",
+        "people.csv",
+        "group.csv",
     )
 ]
 FEEDS = {

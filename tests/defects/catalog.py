@@ -972,8 +972,8 @@ DEFECTS = (
     Defect(
         "a model's own pictures are fetched by whoever reads its story",
         "pipeline/story.py",
-        'ord("["): "&#91;", ',
-        "",
+        ', ord("["): "&#91;", ord("]"): "&#93;"}',
+        "}",
         ("tests/test_story.py",),
     ),
     Defect(
