@@ -1011,6 +1011,34 @@ DEFECTS = (
         "return queries",
         ("tests/test_money.py",),
     ),
+    Defect(
+        "a plan is silent about prompts for several pictures",
+        "pipeline/advice.py",
+        "        if self.several is None and asks_for_several(prompt.text):",
+        "        if False:",
+        ("tests/test_advice.py",),
+    ),
+    Defect(
+        "pictures are shown in another order than the row has them",
+        WIRE,
+        "for shown in prompt.references\n    ]",
+        "for shown in reversed(prompt.references)\n    ]",
+        ("tests/stories/test_every_mode.py",),
+    ),
+    Defect(
+        "includeThoughts replaces the level that was asked for",
+        WIRE,
+        '"thinkingLevel": prompt.thinking.upper() if prompt.thinking else None,',
+        '"thinkingLevel": prompt.thinking.upper() if prompt.thinking and not prompt.thoughts else None,',
+        ("tests/test_wire.py",),
+    ),
+    Defect(
+        "what a search found costs nothing",
+        WIRE,
+        'queries = ("webSearchQueries", "web_search_queries", "imageSearchQueries", "image_search_queries")',
+        'queries = ("webSearchQueries", "web_search_queries")',
+        ("tests/test_grounding.py",),
+    ),
 )
 """Later issues add theirs here."""
 

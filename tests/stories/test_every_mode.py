@@ -285,9 +285,7 @@ def test_a_model_that_makes_no_picture_without_words_says_so_in_the_plan() -> No
     found = survey(job, base=PHOTOS)
     (problem,) = found.problems
     assert "does not answer in these modalities alone" in str(problem)
-    assert "it answers in TEXT+IMAGE" in str(
-        found.examples[0].hint if hasattr(found, "examples") else problem.hint
-    )
+    assert "it answers in TEXT+IMAGE" in str(problem.example.hint)
     assert found.requests == 0
 
 
