@@ -40,6 +40,7 @@ from pipeline.saved import read as read_saved
 from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
+from pipeline.tables import spare_pandas
 from pipeline.takes import USUAL, Failed, draw, failed
 from pipeline.tidy import needless
 
@@ -390,6 +391,7 @@ def _again_words(held: int, those: Sequence[Failed]) -> str:
 
 def shown_to_the_end(console: Console, driver: Driver) -> None:
     """Drive a run until nothing is left to do, with a line of progress."""
+    spare_pandas()
     with console.progress(driver.run) as progress:
         driver.listener = progress.update
         driver.to_the_end()

@@ -1,6 +1,7 @@
 """The Parquet schemas, written down once, and how such files are written and read."""
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
@@ -179,6 +180,22 @@ _STAGED: list[tuple[str, pa.DataType]] = [
 ]
 
 
+def spare_pandas() -> None:
+    """Have Arrow do without pandas until somebody asks for a frame: it looks for it when it is first shown a list, and
+    that takes half a second and 40 MB. Only where no code but ours uses Arrow: elsewhere it has to know a frame
+    when it is shown one.
+    """
+    if "pandas" in sys.modules:
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        pa.array([])
+    except AttributeError:  # it did not expect nothing, and remembers that there was nothing
+        pass
+    finally:
+        del sys.modules["pandas"]
+
+
 def _users(columns: Sequence[str]) -> list[tuple[str, pa.DataType]]:
     return [(USER + column, pa.string()) for column in columns]
 
@@ -245,7 +262,9 @@ class Sheet:
 def from_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in these bytes."""
     try:
-        return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns is not None else None)
+        # Not read_table: that loads all of Arrow's query engine, which is 50 MB, to read one file.
+        table = pq.ParquetFile(pa.BufferReader(data)).read(columns)
+        return table if columns is None else table.select(columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise Corrupt(
             f"a Parquet file of the run cannot be read: {error}", hint="it was cut or changed: restore it"
