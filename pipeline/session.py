@@ -16,6 +16,7 @@ from pipeline.drive import Driver
 from pipeline.earlier import Night, nights_of
 from pipeline.errors import BadInput, Refused
 from pipeline.events import Capped
+from pipeline.frugal import be_frugal
 from pipeline.job import Job, job_for, read_job
 from pipeline.manifest import STANDARD_INPUT
 from pipeline.money import dollars, nanos
@@ -40,7 +41,6 @@ from pipeline.saved import read as read_saved
 from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
-from pipeline.tables import spare_pandas
 from pipeline.takes import USUAL, Failed, draw, failed
 from pipeline.tidy import needless
 
@@ -391,7 +391,7 @@ def _again_words(held: int, those: Sequence[Failed]) -> str:
 
 def shown_to_the_end(console: Console, driver: Driver) -> None:
     """Drive a run until nothing is left to do, with a line of progress."""
-    spare_pandas()
+    be_frugal()
     with console.progress(driver.run) as progress:
         driver.listener = progress.update
         driver.to_the_end()

@@ -1,7 +1,6 @@
 """The Parquet schemas, written down once, and how such files are written and read."""
 
 import hashlib
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
@@ -178,22 +177,6 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     ("raw", pa.binary()),  # the line itself, where nobody claims it
     ("kept", pa.string()),  # or the file that holds it, where it is long
 ]
-
-
-def spare_pandas() -> None:
-    """Have Arrow do without pandas until somebody asks for a frame: it looks for it when it is first shown a list, and
-    that takes half a second and 40 MB. Only where no code but ours uses Arrow: elsewhere it has to know a frame
-    when it is shown one.
-    """
-    if "pandas" in sys.modules:
-        return
-    sys.modules["pandas"] = None  # type: ignore[assignment]
-    try:
-        pa.array([])
-    except AttributeError:  # it did not expect nothing, and remembers that there was nothing
-        pass
-    finally:
-        del sys.modules["pandas"]
 
 
 def _users(columns: Sequence[str]) -> list[tuple[str, pa.DataType]]:

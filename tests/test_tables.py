@@ -1,7 +1,5 @@
 """The Parquet files: one schema, cheap to scan by everybody's tools, put once."""
 
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -113,20 +111,3 @@ def test_a_column_of_the_user_never_meets_ours() -> None:
 def test_duplicate_keys_of_a_dictionary_are_not_needed_to_read_rows() -> None:
     table = tables.from_parquet(tables.to_parquet([row(n) for n in range(2500)], SCHEMA))
     assert [one["key"] for one in tables.rows_of(table)] == [f"sku-{n:05}" for n in range(2500)]
-
-
-def test_pandas_is_loaded_for_a_frame_and_for_nothing_else() -> None:
-    """In a process of its own: half a second and 40 MB that no command pays which drives a run."""
-    program = """if True:
-        import sys
-        from pipeline import tables
-        tables.spare_pandas()
-        schema = tables.index_schema([])
-        table = tables.from_parquet(tables.to_parquet([{"key": "sku-1", "usd": 0.039}], schema))
-        assert "pandas" not in sys.modules
-        assert table.to_pandas().usd.tolist() == [0.039]
-        tables.spare_pandas()
-        import pandas
-        assert pandas.DataFrame({"a": [1]}).a.tolist() == [1]
-    """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
