@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.bounds import bounds
+from pipeline.imagen import said_by
 from pipeline.money import dollars
 from pipeline.prompt import Request
 from pipeline.survey import Survey, canary_of
@@ -211,6 +212,7 @@ def expanded(request: Request) -> dict[str, Any]:
     asked = {
         name: getattr(prompt, name) for name in prompt.__struct_fields__ if name not in ("text", "references")
     }
+    asked |= said_by(asked.pop("imagen"))
     asked |= {
         "modalities": list(prompt.modalities),
         "search": list(prompt.search),

@@ -14,7 +14,7 @@ import msgspec
 
 from pipeline import __version__
 from pipeline.advice import Asked, endings, hints
-from pipeline.backends import wire
+from pipeline.backends import lines, wire
 from pipeline.backends.base import ROOM
 from pipeline.clock import Clock
 from pipeline.earlier import Earlier, Night, nights_of
@@ -23,8 +23,8 @@ from pipeline.events import FINAL, FORMAT, ON_ITS_WAY, Created, Limits
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Manifest, Row, duplicate_keys
 from pipeline.models import Model, Models, load_models
-from pipeline.money import Estimate, Lane, estimate, retries
-from pipeline.plan import Planner, tokens
+from pipeline.money import Estimate, Lane, estimate, retries, served
+from pipeline.plan import AT_ONCE, Planner, tokens
 from pipeline.problems import Group, Problem, group, refusal
 from pipeline.prompt import Prompt, Request, pins_for, problems_of_templates, requests
 from pipeline.references import Pins, Reference
@@ -34,7 +34,6 @@ from pipeline.storage import Storage
 
 BATCH_REQUESTS = 10_000
 IN_FLIGHT = 100  # jobs at once, says Google
-AT_ONCE = 40  # requests to a batch that goes online
 UNCOUNTED = 10**15  # tokens, where no queue counts them
 
 CANARY, MANY = 20, 500
@@ -206,12 +205,12 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
         asked = found.asked[lane] = Asked(model)
     asked.add(request.prompt, request.key)
     found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
-    price = estimate(request.prompt, model, found.lane)
+    price = estimate(request.prompt, model, served(model, found.job.backend, found.lane))
     found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
     inline = found.job.references.inline
     found.input_bytes += (
-        len(wire.encode("", request.prompt)) + 20 + (wire.inline_bytes(request.prompt) if inline else 0)
+        len(lines.encode("", request.prompt)) + 20 + (wire.inline_bytes(request.prompt) if inline else 0)
     )
     found.at_once = _plus(found.at_once, request.prompt, model)
     for reference in request.prompt.references:

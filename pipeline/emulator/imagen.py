@@ -97,6 +97,7 @@ class Imagen:
     nanodollars: int  # for a picture
     sizes: tuple[str, ...]
     most: int = 4
+    rewrites: bool = True  # prompts, unless it is told not to
 
     def read(self, body: dict[str, Any], *, salt: bytes) -> Order:
         """The order. Problem 400 names what cannot be had."""
@@ -117,11 +118,15 @@ class Imagen:
             ratio=asked.get("aspectRatio") or "1:1",
             size=asked.get("sampleImageSize") or "1K",
             mime=(asked.get("outputOptions") or {}).get("mimeType") or MIMES[0],
-            enhance=bool(asked.get("enhancePrompt")),
+            enhance=self._rewrites(instances[0]["prompt"], asked.get("enhancePrompt")),
             reasons=bool(asked.get("includeRaiReason")),
             scores=bool(asked.get("includeSafetyAttributes")),
             people=str(asked.get("personGeneration") or PEOPLE[1]).lower(),
         )
+
+    def _rewrites(self, prompt: str, asked: bool | None) -> bool:
+        """Whether a rewritten prompt is given back: of longer ones it is not."""
+        return (self.rewrites if asked is None else asked) and len(prompt.split()) < 30
 
     def _check_values(self, asked: dict[str, Any]) -> None:
         output = asked.get("outputOptions") or {}
@@ -163,7 +168,7 @@ def _check_labels(labels: Any) -> None:
 MODELS: Mapping[str, Imagen] = {
     model.name: model
     for model in (
-        Imagen("imagen-3.0-generate-001", 40_000_000, ("1K",)),
+        Imagen("imagen-3.0-generate-001", 40_000_000, ("1K",), rewrites=False),
         Imagen("imagen-3.0-generate-002", 40_000_000, ("1K",)),
         Imagen("imagen-4.0-generate-001", 40_000_000, ("1K", "2K")),
         Imagen("imagen-4.0-fast-generate-001", 20_000_000, ("1K",)),

@@ -196,17 +196,17 @@ def test_imagen_draws_only_people_that_are_allowed(bench, prompt, people, code):
 
 
 def test_imagen_says_what_it_made_of_the_prompt_and_how_safe_it_is(bench):
-    made, of_prompt = imagen(bench, number_of_images=2, enhance_prompt=True, include_safety_attributes=True)
+    made, of_prompt = imagen(bench, number_of_images=2, include_safety_attributes=True)
     assert [one.enhanced_prompt for one in made] == ["a mug, in soft light"] * 2
     assert all(0 <= score <= 0.1 for score in made[0].safety_attributes.scores)
     assert of_prompt.content_type == "Positive Prompt"
-    plain, of_prompt = imagen(bench, number_of_images=1)
+    plain, of_prompt = imagen(bench, number_of_images=1, enhance_prompt=False)
     assert (plain[0].enhanced_prompt, plain[0].safety_attributes.scores, of_prompt) == (None, None, None)
 
 
 def test_imagen_refuses_a_prompt_with_the_words_of_a_policy(bench):
     bench.service.fault("prompt_blocked")
-    with pytest.raises(errors.ClientError, match="Responsible AI practices.*Support codes: 61493863"):
+    with pytest.raises(errors.ClientError, match=r"Responsible AI practices.*Support codes: 61493863"):
         imagen(bench)
     assert bench.service.ledger()["calls"] == []
 
