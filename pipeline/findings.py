@@ -151,6 +151,8 @@ def of_quota(job: Job | None, table: Models) -> Iterator[Finding]:
             model = table.find(name)
         except BadInput:
             continue  # said elsewhere
+        if model.only_at_once(job.backend):
+            continue  # it waits in no queue
         waiting = queue_tokens(table, model.name, tier=tier or 1)
         told = f"tier {tier}" if tier else "tier 1, since the job names none"
         words = f"{told}: {waiting:,} tokens of {model.name} may wait at once"

@@ -86,6 +86,15 @@ class Survey:
         return sum(count for lane, count in self.lanes.items() if lane != FINAL)
 
     @property
+    def only_at_once(self) -> int:
+        """Of these, the ones that are asked at once because their model is served in no other way."""
+        return sum(
+            count
+            for lane, count in self.lanes.items()
+            if lane != FINAL and self.table.find(lane).only_at_once(self.job.backend)
+        )
+
+    @property
     def good_rows(self) -> int:
         return self.chosen_rows - self.bad_rows
 
@@ -206,7 +215,8 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
     asked.add(request.prompt, request.key)
     found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
     price = estimate(request.prompt, model, served(model, found.job.backend, found.lane))
-    found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
+    if not model.only_at_once(found.job.backend):  # that waits in no queue
+        found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
     inline = found.job.references.inline
     found.input_bytes += (
