@@ -246,9 +246,8 @@ class Mould:
 
     def placed(self, problem: Problem, row: Row) -> Problem:
         """A problem with the row, and with the column its value came from."""
-        column = next(
-            (c for c, s in self._cells.items() if s == problem.column and row.fields[c].strip()), None
-        )
+        cells = {**self._cells, **({self._negatives: "negative_prompt"} if self._negatives else {})}
+        column = next((c for c, s in cells.items() if s == problem.column and row.fields[c].strip()), None)
         hint = problem.hint
         if column is not None:
             own = f'if {column!r} is a column of your own, add data = ["{column}"] to the job'
