@@ -437,6 +437,8 @@ def _is_no_setting(column: str, sample: list[Row]) -> bool:
             return not all(re.fullmatch(r"\d+:\d+", ratio(cell)) for cell in cells)
         case "model":
             return not all(re.match(r"(models/)?(gemini|imagen|nano-banana)", cell) for cell in cells)
+        case "negative_prompt" | "person_generation":
+            return True  # Imagen's, and the first job asks Gemini
         case "variants" | "seed":
             return not all(cell.isdecimal() for cell in cells)
     return False
