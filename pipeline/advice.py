@@ -54,11 +54,13 @@ def _languages(prompt: Prompt, model: Model) -> tuple[str, ...]:
     return _TRANSLATED if said == "auto" else (said,)
 
 
-def hints(asked: Mapping[str, Asked], *, surface: str, waits: bool) -> Iterator[str]:
+def hints(
+    asked: Mapping[str, Asked], *, surface: str, waits: bool, location: str | None = None
+) -> Iterator[str]:
     """Limits, each said once however many rows meet it."""
     for name, these in asked.items():
         model = these.model
-        about = {surface, *these.sizes, *(["queue"] if waits else [])}
+        about = {surface, *these.sizes, *(["queue"] if waits else []), *([location] if location else [])}
         about |= {"references"} if these.most_references else set()
         about |= {"negative_prompt"} if these.forbids else set()
         if model.only_at_once(surface):

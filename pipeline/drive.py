@@ -117,7 +117,7 @@ class Driver:
         return self._draw() or self._help()
 
     def submit(self) -> bool:
-        """Send all that may be sent."""
+        """Send all that may be sent; of what is asked at once a batch."""
         self.run.catch_up()
         self._over_budget = None
         moved = self._submit()

@@ -55,7 +55,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A doubt about a model that matters to some only."""
 
     says: str
-    about: str  # a surface, a size, 'references', or 'queue'
+    about: str  # a surface, a size, 'references', 'negative_prompt', 'queue', or 'global' for that location
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ import msgspec
 
 from pipeline import __version__
 from pipeline.advice import Asked, endings, hints
-from pipeline.backends import lines, wire
+from pipeline.backends import lines, location_of, wire
 from pipeline.backends.base import ROOM
 from pipeline.clock import Clock
 from pipeline.earlier import Earlier, Night, nights_of
@@ -149,7 +149,8 @@ def survey(
     names = [name for name in found.lanes if name != FINAL]
     found.warnings += tuple(note for name in names if (note := table.note(name)))
     waits = rounds(found, tier=job.tier or 1) > 1
-    found.hints = tuple(hints(found.asked, surface=job.backend, waits=waits))
+    where = location_of(job) if job.backend == "vertex" else None
+    found.hints = tuple(hints(found.asked, surface=job.backend, waits=waits, location=where))
     if not found.chosen_rows:
         raise BadInput(f"{manifest.path}: no row is chosen", hint="loosen --where, --key or --limit")
     return found

@@ -478,6 +478,30 @@ def test_the_plan_says_the_full_price_and_that_it_is_asked_at_once(shell: Shell)
     assert "the same at once" not in said.out
 
 
+def test_the_plan_says_where_and_what_google_does_not_promise(shell: Shell) -> None:
+    plain = shell("plan", "shoes.toml").all
+    assert "the global endpoint does not name Imagen" in plain
+    assert "negative prompts are not supported" not in plain
+    said = shell("plan", "shoes.toml", "--set", "location=us-central1", "--set", "negative_prompt=rain").all
+    assert "the global endpoint does not name Imagen" not in said
+    assert "negative prompts are not supported" in said
+    older = ("--set", "model=imagen-3.0-generate-001", "--set", "negative_prompt=rain")
+    assert "negative prompts are not supported" not in shell("plan", "shoes.toml", *older).all
+
+
+def test_a_live_trial_of_what_comes_in_no_batches_says_what_to_do_instead(shell: Shell) -> None:
+    said = shell("doctor", "shoes.toml", "--live", "--yes")
+    assert said.code == 2
+    assert "this tries what comes in batches, and it comes in none" in said.err
+    assert "nightshoot proof JOB --rows 1" in said.err
+
+
+def test_what_would_be_sent_is_shown_with_every_setting(shell: Shell) -> None:
+    said = shell("expand", "shoes.toml", "--set", "negative_prompt=rain")
+    first = json.loads(said.out.splitlines()[0])
+    assert (first["pictures"], first["negative_prompt"], first["modalities"]) == (2, "rain", ["IMAGE"])
+
+
 def test_a_run_by_command_ends_with_its_pictures_and_its_price(
     shell: Shell, service: emulator.Service
 ) -> None:
