@@ -164,9 +164,10 @@ class Driver:
             moved |= sent
             if batch.online and sent:
                 break  # that took minutes: what came of it is brought home, and a tick keeps its time
+        now = self.run.clock.now()
         for batch in state.at(Stage.SUBMITTING) + state.at(Stage.HELD):
             # The local clock only says when to look; what is found is judged by the provider's.
-            if self._is_over(batch) and self._is_due(batch):
+            if _is_over(batch, now) and self._is_due(batch, now):
                 moved |= self._resolve(batch)
         return moved
 
@@ -207,14 +208,10 @@ class Driver:
         self._silent_since = None
         return moved
 
-    def _is_over(self, batch: Batch) -> bool:
-        """Whether the author of an intent had its time. Before that there is nothing to find out."""
-        return batch.submitting is not None and self.run.clock.now() >= batch.submitting.until
-
     def _poll(self) -> bool:
-        moved = False
+        now, moved = self.run.clock.now(), False
         for batch in self.run.state.at(Stage.SUBMITTED):
-            if self._is_due(batch):
+            if self._is_due(batch, now):
                 moved |= self._ask(poll, batch)
         for batch in self.run.state.at(Stage.ENDED):
             if batch.may_be_late:
@@ -239,7 +236,9 @@ class Driver:
     def _bring_home(self, batch: Batch, pool: ThreadPoolExecutor) -> bool:
         """One batch that cannot be settled keeps no other from coming home."""
         number = batch.number
-        if number in self._damaged or (number in self._unread and not self._is_due(batch)):
+        if number in self._damaged or (
+            number in self._unread and not self._is_due(batch, self.run.clock.now())
+        ):
             return False
         try:
             moved = self._ask(partial(collect, pool=pool), batch)
@@ -281,9 +280,8 @@ class Driver:
             return draw_retries(self.run)
         return False
 
-    def _is_due(self, batch: Batch) -> bool:
+    def _is_due(self, batch: Batch, now: datetime) -> bool:
         """Whether to ask after it now; and if so, when next. Later each time, and not all at once."""
-        now = self.run.clock.now()
         if now < self._ask_at.get(batch.number, now):
             return False
         interval = self._interval.get(batch.number, FIRST)
@@ -413,6 +411,11 @@ class Driver:
             f" reserved{unread}, and {left:,} requests are left for at most {dollars(cost)}",
             hint="raise it with --max-usd, or leave the rest unsent",
         )
+
+
+def _is_over(batch: Batch, now: datetime) -> bool:
+    """Whether the author of an intent had its time. Before that there is nothing to find out."""
+    return batch.submitting is not None and now >= batch.submitting.until
 
 
 def common_trouble(state: State) -> Refused:
