@@ -21,27 +21,26 @@ from typing import Any, BinaryIO
 import msgspec
 
 from pipeline import tables
-from pipeline.backends.base import Backend, Drawing, Gone, Missing, Outcome
-from pipeline.checks import Checks, Rules, Seen, examine, rules_of
+from pipeline.answer import Wanted, judged, thoughts, written
+from pipeline.backends.base import Backend, Gone, Missing, Outcome
+from pipeline.checks import Checks, Rules, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
 from pipeline.grounding import columns_of
-from pipeline.models import TOLERANCE, Model
+from pipeline.models import Model
 from pipeline.money import Lane, actual, nanos
-from pipeline.pictures import Broken, Picture, look, slug
+from pipeline.pictures import slug
 from pipeline.results import Line, lines
 from pipeline.run import (
     Run,
     index_file,
     line_file,
-    picture_file,
     place_of,
     plan_file,
     quarantine_file,
     retry_file,
     staged_file,
-    thought_file,
 )
 from pipeline.state import Batch, Illegal, Stage, lane_of
 
@@ -91,7 +90,7 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
     found = _answers(run, batch)
     noticed = compare(run, number, partial(_seen, found), rules=asked.of_shot, pool=pool)
     return _settle(
-        run, backend, batch, found, noticed={n: (each, asked.rules[n]) for n, each in noticed.items()}
+        run, backend, batch, found, noticed={n: (each, asked.wanted[n].rules) for n, each in noticed.items()}
     )
 
 
@@ -102,10 +101,7 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
 class _Asked:
     """What collecting needs to know of a batch's requests: a few hundred bytes each."""
 
-    names: list[str]  # for the file names of pictures
-    sizes: list[tuple[int, int] | None]  # pixels that were asked for
-    thoughts: list[bool]  # whether they were asked for
-    rules: list[Rules]  # what is checked
+    wanted: list[Wanted]
     of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
     lane: Lane
@@ -113,21 +109,28 @@ class _Asked:
 
 def _asked(run: Run, batch: Batch) -> _Asked:
     assert batch.planned is not None
-    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "include_thoughts"]
+    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "include_thoughts", "imagen"]
     plan = _read(run, plan_file(batch.number), columns)
     model = msgspec.convert(run.created.models[batch.planned.model], Model)
     checks = msgspec.convert(run.created.job.get("checks", {}), Checks)
-    names, sizes, thoughts, rules = [], [], [], []
+    wanted = []
     of_shot: dict[str, Rules] = {}
     for row in tables.rows_of(plan):
-        take = f"-take{row['take']}" if row["take"] > 1 else ""
-        names.append(f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{take}")
-        sizes.append(model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None)
-        thoughts.append(bool(row["include_thoughts"]))
         if row["shot"] not in of_shot:
             of_shot[row["shot"]] = rules_of(checks, row["shot"])
-        rules.append(of_shot[row["shot"]])
-    return _Asked(names, sizes, thoughts, rules, of_shot, model, lane_of(batch))
+        take = f"-take{row['take']}" if row["take"] > 1 else ""
+        pixels = model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None
+        wanted.append(
+            Wanted(
+                name=f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{take}",
+                size=row["image_size"],
+                pixels=pixels,
+                rules=of_shot[row["shot"]],
+                pictures=row["imagen"]["pictures"] if row["imagen"] else 1,
+                thoughts=bool(row["include_thoughts"]),
+            )
+        )
+    return _Asked(wanted, of_shot, model, lane_of(batch))
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -299,35 +302,39 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     wire = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire, batch) if wire is not None else None
     outcome = backend.outcome(line)
-    bill = _bill(outcome, asked.model, asked.lane)
-    if place is None or place >= len(asked.names):
+    if place is None or place >= len(asked.wanted):
+        bill = _bill(outcome, asked.model, asked.lane, size=None)
         return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}
-    rules = asked.rules[place]
-    answered = _write(run, batch, place, asked, outcome)
-    pictures, last = answered.pictures, answered.last
-    broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
-    kind = _judge(outcome, pictures, broken=broken is not None)
-    final = pictures[-1] if pictures and pictures[-1]["role"] == "final" else {}
-    answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
+    wanted = asked.wanted[place]
+    bill = _bill(outcome, asked.model, asked.lane, size=wanted.size)
+    home = written(run, outcome, batch=batch, place=place, wanted=wanted)
+    kind, checks = judged(outcome, home, wanted)
+    final = home.final
+    answer = {"outcome": kind, "message": home.broken.reason if home.broken is not None else outcome.message}
     return {
         **where,
         **bill,
         "wire_id": wire,
-        **_unless_unfit(answer, final.get("checks", []), rules),
+        **_unless_unfit(answer, final.get("checks", []), wanted.rules),
         "reason": outcome.reason,
         "text": outcome.text,
         "grounding": outcome.grounding,
-        "pictures": pictures,
-        "checks": final.get("checks", []),
+        "safety_scores": outcome.safety_scores,
+        "pictures": home.pictures,
+        "checks": checks,
         "numbers": final.get("numbers"),
-        "parts": answered.parts,
-        **(_thoughts(run, batch, place, asked.names[place], outcome) if asked.thoughts[place] else {}),
-        "likeness": seen.likeness if seen is not None else None,
+        "parts": home.parts,
+        **thoughts(run, outcome, batch=batch, place=place, wanted=wanted),
+        "likeness": home.seen.likeness if home.seen is not None else None,
         "model_version": outcome.model_version,
         "response_id": outcome.response_id,
         "answered_at": outcome.at,
-        **{name: final.get(name) for name in ("path", "width", "height", "mime", "bytes", "sha256")},
+        **{name: final.get(name) for name in _FLAT},
     }
+
+
+_FLAT = ("path", "width", "height", "mime", "bytes", "sha256", "enhanced_prompt")
+"""What the row says of its final picture, so that nobody has to look into the list of all."""
 
 
 def _unclaimed(run: Run, batch: int, line: Line) -> dict[str, Any]:
@@ -340,11 +347,13 @@ def _unclaimed(run: Run, batch: int, line: Line) -> dict[str, Any]:
     return {"kept": name}
 
 
-def _bill(outcome: Outcome, model: Model, lane: Lane) -> dict[str, Any]:
+def _bill(outcome: Outcome, model: Model, lane: Lane, *, size: str | None) -> dict[str, Any]:
     """What a line cost. Nothing is known of it where the provider gave no counts for an answer."""
     usage = outcome.usage
     if usage is None:
         return {"spent": None if outcome.billed else 0}
+    if usage.pictures is not None:
+        return {"spent": actual(usage, model, lane, size=size)}  # and nobody counted tokens
     return {
         "prompt_tokens": usage.prompt,
         "reference_tokens": usage.references,
@@ -354,98 +363,6 @@ def _bill(outcome: Outcome, model: Model, lane: Lane) -> dict[str, Any]:
         "searches": usage.searches,
         "spent": actual(usage, model, lane),
     }
-
-
-@dataclass(slots=True)
-class _Written:
-    """An answer whose pictures are on the disk."""
-
-    pictures: list[dict[str, Any]] = field(default_factory=list)  # the whole ones
-    parts: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # words and pictures, in the order of the answer
-    last: Seen | Broken | None = None  # what the last picture showed, or what is wrong with it
-
-
-def _write(run: Run, batch: int, place: int, asked: _Asked, outcome: Outcome) -> _Written:
-    """Every whole picture of an answer, byte for byte."""
-    written = _Written()
-    for each in _in_turn(outcome):
-        if isinstance(each, str):
-            written.parts.append({"kind": "text", "text": each, "path": None})
-            continue
-        picture = look(each.data)
-        seen = picture if isinstance(picture, Broken) else examine(each.data, picture, asked.rules[place])
-        written.last = seen
-        if isinstance(picture, Broken) or isinstance(seen, Broken):
-            # It has its place in the answer all the same: nobody is to think that the words stand alone.
-            why = seen.reason if isinstance(seen, Broken) else None
-            written.parts.append({"kind": "picture", "text": why, "path": None})
-            continue
-        path = picture_file(batch, place, asked.names[place], picture.sha256, picture.extension)
-        run.storage.put(path, each.data, content_type=picture.mime)
-        words = [*_other_than_said(picture, each.declared_mime, asked.sizes[place]), *seen.words]
-        described = _described(path, picture, each.declared_mime) | {"checks": words, "numbers": seen.numbers}
-        written.pictures.append(described)
-        written.parts.append({"kind": "picture", "text": None, "path": path})
-    if written.pictures and not isinstance(written.last, Broken):
-        written.pictures[-1]["role"] = "final"
-    return written
-
-
-def _thoughts(run: Run, batch: int, place: int, name: str, outcome: Outcome) -> dict[str, Any]:
-    """What the model thought, apart from what it answered: whatever is in it changes no outcome."""
-    drafts = []
-    for each in outcome.thoughts:
-        if isinstance(each, str) or isinstance(picture := look(each.data), Broken):
-            continue
-        path = thought_file(batch, place, name, picture.sha256, picture.extension)
-        run.storage.put(path, each.data, content_type=picture.mime)
-        drafts.append(_described(path, picture, each.declared_mime) | {"role": "thought", "checks": []})
-    words = "\n\n".join(each for each in outcome.thoughts if isinstance(each, str))
-    return {"thoughts": words or None, "thought_pictures": drafts}
-
-
-def _in_turn(outcome: Outcome) -> Iterator[str | Drawing]:
-    """Words and pictures as the model said them; pictures alone where a backend tells no order."""
-    drawings = iter(outcome.drawings)
-    for words in outcome.parts:
-        if words is not None:
-            yield words
-        elif (drawing := next(drawings, None)) is not None:
-            yield drawing
-    yield from drawings
-
-
-def _other_than_said(picture: Picture, declared: str | None, wanted: tuple[int, int] | None) -> list[str]:
-    """What a picture is other than it was declared, or asked for: each of a story, and not the last one alone."""
-    words = [] if declared in (None, picture.mime) else ["declared_mime"]
-    if wanted is not None and not _fits(picture.width, picture.height, wanted):
-        words.append("size")
-    return words
-
-
-def _described(path: str, picture: Picture, declared: str | None) -> dict[str, Any]:
-    return {
-        "path": path,
-        "width": picture.width,
-        "height": picture.height,
-        "mime": picture.mime,
-        "declared_mime": declared,
-        "bytes": picture.size,
-        "sha256": picture.sha256,
-        "role": "interleaved",
-        "mark": picture.mark,
-    }
-
-
-def _judge(outcome: Outcome, pictures: list[dict[str, Any]], *, broken: bool) -> str:
-    """The outcome now that the pictures were looked at. Of several the last one decides."""
-    if outcome.kind != "ok":
-        return outcome.kind
-    if broken or not pictures:
-        return "broken"
-    return "wrong_size" if "size" in pictures[-1]["checks"] else "ok"
 
 
 def _unless_unfit(answer: Mapping[str, Any], words: Iterable[str], rules: Rules) -> dict[str, Any]:
@@ -458,21 +375,19 @@ def _unless_unfit(answer: Mapping[str, Any], words: Iterable[str], rules: Rules)
 
 def _compared(answer: dict[str, Any], noticed: Noticed, rules: Rules) -> dict[str, Any]:
     """An answer, with what the other pictures of its batch say about its own."""
-    *others, final = answer["pictures"]
     numbers = {**(answer["numbers"] or {}), **noticed.numbers}
-    final = {**final, "checks": [*final["checks"], *noticed.words], "numbers": numbers}
     return {
         **answer,
         **_unless_unfit(answer, noticed.words, rules),
         "checks": [*answer["checks"], *noticed.words],
         "numbers": numbers,
-        "pictures": [*others, final],
+        "pictures": [
+            {**picture, "checks": [*picture["checks"], *noticed.words], "numbers": numbers}
+            if picture["role"] == "final"
+            else picture
+            for picture in answer["pictures"]
+        ],
     }
-
-
-def _fits(width: int, height: int, wanted: tuple[int, int]) -> bool:
-    ratio = (width / height) / (wanted[0] / wanted[1])
-    return abs(ratio - 1) <= TOLERANCE and max(width, height) >= (1 - TOLERANCE) * max(wanted)
 
 
 # --- all parts --------------------------------------------------------------------------------------------------

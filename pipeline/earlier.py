@@ -46,6 +46,8 @@ _CARRIED = (
     "numbers",
     "parts",
     "thoughts",
+    "enhanced_prompt",
+    "safety_scores",
 )
 _ANSWERED = ("model_version", "response_id", "answered_at", "earlier", "made_in")
 _BATCHES_AT_HAND = 8

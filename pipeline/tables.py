@@ -32,10 +32,12 @@ _PICTURE = pa.struct(
         ("declared_mime", pa.string()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        ("role", pa.string()),  # final; interleaved, one of those before it; thought, a draft and no result
+        # final; interleaved: one of those before it; alternative: a result as good as it; thought: a draft, no result
+        ("role", pa.string()),
         ("mark", pa.string()),
         ("checks", pa.list_(pa.string())),
         ("numbers", _NUMBERS),
+        ("enhanced_prompt", pa.string()),
     ]
 )
 _PART = pa.struct(
@@ -91,6 +93,8 @@ _ANSWER: list[tuple[str, pa.DataType]] = [
     ("parts", pa.list_(_PART)),
     ("thoughts", pa.string()),
     ("thought_pictures", pa.list_(_PICTURE)),
+    ("enhanced_prompt", pa.string()),  # what the service made of it
+    ("safety_scores", pa.string()),  # JSON, as the provider wrote it
 ]
 
 _TOKENS = [
@@ -104,6 +108,21 @@ _TOKENS = [
 
 _ANSWERED: list[tuple[str, pa.DataType]] = [("response_id", pa.string()), ("answered_at", _time)]
 
+_IMAGEN = pa.struct(  # what only Imagen is asked
+    [
+        ("pictures", pa.int16()),
+        ("negative_prompt", pa.string()),
+        ("person_generation", pa.string()),
+        ("safety_filter", pa.string()),
+        ("guidance", pa.float64()),
+        ("language", pa.string()),
+        ("enhance_prompt", pa.bool_()),
+        ("watermark", pa.bool_()),
+        ("output", pa.string()),
+        ("quality", pa.int16()),
+        ("safety_scores", pa.bool_()),
+    ]
+)
 _SETTINGS = [
     ("aspect_ratio", _word),
     ("image_size", _word),
@@ -117,6 +136,7 @@ _SETTINGS = [
     ("safety", pa.list_(pa.string())),  # harassment=high
     ("store", pa.bool_()),
     ("include_thoughts", pa.bool_()),
+    ("imagen", _IMAGEN),
 ]
 
 _EFFECTIVE = pa.struct(
