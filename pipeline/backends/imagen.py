@@ -10,18 +10,10 @@ from typing import Any
 import msgspec
 
 from pipeline.backends.base import Drawing, Outcome
-from pipeline.backends.wire import TRANSIENT
+from pipeline.backends.wire import THRESHOLDS, TRANSIENT
 from pipeline.money import Usage
 from pipeline.prompt import Prompt
 from pipeline.results import payload
-
-FILTERS = {
-    "low": "block_low_and_above",
-    "medium": "block_medium_and_above",
-    "high": "block_only_high",
-    "none": "block_none",
-}
-"""Google's words for from which probability of harm on a picture is withheld."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _CODES = re.compile(r"Support codes?:\s*([\d,\s]+)")
@@ -48,8 +40,8 @@ def _parameters(prompt: Prompt) -> Iterator[tuple[str, Any]]:
         "aspectRatio": prompt.aspect_ratio,
         "sampleImageSize": prompt.image_size,
         "negativePrompt": own.negative_prompt,
-        "personGeneration": own.person_generation,
-        "safetySetting": None if own.safety_filter is None else FILTERS[own.safety_filter],
+        "personGeneration": own.person_generation and own.person_generation.upper(),
+        "safetySetting": None if own.safety_filter is None else THRESHOLDS[own.safety_filter],
         "seed": prompt.seed,
         "guidanceScale": own.guidance,
         "language": own.language,

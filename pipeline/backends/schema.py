@@ -102,7 +102,7 @@ class _Output(_Closed):
     compressionQuality: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None  # noqa: N815
 
 
-_Filter = Literal["block_low_and_above", "block_medium_and_above", "block_only_high", "block_none"]
+_Filter = Literal["BLOCK_LOW_AND_ABOVE", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_ONLY_HIGH", "BLOCK_NONE"]
 
 
 class _Parameters(_Closed):
@@ -114,7 +114,7 @@ class _Parameters(_Closed):
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
     guidanceScale: Annotated[float, msgspec.Meta(gt=0)] | None = None  # noqa: N815
     safetySetting: _Filter | None = None  # noqa: N815
-    personGeneration: Literal["dont_allow", "allow_adult", "allow_all"] | None = None  # noqa: N815
+    personGeneration: Literal["DONT_ALLOW", "ALLOW_ADULT", "ALLOW_ALL"] | None = None  # noqa: N815
     language: str | None = None
     enhancePrompt: bool | None = None  # noqa: N815
     addWatermark: bool | None = None  # noqa: N815

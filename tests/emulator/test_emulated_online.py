@@ -220,6 +220,28 @@ def test_the_same_seed_without_a_watermark_draws_the_same(bench):
     assert jpeg.image.image_bytes[:3] == b"\xff\xd8\xff"
 
 
+def test_everything_that_google_s_sdk_knows_to_ask_is_taken(bench):
+    [made], _ = imagen(
+        bench,
+        number_of_images=1,
+        aspect_ratio="3:4",
+        image_size="1K",
+        negative_prompt="rain",
+        guidance_scale=7.5,
+        seed=7,
+        safety_filter_level="BLOCK_ONLY_HIGH",
+        person_generation="ALLOW_ALL",
+        include_safety_attributes=True,
+        language="ja",
+        output_mime_type="image/jpeg",
+        output_compression_quality=80,
+        add_watermark=False,
+        enhance_prompt=True,
+        labels={"team": "shoes"},
+    )
+    assert opened(made.image.image_bytes).size == (896, 1280)
+
+
 @pytest.mark.parametrize(
     ("kind", "declared", "whole"), [("broken_picture", "png", False), ("wrong_mime", "jpeg", True)]
 )
