@@ -5,13 +5,12 @@ has to be true of the answers beyond what is true of all.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.models import Model, load_models
 
 TABLE = load_models()
-BATCHES = ("developer", "vertex")
 Can = Callable[[Model], str | None]
 """Why a model cannot; None: it can."""
 
@@ -26,7 +25,7 @@ class Mode:
     keys: Callable[[Model, str], tuple[str, ...]] = (
         lambda model, surface: ()
     )  # of the sample's rows; none: all
-    said: dict[str, Any] = field(default_factory=dict)  # as --set
+    said: Callable[[Model], dict[str, Any]] = lambda model: {}  # as --set
     limit: int | None = None  # of the sample's rows
     follows: bool = False  # the ratio of what it is shown
     about: str = ""  # a sentence for the page
@@ -62,8 +61,7 @@ def _takes(count: int) -> Can:
 
 
 def _talks(model: Model) -> str | None:
-    # Imagen takes the modality and answers with pictures alone.
-    return None if model.reference_tokens != (0, 0) else "it answers with pictures alone"
+    return None if ("TEXT", "IMAGE") in model.modalities else "it answers with pictures alone"
 
 
 def _searches(kind: str) -> Can:
@@ -86,6 +84,10 @@ def _sized(model: Model) -> str | None:
 
 def _shaped(model: Model) -> str | None:
     return None if model.ratios else "its picture follows its input, and takes no ratio"
+
+
+def _imagen(model: Model) -> str | None:
+    return None if model.call == "predict" else "Imagen's alone"
 
 
 def _alone(model: Model) -> str | None:
@@ -125,6 +127,11 @@ def _ratios_of(model: Model, surface: str) -> tuple[str, ...]:
 
 def _levels_of(model: Model, surface: str) -> tuple[str, ...]:
     return tuple(key for key, level in _LEVELS.items() if level in model.thinking)
+
+
+def _drawn_by(model: Model, surface: str) -> tuple[str, ...]:
+    """The samples of Imagen in a size that this one makes."""
+    return () if "2K" in model.sizes else ("market", "kite")
 
 
 def _group_of(model: Model, surface: str) -> tuple[str, ...]:
@@ -206,7 +213,7 @@ MODES = (
         "thoughts",
         "jobs/thoughts.toml",
         _thinks,
-        said={"thinking": "-"},
+        said=lambda model: {"thinking": "-"},
         about="What it thought comes with the answer, and is kept apart from it.",
     ),
     Mode(
@@ -223,28 +230,32 @@ MODES = (
         "image alone",
         "minimal.csv",
         _alone,
-        said={"modalities": "IMAGE"},
+        said=lambda model: {"modalities": "IMAGE"},
         about="`--set modalities=IMAGE`: a picture without a word. The plan refuses it where a model cannot.",
     ),
     Mode(
         "prompt library",
         "jobs/library.toml",
-        _takes(2),
         limit=1,
-        about="Every shot of `nightshoot shots`, over the first of the sample shoes.",
+        about="Every shot of `nightshoot shots` over the first sample shoe; of Imagen those that show nothing.",
+    ),
+    Mode(
+        "Imagen's own settings",
+        "jobs/imagen.toml",
+        _imagen,
+        keys=_drawn_by,
+        said=lambda model: {"pictures": min(2, model.most_pictures)},
+        about="Several results of one call, what is not to be seen, who may be, an enhanced prompt, JPEG.",
     ),
 )
 
 
 def surfaces(model: Model) -> tuple[str, ...]:
-    """Where it is served in batches."""
-    return model.batch
+    """Where it is served: in batches, or at once where it comes in none."""
+    return model.batch or model.online
 
 
-NOT_YET = tuple(name for name, model in TABLE.models.items() if not surfaces(model))
-"""Models that no entry here asks, since they come in no batches."""
-
-MODELS = {name: model for name, model in TABLE.models.items() if name not in NOT_YET}
+MODELS = TABLE.models
 
 
 def cells() -> Iterator[Cell]:
@@ -258,13 +269,11 @@ def cells() -> Iterator[Cell]:
 # --- the page ----------------------------------------------------------------------------------------------------
 
 HEADS = {"developer": "Developer API", "vertex": "Vertex AI"}
-_HERE = {"developer": "D", "vertex": "V"}
+_IN_BATCHES = {"developer": "D", "vertex": "V"}
 
 
 def why_not(mode: Mode, model: Model, surface: str | None = None) -> str | None:
     """Why there is no such cell; None: there is one."""
-    if model.name in NOT_YET:
-        return "it comes in no batches"
     reason = mode.can(model)
     if reason is None and surface is not None and surface not in surfaces(model):
         return "it is not served there"
@@ -287,8 +296,14 @@ def _overview() -> Iterator[str]:
     yield f"| model | {' | '.join(mode.name for mode in MODES)} |"
     yield "| --- " * (1 + len(MODES)) + "|"
     for name, model in TABLE.models.items():
-        told = (" ".join(_HERE[s] for s in HEADS if not why_not(mode, model, s)) or "–" for mode in MODES)
-        yield f"| {name} | {' | '.join(told)} |"
+        yield f"| {name} | {' | '.join(_where(mode, model) for mode in MODES)} |"
+
+
+def _where(mode: Mode, model: Model) -> str:
+    """Capital letters for batches, small ones for calls that are answered at once."""
+    letters = (_IN_BATCHES[surface] for surface in HEADS if not why_not(mode, model, surface))
+    told = " ".join(letter if model.batch else letter.lower() for letter in letters)
+    return told or "–"
 
 
 def _told(cell: Cell, model: Model) -> str:

@@ -21,7 +21,7 @@ from pipeline.drive import Driver
 from pipeline.emulator.models import MODELS as EMULATED
 from pipeline.emulator.pictures import look
 from pipeline.index import parts
-from pipeline.job import job_for, read_job
+from pipeline.job import Job, Online, job_for, read_job
 from pipeline.run import Run
 from pipeline.storage import open_storage
 from pipeline.survey import begin, planner, requests_of, survey
@@ -30,6 +30,12 @@ from tests.shell import HOUSE
 from tests.stories.modes import MODELS, MODES, TABLE, Cell, Mode, cells
 
 PHOTOS = HOUSE / "sample_manifests"
+IMAGEN = "Imagen's own settings"
+PRICED = """
+# Experiments that were never priced, as if at the price of the model which followed them.
+[models."{name}".prices]
+standard = {{ text_in = 0.10, text_out = 0.40, image_out = 30, picture = {{ 1K = 0.039 }} }}
+"""
 DAYS = {
     "then": "2025-09-01T00:00:00Z",
     "now": None,
@@ -73,6 +79,8 @@ def _shoot(cell: Cell, folder: Path, service: emulator.Service) -> Shot:
     mode, model = cell.mode, MODELS[cell.model]
     base = (HOUSE / mode.path).parent
     job = read_job(HOUSE / mode.path) if mode.path.endswith(".toml") else job_for(mode.sample)
+    own = folder / "own.toml"
+    own.write_text(PRICED.format(name=cell.model))
     job = job.with_settings({"model": cell.model, **_without(mode, model)})
     job = msgspec.structs.replace(
         job,
@@ -80,7 +88,12 @@ def _shoot(cell: Cell, folder: Path, service: emulator.Service) -> Shot:
         limit=mode.limit,
         backend=cell.surface,
         bucket=f"modes/{cell.id}",
+        location=None,
+        models=str(own) if model.prices.standard is None else None,
+        online=Online(per_minute=1000),
     )
+    if not model.references.most and model.references.most is not None:  # then it is asked what shows nothing
+        job = msgspec.structs.replace(job, shots=tuple(shot for shot in job.shots if not _shows(job, shot)))
     found = survey(job, base=base)
     assert [str(problem) for problem in found.problems] == []
     clock = EmulatorClock(service.url)
@@ -92,11 +105,21 @@ def _shoot(cell: Cell, folder: Path, service: emulator.Service) -> Shot:
     return Shot(cell, run, rows, _bill(service) - before, found.price.high)
 
 
+def _shows(job: Job, shot: Any) -> bool:
+    said = shot.references if shot.references is not None else job.defaults.references
+    return said not in (None, ("-",))
+
+
 def _without(mode: Mode, model: Any) -> dict[str, Any]:
     """What is said above the sample; and where the sample asks for a shape that this model takes no word for, none."""
-    size = {} if mode.name == "sizes" else {"image_size": "-"}
-    ratio = {} if model.ratios and not mode.follows else {"aspect_ratio": "-"}
-    return {**size, **ratio, **mode.said}
+    size = (
+        {}
+        if mode.name == "sizes" or (mode.name, model.size_settable) == (IMAGEN, True)
+        else {"image_size": "-"}
+    )
+    has_word = "3:2" in model.ratios or mode.name in ("ratios", IMAGEN)
+    ratio = {} if has_word and not mode.follows else {"aspect_ratio": "-"}
+    return {**size, **ratio, **mode.said(model)}
 
 
 def _backend(cell: Cell, service: emulator.Service, job: Any) -> Backend:
@@ -135,13 +158,17 @@ def test_each_mode_has_a_model_and_each_model_a_mode() -> None:
 
 def _check_picture(shot: Shot, row: dict[str, Any]) -> None:
     """It is there, in the pixels that were asked for, by its own bytes."""
-    cell, theirs = shot.cell, EMULATED[shot.cell.model]
+    cell, theirs = shot.cell, EMULATED.get(shot.cell.model)
     assert (row["outcome"], row["model"]) == ("ok", cell.model)
     with Image.open(io.BytesIO(shot.run.storage.read(row["path"]))) as image:
         assert image.size == (row["width"], row["height"])
-        assert Image.MIME[image.format or ""] == row["mime"] == theirs.mime
+        assert Image.MIME[image.format or ""] == row["mime"]
+        assert row["mime"] == (
+            theirs.mime if theirs else "image/jpeg" if cell.mode.name == IMAGEN else "image/png"
+        )
     ratio, size = row["aspect_ratio"], row["image_size"] or TABLE.find(cell.model).default_size
-    if ratio is not None:
+    if ratio is not None or theirs is None:
+        ratio = ratio or "1:1"
         assert (row["width"], row["height"]) == MODELS[cell.model].pixels(ratio, size)
     else:
         width, height = _input_of(row) or (1, 1)
@@ -163,8 +190,13 @@ def _sizes_shown(shown: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 
 def _check_tokens(shot: Shot, row: dict[str, Any]) -> None:
-    theirs = EMULATED[shot.cell.model]
-    size = row["image_size"] or TABLE.find(shot.cell.model).default_size
+    model, theirs = MODELS[shot.cell.model], EMULATED.get(shot.cell.model)
+    size = row["image_size"] or model.default_size
+    if theirs is None:  # Imagen is billed by the picture
+        assert row["image_tokens"] is None
+        assert model.prices.standard is not None
+        assert row["usd"] == pytest.approx(len(row["pictures"]) * model.prices.standard.picture[size])
+        return
     assert row["image_tokens"] == len(row["pictures"]) * theirs.tokens[size]
     assert row["reference_tokens"] == len(row["references"]) * theirs.reference_tokens
     level = (row["thinking"] or theirs.unasked or next(iter(theirs.levels), "")).upper()
@@ -250,7 +282,19 @@ def _without_words(shot: Shot, row: dict[str, Any]) -> None:
     assert [part["kind"] for part in row["parts"]] == ["picture"]
 
 
+def _as_imagen_was_told(shot: Shot, row: dict[str, Any]) -> None:
+    wanted = min(2, MODELS[shot.cell.model].most_pictures)
+    assert [one["role"] for one in row["pictures"]] == ["final", "alternative"][:wanted]
+    assert row["imagen"]["pictures"] == wanted
+    assert row["enhanced_prompt"].startswith(row["prompt"])
+    said = (row["imagen"]["negative_prompt"], row["imagen"]["person_generation"])
+    assert said == {"kite": ("clouds", "dont_allow"), "market": (None, "allow_adult")}.get(
+        row["key"], (None, None)
+    )
+
+
 _CHECKS = {
+    IMAGEN: _as_imagen_was_told,
     "ratio of its input": _follows_its_input,
     "composition": _composed,
     "as many references as it takes": _grouped,
@@ -267,7 +311,11 @@ _CHECKS = {
 def test_every_ratio_in_every_size(size: str, shoot: Any) -> None:
     """The whole of the widest table, in pixels; at 1K it is a mode of its own."""
     (mode,) = (mode for mode in MODES if mode.name == "ratios")
-    cell = Cell("gemini-3.1-flash-image", replace(mode, said={"image_size": size}), "developer")
+    cell = Cell(
+        "gemini-3.1-flash-image",
+        replace(mode, name="ratios in every size", said=lambda model: {"image_size": size}),
+        "developer",
+    )
     shot = shoot(cell)
     assert {row["image_size"] for row in shot.rows} == {size}
     assert {row["aspect_ratio"] for row in shot.rows} == set(MODELS[cell.model].ratios)
