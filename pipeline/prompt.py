@@ -46,6 +46,9 @@ class Prompt(msgspec.Struct, frozen=True):
     top_k: int | None = None
     safety: tuple[tuple[str, str], ...] = ()  # kind of harm, threshold; sorted
     store: bool | None = None  # None: as the project is set
+    after: str | None = None  # the fingerprint of the request that this one goes on from
+    context: int = 0  # tokens that the history adds to what is read, about: for the price
+    history: str | None = None  # the conversation before this turn: JSON of its contents
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -141,7 +144,11 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
         prompt.safety,
         variant if prompt.seed is None else 0,
     )
-    return hashlib.sha256((before + json.dumps(prompt.text) + after).encode()).hexdigest()
+    asked = before + json.dumps(prompt.text) + after
+    if prompt.after is not None:
+        # By what it goes on from, and not by its history: that is known beforehand, the words of a model are not.
+        asked = f'{{"after":{json.dumps(prompt.after)},"asked":{asked}}}'
+    return hashlib.sha256(asked.encode()).hexdigest()
 
 
 @lru_cache(maxsize=1024)

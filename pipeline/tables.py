@@ -117,6 +117,14 @@ _CARRIED = [
     ("made_in", pa.string()),  # and the run whose directory holds its picture: a sibling's name, or a place
 ]
 
+_PARENT = pa.struct(
+    [("key", pa.string()), ("shot", pa.string()), ("variant", pa.int16()), ("turn", pa.int16())]
+)
+_GOES_ON: list[tuple[str, pa.DataType]] = [
+    ("continued", _word),  # how a follow-up goes on: conversation, or picture
+    ("parent", _PARENT),  # of another row: the request whose picture this one edits
+]
+
 _INDEX = [
     *_WHICH,
     *_ANSWER,
@@ -135,6 +143,7 @@ _INDEX = [
     ("usd", pa.float64()),
     *_ANSWERED,
     *_CARRIED,
+    *_GOES_ON,
 ]
 
 _ANSWER_OF_ANOTHER = pa.struct(
@@ -161,6 +170,11 @@ _PLAN = [
     ("likely", pa.int64()),  # billionths of a dollar
     ("high", pa.int64()),
     ("spent", pa.int64()),  # on earlier attempts
+    ("turns", pa.string()),  # the follow-ups still to come: JSON, a list of the columns of their rows
+    ("after", pa.string()),  # the fingerprint of the request that this one goes on from
+    ("context", pa.int32()),  # tokens that its history adds, about
+    ("history", pa.string()),  # the conversation before it: JSON, the contents as the provider reads them
+    *_GOES_ON,
 ]
 
 _STAGED: list[tuple[str, pa.DataType]] = [

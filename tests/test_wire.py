@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,18 @@ def test_what_is_not_said_is_not_sent() -> None:
     ]
     assert request["generationConfig"] == {"responseModalities": ["TEXT", "IMAGE"]}
     assert set(request) == {"contents", "generationConfig"}
+
+
+def test_a_conversation_comes_before_the_turn_it_leads_to() -> None:
+    history = [
+        {"role": "user", "parts": [{"text": 'a "shoe"'}]},
+        {"role": "model", "parts": [{"text": "here", "thoughtSignature": "c2ln"}]},
+    ]
+    first = Prompt("gemini-3.1-flash-image", "make it night")
+    later = msgspec.structs.replace(first, history=json.dumps(history))
+    alone, led = (json.loads(wire.encode("b00000-0000", prompt))["request"] for prompt in (first, later))
+    assert led["contents"] == [*history, *alone["contents"]]
+    assert {**led, "contents": []} == {**alone, "contents": []}
 
 
 def test_references_are_put_in_place_while_uploading() -> None:

@@ -53,6 +53,7 @@ THRESHOLDS = {
 
 _NO_FILE = re.compile(r"\bFile files/\S+ or it may not exist")
 _TEXT = "\0text\0"  # no other text has it between unescaped quotes
+_CONTENTS = b',"request":{"contents":['
 MOST = 10**12
 """No count of anything in one answer is larger."""
 
@@ -77,6 +78,9 @@ def encode(wire_id: str, prompt: Prompt) -> bytes:
         prompt.safety,
         prompt.store,
     )
+    if prompt.history is not None:
+        # Every line begins with its contents, and this turn is the last of them.
+        before = before.replace(_CONTENTS, _CONTENTS + prompt.history[1:-1].encode() + b",", 1)
     return b'{"key":%b%b%b%b' % (_encode(wire_id), before, _encode(prompt.text), after)
 
 
