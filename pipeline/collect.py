@@ -20,12 +20,13 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from pipeline import tables
+from pipeline import tables, turns
+from pipeline.backends import wire
 from pipeline.backends.base import Backend, Drawing, Gone, Missing, Outcome
 from pipeline.checks import Checks, Rules, Seen, examine, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
-from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
+from pipeline.events import Collected, Cut, File, Part, Retries, Tokens, Turns
 from pipeline.models import TOLERANCE, Model
 from pipeline.money import Lane, actual, nanos
 from pipeline.pictures import Broken, Picture, look, slug
@@ -40,6 +41,7 @@ from pipeline.run import (
     quarantine_file,
     retry_file,
     staged_file,
+    turns_file,
 )
 from pipeline.state import Batch, Illegal, Stage, lane_of
 
@@ -106,24 +108,29 @@ class _Asked:
     of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
     lane: Lane
+    leads_on: frozenset[int]  # places that another turn goes on from
 
 
 def _asked(run: Run, batch: Batch) -> _Asked:
     assert batch.planned is not None
-    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size"]
+    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "turn", "turns"]
     plan = _read(run, plan_file(batch.number), columns)
     model = msgspec.convert(run.created.models[batch.planned.model], Model)
     checks = msgspec.convert(run.created.job.get("checks", {}), Checks)
     names, sizes, rules = [], [], []
     of_shot: dict[str, Rules] = {}
-    for row in tables.rows_of(plan):
-        take = f"-take{row['take']}" if row["take"] > 1 else ""
-        names.append(f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{take}")
+    leads_on = set()
+    for place, row in enumerate(tables.rows_of(plan)):
+        if row["turns"] is not None:
+            leads_on.add(place)
+        which = f"-turn{row['turn']}" if row["turn"] else ""
+        which += f"-take{row['take']}" if row["take"] > 1 else ""
+        names.append(f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{which}")
         sizes.append(model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None)
         if row["shot"] not in of_shot:
             of_shot[row["shot"]] = rules_of(checks, row["shot"])
         rules.append(of_shot[row["shot"]])
-    return _Asked(names, sizes, rules, of_shot, model, lane_of(batch))
+    return _Asked(names, sizes, rules, of_shot, model, lane_of(batch), frozenset(leads_on))
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -292,8 +299,8 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     if line.body is None:
         return {**where, **_unclaimed(run, batch, line)}
     sent = run.state.batches[batch].submitted
-    wire = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
-    place = place_of(wire, batch) if wire is not None else None
+    wire_id = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
+    place = place_of(wire_id, batch) if wire_id is not None else None
     outcome = backend.outcome(line)
     bill = _bill(outcome, asked.model, asked.lane)
     if place is None or place >= len(asked.names):
@@ -303,11 +310,12 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
     kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
     final = pictures[-1] if pictures and pictures[-1]["role"] == "final" else {}
+    said = wire.said(outcome.parts, pictures, signed=asked.model.signs) if place in asked.leads_on else None
     answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
     return {
         **where,
         **bill,
-        "wire_id": wire,
+        "wire_id": wire_id,
         **_unless_unfit(answer, final.get("checks", []), rules),
         "reason": outcome.reason,
         "text": outcome.text,
@@ -319,6 +327,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         "model_version": outcome.model_version,
         "response_id": outcome.response_id,
         "answered_at": outcome.at,
+        "said": said,
         **{name: final.get(name) for name in ("path", "width", "height", "mime", "bytes", "sha256")},
     }
 
@@ -462,11 +471,11 @@ def _answers(run: Run, batch: Batch) -> _Answers:
     empty = tables.staged_schema().empty_table().select(_SETTLING)
     found = _Answers(pa.concat_tables([empty, *parts]).unify_dictionaries(), starts)
     kinds = found.lines["outcome"].to_pylist()
-    for line, (wire, kind) in enumerate(zip(found.lines["wire_id"].to_pylist(), kinds, strict=True)):
-        if wire is None:
+    for line, (wire_id, kind) in enumerate(zip(found.lines["wire_id"].to_pylist(), kinds, strict=True)):
+        if wire_id is None:
             found.strays.append(_Stray("unreadable" if kind is None else "unknown id", line))
             continue
-        place = place_of(wire, batch.number)
+        place = place_of(wire_id, batch.number)
         assert place is not None
         loser: int | None = line
         if place not in found.to:
@@ -523,6 +532,7 @@ def _settle(
     books = _Books()
     columns = run.created.columns
     index, retry = tables.Sheet(tables.index_schema(columns)), tables.Sheet(tables.retry_schema(columns))
+    follow_ups = _Turns(tables.Sheet(tables.turns_schema(columns)))
     dearest = 0
     last = _last_outcomes(run, batch) if batch.ended is None and batch.sends else {}
     models = {name: msgspec.convert(row, Model) for name, row in run.created.models.items()}
@@ -542,6 +552,7 @@ def _settle(
             if answer.get("earlier"):
                 _add(books.carried, answer["earlier"])
             index.add(_to_index(row, answer, batch.number, models.get(row["model"])))
+            follow_ups.add(turns.next_turn(run, row, answer))
     _count_strays(books, found, dearest)
     event = Collected(
         batch=batch.number,
@@ -559,6 +570,9 @@ def _settle(
         index=_keep(run, index_file(batch.number), index),
         retries=_keep(run, retry_file(batch.number), retry),
         quarantine=_quarantine(run, backend, batch, found) if found.strays else None,
+        turns=dict(sorted(follow_ups.lanes.items())),
+        turns_again=follow_ups.again,
+        turns_file=_keep(run, turns_file(batch.number), follow_ups.sheet),
     )
     try:
         run.record(event)
@@ -567,6 +581,21 @@ def _settle(
             raise Corrupt(f"{run.storage.url}: batch {batch.number} cannot be settled: {error}") from error
         return False  # another driver did
     return True
+
+
+@dataclass(slots=True)
+class _Turns:
+    """The follow-ups of a batch, on their way into its file."""
+
+    sheet: tables.Sheet
+    lanes: dict[str, int] = field(default_factory=dict)
+    again: int = 0
+
+    def add(self, row: dict[str, Any] | None) -> None:
+        if row is not None:
+            _add(self.lanes, turns.lane_of(row))
+            self.again += row["take"] > 1
+            self.sheet.add(row)
 
 
 def _count_strays(books: _Books, found: _Answers, dearest: int) -> None:
@@ -612,7 +641,8 @@ def _no_answer(batch: Batch, row: dict[str, Any], *, lines: int) -> dict[str, An
     if batch.ended is None and batch.sends:
         return {"outcome": "not_sent", "spent": 0}
     if batch.ended is None:
-        return {"outcome": "refused_by_plan", "message": row["refusal"], "spent": 0}
+        outcome = "no_parent" if isinstance(batch.source, Turns) else "refused_by_plan"
+        return {"outcome": outcome, "message": row["refusal"], "spent": 0}
     message = batch.ended.error or _shortage(batch.ended.stats, lines)
     return {"outcome": UNANSWERED[batch.ended.how], "message": message, "spent": None}
 

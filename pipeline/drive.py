@@ -16,7 +16,7 @@ from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
 from pipeline.night import cancel, until_next, watch
-from pipeline.plan import Planner, draw_retries, plan_again
+from pipeline.plan import Planner, draw_retries, draw_turns, plan_again
 from pipeline.poll import poll, sweep, swept_at
 from pipeline.run import Run, job_of
 from pipeline.shown import Shown
@@ -268,14 +268,12 @@ class Driver:
             pool.shutdown(cancel_futures=True)
 
     def _help(self) -> bool:
-        """Plans that were begun and not finished, and then what came back for another attempt."""
+        """Plans that were begun and not finished, what came back for another attempt, and what comes after it."""
         state = self.run.state
         for batch in state.at(Stage.DRAWN):
             if plan_again(self.run, batch.number, planner=self._planner):
                 return True
-        if state.all_drawn and state.settled and state.retries:
-            return draw_retries(self.run)
-        return False
+        return draw_retries(self.run) or draw_turns(self.run)
 
     def _is_due(self, batch: Batch) -> bool:
         """Whether to ask after it now; and if so, when next. Later each time, and not all at once."""

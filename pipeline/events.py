@@ -50,7 +50,22 @@ class Takes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     were: dict[str, int] = {}  # the outcomes they had
 
 
-Source = Rows | Retries | Cut | Takes
+class Piece(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Some of a settled batch's follow-ups of one lane, counted from 0 in the order of its file."""
+
+    batch: int
+    start: int
+    stop: int
+
+
+class Turns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="turns"):
+    """Follow-ups of settled requests, of one lane. Those with nothing to go on from are in the lane `final`."""
+
+    lane: str
+    pieces: tuple[Piece, ...]
+
+
+Source = Rows | Retries | Cut | Takes | Turns
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -238,6 +253,9 @@ class Collected(_Event, frozen=True, kw_only=True, tag="collected"):
     index: File | None = None
     retries: File | None = None
     quarantine: File | None = None
+    turns: dict[str, int] = {}  # how many follow-ups it leads to, by the lane they go into
+    turns_again: int = 0  # of those, how many were there before: what they follow is a further take
+    turns_file: File | None = None
 
 
 class Disowned(_Event, frozen=True, kw_only=True, tag="disowned"):

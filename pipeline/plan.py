@@ -17,7 +17,20 @@ from pipeline import tables
 from pipeline.asked import columns_of, prompt_of
 from pipeline.backends import schema, wire
 from pipeline.errors import BadInput, Corrupt
-from pipeline.events import FINAL, Cut, Drawn, File, Limits, Planned, Retries, Rows, Source, Takes
+from pipeline.events import (
+    FINAL,
+    Cut,
+    Drawn,
+    File,
+    Limits,
+    Piece,
+    Planned,
+    Retries,
+    Rows,
+    Source,
+    Takes,
+    Turns,
+)
 from pipeline.job import tail
 from pipeline.manifest import Manifest, Row
 from pipeline.models import Model
@@ -27,12 +40,16 @@ from pipeline.references import Reference
 from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file, retry_file, wire_id
 from pipeline.state import Batch, Illegal, Stage, lane_of, model_of
 from pipeline.storage.base import AlreadyThere
+from pipeline.turns import follow_ups
 
 FINAL_REQUESTS = 50_000
 """How many requests without a result go into one batch: nothing is sent, so only memory counts."""
 
 MOST_AT_ONCE = 200
 """More retries than that are no tail: asking for them one by one would take half the night."""
+
+MOST_SAID = 100_000_000
+"""Characters of earlier turns in one batch: signatures are long, and a batch is in memory while it is planned."""
 
 Pour = Callable[[Iterable[Row]], Iterator[Request]]
 """Rows in, requests out, in order, one row at a time."""
@@ -231,6 +248,7 @@ def size_of(prompt: Prompt, model: Model, *, inline: bool) -> Size:
     """What one request adds to a batch."""
     price = estimate(prompt, model)
     length = len(wire.encode("", prompt)) + 1 + (wire.inline_bytes(prompt) if inline else 0)
+    length += wire.made_bytes(prompt)
     return Size(1, length, price.output_bytes, tokens(price))
 
 
@@ -250,7 +268,7 @@ def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
 
 def draw_retries(run: Run) -> bool:
     """Put what is worth another attempt into a new batch, as many settled batches of one model as fit."""
-    open_batches = [number for number in run.state.retries if number not in run.state.held_back]
+    open_batches = run.state.retries_due
     if not open_batches:
         return False
     name = model_of(run.state.batches[open_batches[0]])
@@ -323,7 +341,15 @@ def _model(run: Run, number: int) -> Model:
 def write_again(run: Run, batch: Batch) -> None:
     """The files of a batch whose requests other batches had before."""
     rows = [{**row, "place": place} for place, row in enumerate(_rows_again(run, batch.source))]
-    write_batch(run, batch.number, rows, model=_model(run, parents_of(batch.source)[0]))
+    write_batch(run, batch.number, rows, model=_model_asked(run, batch.source))
+
+
+def _model_asked(run: Run, source: Source) -> Model | None:
+    """Whom requests go to that follow from other batches; None where nothing of them is sent."""
+    if not isinstance(source, Turns):
+        return _model(run, parents_of(source)[0])
+    known = run.created.models.get(source.lane)
+    return None if known is None else msgspec.convert(known, Model)
 
 
 def parents_of(source: Source) -> tuple[int, ...]:
@@ -333,6 +359,8 @@ def parents_of(source: Source) -> tuple[int, ...]:
             return batches
         case Cut(batch) | Takes(batch):
             return (batch,)
+        case Turns(_, pieces):
+            return tuple(piece.batch for piece in pieces)
     return ()
 
 
@@ -346,10 +374,50 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
                 yield {**again, "attempt": row["attempt"] + asked}
         case Cut(batch, start, stop):
             yield from islice(_planned(run, batch), start, stop)
+        case Turns(lane, pieces):
+            for piece in pieces:
+                yield from tables.rows_of(
+                    follow_ups(run, piece.batch, lane, start=piece.start, stop=piece.stop)
+                )
         case Takes(batch, places):
             wanted = frozenset(places)
             for row in (row for row in _planned(run, batch) if row["place"] in wanted):
                 yield {**row, "take": row["take"] + 1, "attempt": 1, "spent": 0}
+
+
+def draw_turns(run: Run) -> bool:
+    """Put follow-ups of settled requests into a new batch, as many of one lane as fit. False: there are none."""
+    there = run.state.turns_open
+    if not there:
+        return False
+    lane, numbers = next(iter(there.items()))
+    source = Turns(lane, tuple(_pieces(run, lane, numbers)))
+    number = len(run.state.batches)
+    if run.try_record(Drawn(batch=number, source=source)):
+        write_again(run, run.state.batches[number])
+    return True  # or another driver drew them
+
+
+def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
+    """As many follow-ups, batch after batch, as go together."""
+    size, said = Size(), 0
+    model = _model_asked(run, Turns(lane, ()))
+    for number in numbers:
+        start = run.state.batches[number].turns_drawn.get(lane, 0)
+        stop = start
+        for row in tables.rows_of(follow_ups(run, number, lane, start=start)):
+            prompt = prompt_of(row) if model is not None else None
+            size += (
+                Size(1) if model is None or prompt is None else size_of(prompt, model, inline=is_inline(run))
+            )
+            said += len(row["history"] or "")
+            fits = size.requests <= FINAL_REQUESTS if model is None else size.fits(run.created.limits)
+            if size.requests > 1 and not (fits and said <= MOST_SAID):
+                if stop > start:
+                    yield Piece(number, start, stop)
+                return
+            stop += 1
+        yield Piece(number, start, stop)
 
 
 def _planned(run: Run, number: int) -> Iterator[dict[str, Any]]:
@@ -383,7 +451,7 @@ def write_batch(
         price = estimate(prompt, model, lane)
         row["likely"], row["high"] = price.likely, price.high
         lines.append(line + b"\n")
-        inlined += wire.inline_bytes(prompt) if inline else 0
+        inlined += (wire.inline_bytes(prompt) if inline else 0) + wire.made_bytes(prompt)
         prices[price] += 1
     total = sum((price.times(count) for price, count in prices.items()), Estimate())
     stored = b"".join(lines)
@@ -420,7 +488,14 @@ def _shape(prompt: Prompt) -> Hashable:
     """What two requests share that only texts and pictures tell apart."""
     told = (prompt.aspect_ratio, prompt.image_size, prompt.modalities, prompt.thinking, prompt.search)
     sampled = (prompt.temperature, prompt.top_p, prompt.top_k, prompt.safety, prompt.store)
-    return told, sampled, prompt.system is None, prompt.seed is None, bool(prompt.references)
+    return (
+        told,
+        sampled,
+        prompt.system is None,
+        prompt.seed is None,
+        bool(prompt.references),
+        prompt.history is None,
+    )
 
 
 def _check_good(run: Run, requests: Iterable[Request]) -> None:

@@ -1,5 +1,6 @@
 """The fold, and the gate: what a run's records amount to, and whether an event may happen now."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -19,6 +20,7 @@ from pipeline.events import (
     Event,
     Held,
     Part,
+    Piece,
     Planned,
     PutBack,
     Record,
@@ -32,6 +34,7 @@ from pipeline.events import (
     Submitting,
     Swept,
     Takes,
+    Turns,
     Uploaded,
     Withdrawn,
 )
@@ -100,11 +103,20 @@ class Batch:
     cleared: bool = False  # the canary it is keeps nobody waiting any more
     replaced: int = 0  # intents that were taken over
     online: bool = False  # its requests are asked at once, each by a call of its own, at the standard price
+    wave: int = 0  # so many turns, or rows whose pictures are edited, come before it
+    turns_drawn: dict[str, int] = field(default_factory=dict)  # of each lane, how many of its follow-ups
 
     @property
     def sends(self) -> bool:
         """Whether anything of it goes to a provider."""
-        return not (isinstance(self.source, Rows) and self.source.lane == FINAL)
+        return not (isinstance(self.source, Rows | Turns) and self.source.lane == FINAL)
+
+    @property
+    def turns(self) -> dict[str, int]:
+        """How many follow-ups it leads to that nobody has drawn yet, by their lane."""
+        there = self.collected.turns if self.collected is not None else {}
+        left = {lane: count - self.turns_drawn.get(lane, 0) for lane, count in there.items()}
+        return {lane: count for lane, count in left.items() if count}
 
     @property
     def high(self) -> int:
@@ -194,6 +206,27 @@ class State:
         )
 
     @property
+    def retries_due(self) -> tuple[int, ...]:
+        """Batches whose retries can be drawn: once all that was asked before or beside them is home, for they go
+        together. What follows from those is not waited for: it takes another night.
+        """
+        ours = [number for number in self.retries if number not in self.held_back]
+        first = min((self.batches[number].wave for number in ours), default=0)
+        home = (Stage.COLLECTED, Stage.CUT)
+        if not self.all_drawn or any(b.wave <= first and b.stage not in home for b in self.batches):
+            return ()
+        return tuple(number for number in ours if self.batches[number].wave == first)
+
+    @property
+    def turns_open(self) -> dict[str, tuple[int, ...]]:
+        """Of each lane, the batches with follow-ups that nobody has drawn yet."""
+        found: dict[str, list[int]] = {}
+        for batch in self.batches:
+            for lane in batch.turns:
+                found.setdefault(lane, []).append(batch.number)
+        return {lane: tuple(numbers) for lane, numbers in found.items()}
+
+    @property
     def held_back(self) -> tuple[int, ...]:
         """Those of them that wait for a person's word."""
         if self.stopped is not None:
@@ -219,7 +252,7 @@ class State:
     @property
     def finished(self) -> bool:
         """Every planned request is in the index."""
-        return self.all_drawn and self.settled and not self.retries
+        return self.all_drawn and self.settled and not self.retries and not self.turns_open
 
     def at(self, stage: Stage) -> list[Batch]:
         return [batch for batch in self.batches if batch.stage is stage]
@@ -296,8 +329,22 @@ def _(event: Drawn, state: State) -> None:
                 raise Illegal(f"takes of batch {batch}, places {places[:5]}")
             if state.stopped is not None:
                 raise Illegal("the run was stopped")
+        case Turns(lane, pieces):
+            _gate_turns(state, lane, pieces)
         case Cut():
             raise Illegal("a batch is cut by a record of its own")
+
+
+def _gate_turns(state: State, lane: str, pieces: Sequence[Piece]) -> None:
+    """Each follow-up is drawn once, in the order of its file."""
+    if not pieces or len({piece.batch for piece in pieces}) != len(pieces):
+        raise Illegal(f"follow-ups of {pieces}")
+    for piece in pieces:
+        settled = _batch(state, piece.batch, Stage.COLLECTED)
+        drawn = settled.turns_drawn.get(lane, 0)
+        there = drawn + settled.turns.get(lane, 0)
+        if piece.start != drawn or not piece.start < piece.stop <= there:
+            raise Illegal(f"follow-ups {piece}, where {drawn} to {there} of {lane} are open")
 
 
 def _gate_rows(state: State, start: int, stop: int, lane: str) -> None:
@@ -445,6 +492,8 @@ def _(event: Collected, state: State) -> None:
         raise Illegal("outcomes that do not add up")
     if min(event.spent, event.unconfirmed, event.indexed, event.retry, event.surplus) < 0:
         raise Illegal("books below zero")
+    if min(event.turns.values(), default=1) < 1 or bool(event.turns) != (event.turns_file is not None):
+        raise Illegal(f"follow-ups {event.turns} in {event.turns_file}")
 
 
 @_gate.register
@@ -529,7 +578,7 @@ def _(event: Created, state: State, number: int) -> None:
 def _(event: Drawn, state: State, number: int) -> None:
     assert state.created is not None
     online = event.online or state.created.online
-    state.batches.append(Batch(event.batch, event.source, online=online))
+    state.batches.append(Batch(event.batch, event.source, online=online, wave=_wave(state, event.source)))
     match event.source:
         case Rows(_, stop, lane):
             state.drawn[lane] = stop
@@ -538,8 +587,23 @@ def _(event: Drawn, state: State, number: int) -> None:
                 state.batches[batch].retries_drawn = True
         case Takes(number, places):
             state.batches[number].taken |= set(places)
+        case Turns(lane, pieces):
+            for piece in pieces:
+                state.batches[piece.batch].turns_drawn[lane] = piece.stop
         case Cut():
             pass
+
+
+def _wave(state: State, source: Source) -> int:
+    match source:
+        case Rows():
+            return 0
+        case Retries(batches):
+            return max(state.batches[number].wave for number in batches)
+        case Cut(number) | Takes(number):
+            return state.batches[number].wave
+        case Turns(_, pieces):
+            return 1 + max(state.batches[piece.batch].wave for piece in pieces)
 
 
 @_change.register
@@ -607,7 +671,7 @@ def _(event: Recut, state: State, number: int) -> None:
     batch.stage = Stage.CUT
     for start, stop in ((0, event.at), (event.at, batch.planned.requests)):
         piece = Cut(event.batch, start, stop)
-        state.batches.append(Batch(len(state.batches), piece, online=batch.online))
+        state.batches.append(Batch(len(state.batches), piece, online=batch.online, wave=batch.wave))
 
 
 @_change.register

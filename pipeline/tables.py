@@ -188,6 +188,7 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     ("spent", pa.int64()),
     *_ANSWERED,
     ("likeness", pa.binary()),  # of the final picture, for comparing it with others of its batch
+    ("said", pa.string()),  # the model's parts, where another turn goes on from them: JSON
     ("raw", pa.binary()),  # the line itself, where nobody claims it
     ("kept", pa.string()),  # or the file that holds it, where it is long
 ]
@@ -211,6 +212,11 @@ def retry_schema(columns: Sequence[str]) -> pa.Schema:
     """The requests of a batch that are worth another attempt, and what came of the last one."""
     last = [("last_outcome", _word), ("last_reason", _word), ("last_message", pa.string())]
     return pa.schema(_PLAN + last + _users(columns))
+
+
+def turns_schema(columns: Sequence[str]) -> pa.Schema:
+    """The requests that follow those of a batch, as they will be asked; their places are those they follow."""
+    return plan_schema(columns)
 
 
 def staged_schema() -> pa.Schema:

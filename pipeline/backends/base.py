@@ -160,6 +160,7 @@ class Outcome:
     model_version: str | None = None
     response_id: str | None = None
     at: datetime | None = None
+    parts: tuple[Mapping[str, Any], ...] = ()  # all that the model said, as it came: for another turn
 
 
 class Backend(Protocol):
