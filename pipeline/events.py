@@ -137,6 +137,7 @@ class Created(_Event, frozen=True, kw_only=True, tag="created"):
     rows: int
     photos: str  # sha256 over the digests of all references
     lanes: dict[str, int]  # how many requests each model gets, and how many are final before sending
+    follow_ups: dict[str, int] = {}  # and how many come after these, in later waves
     backend: str
     service: str  # base URL
     limits: Limits

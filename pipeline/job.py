@@ -5,6 +5,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -16,7 +17,7 @@ from pipeline.clock import duration
 from pipeline.errors import BadInput
 from pipeline.library import library, unusable
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
-from pipeline.manifest.cells import ratio, size, split, text_of
+from pipeline.manifest.cells import is_none, ratio, size, split, text_of
 from pipeline.manifest.feed import COLUMNS
 from pipeline.manifest.values import is_file, values_of
 from pipeline.problems import Problem, did_you_mean, refusal
@@ -104,6 +105,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
     roles: Mapping[str, Role] | None = None  # of these, by column, template or file
+    # What is asked after it, each with its prompt; what one does not say is as in the turn before all of them.
+    turns: tuple["Settings", ...] | None = None
+
+
+NO_TURNS = (Settings(prompt=NONE),)
+"""That a picture has no follow-ups, said against a default."""
+
+MOST_TURNS = 20
+"""Follow-ups of one picture: each waits for the one before it, and what was said before is paid for again."""
 
 
 class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):
@@ -423,6 +433,8 @@ def _is_no_setting(column: str, sample: list[Row]) -> bool:
             return not all(re.fullmatch(r"\d+:\d+", ratio(cell)) for cell in cells)
         case "model":
             return not all(re.match(r"(models/)?(gemini|imagen|nano-banana)", cell) for cell in cells)
+        case "turns":
+            return all(cell.isdecimal() for cell in cells)
         case "variants" | "seed":
             return not all(cell.isdecimal() for cell in cells)
     return False
@@ -603,6 +615,9 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
             hint = did_you_mean(name, known)
             problems.append(Problem(f"unknown key {name!r}", where, hint=hint))
             continue
+        if name == "turns":
+            values[name] = turns_of(value, where, problems)
+            continue
         try:
             # Not strict: what --set gives is text.
             meant = _weighted(value) if name == "axes" else _meant(name, value, types[name])
@@ -610,6 +625,55 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
         except msgspec.ValidationError as error:
             problems.append(Problem(_plain(error), where, column=name, value=text_of(value)))
     return values
+
+
+_NOT_IN_TURNS = {
+    "model": "a conversation stays with the model of its shot",
+    "variants": "each variant of the shot has follow-ups of its own",
+    "turns": "write the next turn behind it",
+    "roles": "say them in the shot",
+}
+
+
+def turns_of(said: Any, where: str, problems: list[Problem]) -> tuple[Settings, ...]:
+    """Follow-ups as a job or a row says them: texts, or tables with a prompt and settings of their own."""
+    entries = _in_text(said) if isinstance(said, str) else said
+    if not isinstance(entries, list | tuple):
+        hint = 'as in turns = ["make it night", { prompt = "now from above", aspect_ratio = "16:9" }]'
+        problems.append(Problem("turns are a list", where, column="turns", value=text_of(said), hint=hint))
+        return ()
+    if entries and all(isinstance(entry, str) and is_none(entry) for entry in entries):
+        return NO_TURNS
+    if len(entries) > MOST_TURNS:
+        message = f"{len(entries)} turns, of {MOST_TURNS} at most"
+        hint = "each turn sends the whole conversation again: make several rows of it, with `from`"
+        problems.append(Problem(message, where, column="turns", hint=hint))
+    return tuple(_turn_of(entry, f"{where} turn {n}".strip(), problems) for n, entry in enumerate(entries, 1))
+
+
+def _in_text(cell: str) -> Any:
+    """Follow-ups in one cell: JSON, or prompts with a | or a new line between them. Commas belong to prompts."""
+    if cell.lstrip().startswith("["):
+        with suppress(msgspec.DecodeError):  # a prompt may begin with a bracket
+            return msgspec.json.decode(cell)
+    return [item for item in re.split(r"\s*[|\n]\s*", cell.strip()) if item]
+
+
+def _turn_of(entry: Any, where: str, problems: list[Problem]) -> Settings:
+    if isinstance(entry, str) and entry.lstrip().startswith("{"):  # a table that came through a cell
+        with suppress(msgspec.DecodeError):  # a prompt may begin with a brace
+            entry = msgspec.json.decode(entry)
+    if isinstance(entry, str):
+        entry = {"prompt": entry}
+    if isinstance(entry, dict):
+        entry = {ALIASES.get(name, name): value for name, value in entry.items()}
+        for name in _NOT_IN_TURNS.keys() & entry.keys():
+            problems.append(Problem(f"a turn has no {name} of its own", where, hint=_NOT_IN_TURNS[name]))
+        entry = {name: value for name, value in entry.items() if name not in _NOT_IN_TURNS}
+    said = _checked(Settings, entry, where, problems)
+    if isinstance(entry, dict) and not str(said.get("prompt") or "").strip():
+        problems.append(Problem("a turn without a prompt", where, column="turns"))
+    return Settings(**said)
 
 
 _SPELLED: dict[str, Callable[[str], str]] = {
@@ -669,6 +733,9 @@ def _template_problems(values: Mapping[str, Any], where: str) -> Iterator[Proble
     ]
     places += [(f"{where} [shots.{shot.name}]", shot) for shot in values["shots"]]
     places += [(f"{where} [[include]]", include) for include in values["include"]]
+    places += [
+        (f"{place} turn {n}", turn) for place, said in places for n, turn in enumerate(said.turns or (), 1)
+    ]
     for place, settings in places:
         texts = {"prompt": settings.prompt, "system": settings.system}
         texts |= {f"references {text}": text for text in settings.references or ()}

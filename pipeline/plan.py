@@ -35,7 +35,7 @@ from pipeline.job import tail
 from pipeline.manifest import Manifest, Row
 from pipeline.models import Model
 from pipeline.money import Estimate, estimate, nanos
-from pipeline.prompt import Prompt, Request
+from pipeline.prompt import Prompt, Request, fingerprint
 from pipeline.references import Reference
 from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file, retry_file, wire_id
 from pipeline.state import Batch, Illegal, Stage, lane_of, model_of
@@ -130,8 +130,11 @@ class Planner:
 
     def write(self, number: int, lane: str, requests: list[Request]) -> None:
         for request in requests:
-            for reference in request.prompt.references if request.prompt and not request.carried else ():
-                self._keep(reference)
+            if request.prompt is None or request.carried:
+                continue
+            for prompt in (request.prompt, *request.turns):
+                for reference in prompt.references:
+                    self._keep(reference)
         rows = [_plan_row(place, request) for place, request in enumerate(requests)]
         model = self._models.get(lane)
         asked = [None if request.carried else request.prompt for request in requests]
@@ -517,7 +520,7 @@ def _plan_row(place: int, request: Request) -> dict[str, Any]:
         "key": request.key,
         "shot": request.shot,
         "variant": request.variant,
-        "turn": 0,
+        "turn": request.turn,
         "take": 1,
         "attempt": 1,
         "fingerprint": request.fingerprint or None,
@@ -526,7 +529,20 @@ def _plan_row(place: int, request: Request) -> dict[str, Any]:
         "likely": 0,
         "high": 0,
         "spent": 0,
+        "turns": None,
+        "continued": request.continued,
     }
     if prompt is not None:
         row |= columns_of(prompt)
+    if request.turns:
+        turns = [_follow_up(turn, request.variant) for turn in request.turns]
+        row["turns"] = msgspec.json.encode(turns).decode()
     return row | {tables.USER + name: value for name, value in request.fields.items()}
+
+
+def _follow_up(turn: Prompt, variant: int) -> dict[str, Any]:
+    """What a later row says otherwise than the one it goes on from. The model stays."""
+    said = columns_of(turn)
+    del said["model"], said["history"]
+    # Its price is written when it is planned.
+    return {**said, "fingerprint": fingerprint(turn, variant=variant), "likely": 0, "high": 0}

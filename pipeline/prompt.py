@@ -19,7 +19,7 @@ from pipeline.models import Model, Models
 from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.references import Pins, Reference
 from pipeline.scale import Rule
-from pipeline.shot import SHOWN, Mould, Source, numbers_of, unknown_columns
+from pipeline.shot import SHOWN, Mould, Source, in_turn, numbers_of, unknown_columns
 from pipeline.templates import BadTemplate, context_of, names_of
 
 _MOST_REMEMBERED = 10_000
@@ -63,10 +63,16 @@ class Request(msgspec.Struct, frozen=True):
     refusal: str | None = None  # why the plan refuses it, in a person's words
     problems: tuple[Problem, ...] = ()  # the same, to be grouped
     carried: Mapping[str, Any] | None = None  # what an earlier run answered: nothing is sent
+    turns: tuple[Prompt, ...] = ()  # the follow-ups still to come, in order
+    turn: int = 0  # its place in a conversation: it is a follow-up where an earlier run has what came before
+    mark: str | None = None  # its fingerprint, where that is not its prompt's
+    continued: str | None = None  # how a follow-up goes on: conversation, picture
 
     @property
     def fingerprint(self) -> str:
         """sha256 hex over all that the model would see; '' where refused. Worked out anew each time."""
+        if self.mark is not None:
+            return self.mark
         return "" if self.prompt is None else fingerprint(self.prompt, variant=self.variant)
 
     @property
@@ -256,6 +262,7 @@ def _requests_of(
     """All variants of one row in one shot."""
     problems = list(before)
     prompt: Prompt | None = None
+    later: Sequence[Prompt] = ()
     variants = 1
     if not problems:
         values = mould.values(row, problems)
@@ -263,11 +270,44 @@ def _requests_of(
         sources = mould.sources(row, context, problems, gate.pins.named_after)
         references = gate.references(sources, problems)
         prompt = gate.passed(_poured(mould, values, context, references, problems), problems)
+        later = _follow_ups(gate, mould, row, values, context, prompt, problems) if mould.has_turns else []
     told = tuple(mould.placed(problem, row) for problem in problems)
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
     for variant in range(variants):
         asked = None if prompt is None or told else _varied(prompt, variant)
-        yield Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, why, told)
+        turns = gate.chained(asked, later, variant) if asked is not None and later else ()
+        yield Request(
+            row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, why, told, turns=turns
+        )
+
+
+def _follow_ups(
+    gate: "_Gate",
+    mould: Mould,
+    row: Row,
+    values: Mapping[str, Any],
+    context: Mapping[str, Any],
+    first: Prompt | None,
+    problems: list[Problem],
+) -> list[Prompt]:
+    """What is asked after the first prompt of a row, each looked over as that is."""
+    if first is None:
+        return []
+    shown = SHOWN not in context
+    context = {**context, SHOWN: numbers_of(each.role for each in first.references)} if shown else context
+    found = []
+    turns = mould.follow_ups(row, values, context, problems, system=first.system)
+    for number, turn in enumerate(turns, start=1):
+        wrong: list[Problem] = []
+        references = gate.references(turn.sources, wrong)
+        said = {**turn.values, "model": first.model}
+        prompt = gate.passed(_asked(said, turn.text, turn.system, references), wrong)
+        problems += [in_turn(number, problem, turn.column) for problem in wrong]
+        if prompt is not None:
+            found.append(prompt)
+    if found:
+        gate.converses(first, turns[0].column, problems)
+    return found
 
 
 def _poured(
@@ -280,6 +320,12 @@ def _poured(
     if mould.tells_roles and SHOWN not in context:
         context = {**context, SHOWN: numbers_of(reference.role for reference in references)}
     text, system = mould.texts(context, problems)
+    return _asked(values, text, system, references)
+
+
+def _asked(
+    values: Mapping[str, Any], text: str, system: str | None, references: tuple[Reference, ...]
+) -> Prompt:
     return Prompt(
         model=values["model"] or DEFAULT_MODEL,
         text=text,
@@ -303,6 +349,13 @@ def _varied(prompt: Prompt, variant: int) -> Prompt:
     if not variant or prompt.seed is None:
         return prompt
     return msgspec.structs.replace(prompt, seed=prompt.seed + variant)
+
+
+def _remembered(prompt: Prompt, model: Model) -> int:
+    """The tokens that a turn and its answer are read as once more in each turn after them, about."""
+    words = -(-len(prompt.text.encode()) // model.text_bytes_per_token)
+    said = model.words[0] if "TEXT" in prompt.modalities else 0
+    return words + said + model.reference_tokens[0] * (len(prompt.references) + 1)
 
 
 class _Gate:
@@ -335,6 +388,27 @@ class _Gate:
         if (prompt.model, prompt.image_size) == (model.name, size):
             return prompt
         return msgspec.structs.replace(prompt, model=model.name, image_size=size)
+
+    def converses(self, first: Prompt, column: str, problems: list[Problem]) -> None:
+        """Follow-ups need a model that remembers what was said."""
+        model = self._model(first.model)
+        if isinstance(model, Model) and not model.converses:
+            hint = "take the follow-ups out, or take another model"
+            problems.append(
+                Problem(f"{model.name} takes one prompt and no follow-ups", column=column, hint=hint)
+            )
+
+    def chained(self, first: Prompt, later: Iterable[Prompt], variant: int) -> tuple[Prompt, ...]:
+        """Follow-ups that know what they go on from."""
+        model = self._model(first.model)
+        assert isinstance(model, Model)
+        after, context, chain = fingerprint(first, variant=variant), _remembered(first, model), []
+        for prompt in later:
+            follow_up = msgspec.structs.replace(_varied(prompt, variant), after=after, context=context)
+            after = fingerprint(follow_up, variant=variant)
+            context += _remembered(follow_up, model)
+            chain.append(follow_up)
+        return tuple(chain)
 
     def _model(self, name: str) -> Model | Problem:
         if name not in self._found:

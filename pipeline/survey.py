@@ -64,7 +64,9 @@ class Survey:
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
     bad_rows: int = 0
-    lanes: dict[str, int] = field(default_factory=dict)
+    lanes: dict[str, int] = field(default_factory=dict)  # of the rows' own requests
+    follow_ups: dict[str, int] = field(default_factory=dict)  # and of those that come after them
+    later: list[int] = field(default_factory=list)  # how many can be sent in each wave after the first
     shots: dict[str, int] = field(default_factory=dict)
     problems: list[Group] = field(default_factory=list)
     price: Estimate = field(default_factory=Estimate)
@@ -83,8 +85,14 @@ class Survey:
 
     @property
     def requests(self) -> int:
-        """Requests that can be sent."""
-        return sum(count for lane, count in self.lanes.items() if lane != FINAL)
+        """Requests that can be sent, the follow-ups among them."""
+        return self.waves[0] + sum(self.later)
+
+    @property
+    def waves(self) -> tuple[int, ...]:
+        """How many can be sent at first, and in each wave after that."""
+        first = sum(count for lane, count in self.lanes.items() if lane != FINAL)
+        return (first, *self.later)
 
     @property
     def good_rows(self) -> int:
@@ -198,28 +206,49 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
             found.proved[earlier] = found.proved.get(earlier, 0) + 1
     elif request.prompt is not None and found.earlier is not None and not found.earlier.is_all_proofs:
         _say_why(found, request, found.earlier)
+    if request.turns:
+        found.follow_ups[lane] = found.follow_ups.get(lane, 0) + len(request.turns)
     if request.prompt is None or request.carried is not None:
         return
     model = found.table.find(lane)
+    found.shots[request.shot] = found.shots.get(request.shot, 0) + 1 + len(request.turns)
+    price = _add(found, model, request.prompt, request.key, seen)
+    came_before = _weight(found, request.prompt, price) if request.turns else 0
+    for wave, prompt in enumerate(request.turns):
+        if wave == len(found.later):
+            found.later.append(0)
+        found.later[wave] += 1
+        found.input_bytes += came_before
+        came_before += _weight(found, prompt, _add(found, model, prompt, request.key, seen))
+
+
+def _add(found: Survey, model: Model, prompt: Prompt, key: str, seen: set[bytes]) -> Estimate:
+    """One more request that is sent. What was said before it in a conversation is not counted here."""
+    lane = model.name
     asked = found.asked.get(lane)
     if asked is None:
         asked = found.asked[lane] = Asked(model)
-    asked.add(request.prompt, request.key)
-    found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
-    price = estimate(request.prompt, model, found.lane)
+    asked.add(prompt, key)
+    price = estimate(prompt, model, found.lane)
     found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
     inline = found.job.references.inline
-    found.input_bytes += (
-        len(wire.encode("", request.prompt)) + 20 + (wire.inline_bytes(request.prompt) if inline else 0)
-    )
-    found.at_once = _plus(found.at_once, request.prompt, model)
-    for reference in request.prompt.references:
+    found.input_bytes += len(wire.encode("", prompt)) + 20 + (wire.inline_bytes(prompt) if inline else 0)
+    found.at_once = _plus(found.at_once, prompt, model)
+    for reference in prompt.references:
         digest = bytes.fromhex(reference.sha256)
         if digest not in seen:
             seen.add(digest)
             found.references += 1
             found.reference_bytes += 0 if inline else reference.size
+    return price
+
+
+def _weight(found: Survey, prompt: Prompt, price: Estimate) -> int:
+    """The bytes that a turn adds to each turn after it: its own, and those of the picture that came of it."""
+    inline = found.job.references.inline
+    own = len(prompt.text.encode()) + (wire.inline_bytes(prompt) if inline else 0)
+    return own + price.output_bytes
 
 
 def _say_why(found: Survey, request: Request, earlier: Earlier) -> None:
@@ -282,6 +311,7 @@ def begin(
         rows=found.rows,
         photos=found.photos,
         lanes=dict(sorted(found.lanes.items())),
+        follow_ups=dict(sorted(found.follow_ups.items())),
         backend=job.backend,
         service=service,
         limits=limits,
@@ -340,6 +370,7 @@ def is_of(run: Run, found: Survey) -> bool:
     """Whether a run was made from this job, this manifest and these photos, as they are now."""
     created = run.created
     same = created.rows == found.rows and created.lanes == found.lanes and created.photos == found.photos
+    same = same and created.follow_ups == found.follow_ups
     same = same and created.carried == found.left_to_others
     return same and is_from(run, found.job, found.manifest.digest)
 
