@@ -119,16 +119,16 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prices: Prices = Prices()
 
     @property
+    def signs(self) -> bool:
+        """Whether it thinks: then it signs what it says, and wants its pictures back with their signature."""
+        return self.always_thinks or bool(self.thinking)
+
+    @property
     def context_at_most(self) -> int:
         """So many times the likely tokens of a turn are those of the worst one."""
         (shown, shown_high), (said, said_high) = self.reference_tokens, self.words
         ratios = (-(-shown_high // max(1, shown)), -(-(shown_high + said_high) // max(1, shown + said)))
         return max(self.text_bytes_per_token, *ratios)
-
-    @property
-    def signs(self) -> bool:
-        """Whether it thinks: then it signs what it says, and wants its pictures back with their signature."""
-        return self.always_thinks or bool(self.thinking)
 
     def pixels(self, ratio: str | None, size: str | None) -> tuple[int, int] | None:
         """Width and height; None where the model decides, or the table cannot be trusted."""

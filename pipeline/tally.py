@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, Cut, Planned, Rows, Source, Takes
+from pipeline.events import FINAL, ON_ITS_WAY, Cut, Planned, Rows, Source, Takes, Turns
 from pipeline.run import Run
 from pipeline.state import RESERVING, Batch, Stage, State
 
@@ -112,11 +112,11 @@ def _is_first(state: State, batch: Batch) -> bool:
     source = batch.source
     if isinstance(source, Cut):
         return batch.stage is not Stage.CUT and _comes_first(state, state.batches[source.batch].source)
-    return batch.stage is not Stage.CUT and isinstance(source, Rows)
+    return batch.stage is not Stage.CUT and isinstance(source, Rows | Turns)
 
 
 def _comes_first(state: State, source: Source) -> bool:
-    return isinstance(source, Rows) or (
+    return isinstance(source, Rows | Turns) or (
         isinstance(source, Cut) and _comes_first(state, state.batches[source.batch].source)
     )
 

@@ -3,50 +3,50 @@
 import json
 from typing import Any
 
-import msgspec
-
-from pipeline.asked import columns_of
-from pipeline.drive import Driver
 from pipeline.index import read_index
-from pipeline.plan import Planner, _plan_row, write_batch
-from pipeline.prompt import fingerprint
+from pipeline.run import Run
 from tests.bench import Bench, outcomes
 
-
-def follow(request: Any, texts: list[str], **said: Any) -> str:
-    turns, after = [], request.fingerprint
-    for text in texts:
-        prompt = msgspec.structs.replace(request.prompt, text=text, references=(), after=after, **said)
-        after = fingerprint(prompt)
-        row = columns_of(prompt) | {"fingerprint": after, "likely": 0, "high": 0}
-        turns.append({name: value for name, value in row.items() if name not in ("model", "history")})
-    return json.dumps(turns)
+THINKS = "gemini-3.1-flash-image"
 
 
-class TurnedPlanner(Planner):
-    texts = ["make it night", "add snow"]
-
-    def write(self, number, lane, requests):
-        for request in requests:
-            for reference in request.prompt.references:
-                self._keep(reference)
-        rows = [_plan_row(p, r) | {"turns": follow(r, self.texts)} for p, r in enumerate(requests)]
-        write_batch(self._run, number, rows, model=self._models.get(lane))
-
-
-def turned(driver: Driver, texts: list[str]) -> Driver:
-    driver._planner.__class__ = TurnedPlanner
-    driver._planner.texts = texts
-    return driver
+def lines_of(run: Run) -> dict[tuple[str, int], dict[str, Any]]:
+    """What was asked in each turn of each row, as it is stored."""
+    told = [
+        json.loads(line)
+        for name in run.storage.list("requests/")
+        for line in run.storage.read(name).splitlines()
+    ]
+    by_wire = {line["key"]: line["request"] for line in told}
+    index = read_index(run)
+    found = {}
+    for row in index.itertuples():
+        wire = f"b{row.batch:05}-{row.place:04}"
+        if wire in by_wire:
+            found[row.key, int(row.turn)] = by_wire[wire]
+    return found
 
 
 def test_each_turn_is_asked_with_the_conversation_before_it(bench: Bench) -> None:
-    bench.make_job(rows=3, max_requests=2, model="gemini-3.1-flash-image")
-    driver = turned(bench.begin(), ["make it night", "add snow"])
+    """Three rows, two follow-ups each: nine pictures, in three waves, and every bill is right to the cent."""
+    bench.make_job(rows=3, model=THINKS, turns=["make it night", "add snow to {{ title }}"])
+    driver = bench.begin()
     driver.to_the_end()
     index = read_index(driver.run)
-    print(index[["key", "turn", "outcome", "message", "continued", "prompt", "batch"]])
-    print(outcomes(index))
-    print(driver.run.storage.read("requests/00002.jsonl").decode()[:3000])
-    print(driver.run.state.spent, bench.bill())
-    assert 0
+    assert outcomes(index) == {"ok": 9}
+    assert driver.run.state.spent == bench.bill()
+    asked = lines_of(driver.run)
+    for n in range(3):
+        first, second, third = (asked[f"sku-{n}", turn]["contents"] for turn in range(3))
+        made = [index[(index.key == f"sku-{n}") & (index.turn == turn)].iloc[0] for turn in range(3)]
+        assert second[0] == first[0]
+        assert third[:2] == second[:2]
+        assert third[2] == second[2]
+        assert [content["role"] for content in third] == ["user", "model"] * 2 + ["user"]
+        assert third[4]["parts"] == [{"text": f"add snow to Shoe {n}"}]
+        for place, row in ((1, made[0]), (3, made[1])):
+            picture = next(part for part in third[place]["parts"] if "inlineData" in part)
+            assert picture["inlineData"]["data"] == f"nightshoot:picture/{row.sha256}/{row.bytes}/{row.path}"
+            assert picture["thoughtSignature"]
+        assert [row.continued for row in made[1:]] == ["conversation", "conversation"]
+        assert made[2].prompt_tokens > made[1].prompt_tokens > made[0].prompt_tokens
