@@ -249,7 +249,11 @@ def _said(turn: Prompt, first: Prompt) -> dict[str, Any]:
     """What a follow-up says, as far as it differs from the first prompt."""
     own, before = _asked(turn), _asked(first)
     gone = {name: "-" for name in before.keys() - own.keys() if name != "references"}
-    return {name: value for name, value in own.items() if before.get(name) != value} | {"prompt": turn.text} | gone
+    return (
+        {name: value for name, value in own.items() if before.get(name) != value}
+        | {"prompt": turn.text}
+        | gone
+    )
 
 
 def size(count: int) -> str:

@@ -52,7 +52,9 @@ def test_a_changed_turn_goes_on_from_the_picture_before_it(talks: Talks) -> None
     assert (found.waves, found.carried, found.references) == ((2,), {"ok": 4}, 2)
     assert found.again == {"prompt": [2, "sku-0, main"]}
     second = talks.shoot(2, **changed).run
-    assert told(second) == [(0, "reused", "ok", None), (1, "reused", "ok", None), (2, "ok", None, "picture")] * 2
+    assert (
+        told(second) == [(0, "reused", "ok", None), (1, "reused", "ok", None), (2, "ok", None, "picture")] * 2
+    )
     before, after = read_index(first), read_index(second)
     for key in ("sku-0", "sku-1"):
         night = before[(before["key"] == key) & (before["turn"] == 1)].iloc[0]
