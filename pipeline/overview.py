@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.bounds import bounds
 from pipeline.money import dollars
-from pipeline.prompt import Request
+from pipeline.prompt import Prompt, Request
 from pipeline.survey import Survey, canary_of
 
 SHOWN = 12
@@ -60,11 +60,14 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
         return
     if canary := canary_of(found):
         yield "canary", f"{canary:,}", "of each model go first, the rest when they came back as asked"
+    if len(found.waves) > 1:
+        yield "waves", f"{len(found.waves)}", _waves(found)
     yield _sending(found)
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
     worst = "4 days" if found.job.backend == "vertex" else "48 h"
-    yield "ready", "", f"usually in 1 to 24 h, at worst in {worst}"
+    each = ", for each wave" if len(found.waves) > 1 else ""
+    yield "ready", "", f"usually in 1 to 24 h, at worst in {worst}{each}"
     for bound in bounds(found):
         yield bound.name, "", bound.words
     at_once = f"; the same at once: {dollars(found.at_once)}" if found.at_once else ""
@@ -72,6 +75,12 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
     yield "", "", f"{_parts(found)}; prices of {found.table.as_of}"
     if cap is not None:
         yield "cap", dollars(cap), _cap(found, cap)
+
+
+def _waves(found: Survey) -> str:
+    """How many go at first, and how many when those before them are back."""
+    first, *later = (f"{count:,}" for count in found.waves)
+    return f"{first} pictures at first, then {', then '.join(later)}: each goes on from one before"
 
 
 def _sending(found: Survey) -> tuple[str, str, str]:
@@ -95,12 +104,19 @@ def _parts(found: Survey) -> str:
     price = found.price
     parts = [
         ("pictures", price.pictures),
-        ("photos and words" if found.references else "words", price.reading),
+        (_read(found), price.reading),
         ("thinking", price.thinking),
         ("searches", price.searching),
         ("retries", price.retrying),
     ]
     return ", ".join(f"{name} {dollars(amount)}" for name, amount in parts if amount >= SAID)
+
+
+def _read(found: Survey) -> str:
+    """What a model reads, for people: a conversation is read again with each of its turns."""
+    if len(found.waves) > 1:
+        return "photos, words and earlier turns" if found.references else "words and earlier turns"
+    return "photos and words" if found.references else "words"
 
 
 def _cap(found: Survey, cap: int) -> str:
@@ -156,6 +172,8 @@ def plan_document(found: Survey, *, cap: int | None = None) -> dict[str, Any]:
         "bad_rows": found.bad_rows,
         "requests": found.requests,
         "lanes": found.lanes,
+        "follow_ups": found.follow_ups,
+        "waves": list(found.waves),
         "shots": found.shots,
         "as_before": found.carried,
         "proved": sum(found.proved.values()),
@@ -208,9 +226,14 @@ def expanded(request: Request) -> dict[str, Any]:
     if request.prompt is None:
         return which | {"refusal": request.refusal}
     prompt = request.prompt
-    asked = {
-        name: getattr(prompt, name) for name in prompt.__struct_fields__ if name not in ("text", "references")
-    }
+    turns = {"turns": [_said(turn, prompt) for turn in request.turns]} if request.turns else {}
+    return which | _asked(prompt) | turns | {"fingerprint": request.fingerprint}
+
+
+def _asked(prompt: Prompt) -> dict[str, Any]:
+    """What a prompt says, by the names that columns have."""
+    ours = ("text", "references", "after", "context", "history")
+    asked = {name: getattr(prompt, name) for name in prompt.__struct_fields__ if name not in ours}
     asked |= {
         "modalities": list(prompt.modalities),
         "search": list(prompt.search),
@@ -219,7 +242,18 @@ def expanded(request: Request) -> dict[str, Any]:
     said = {name: value for name, value in asked.items() if value not in (None, [], {})}
     shown = [reference.source for reference in prompt.references]
     references = {"references": shown} if shown else {}
-    return which | {"prompt": prompt.text} | references | said | {"fingerprint": request.fingerprint}
+    return {"prompt": prompt.text} | references | said
+
+
+def _said(turn: Prompt, first: Prompt) -> dict[str, Any]:
+    """What a follow-up says, as far as it differs from the first prompt."""
+    own, before = _asked(turn), _asked(first)
+    gone = {name: "-" for name in before.keys() - own.keys() if name != "references"}
+    return (
+        {name: value for name, value in own.items() if before.get(name) != value}
+        | {"prompt": turn.text}
+        | gone
+    )
 
 
 def size(count: int) -> str:

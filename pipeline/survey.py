@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
-from itertools import groupby, islice, takewhile
+from itertools import chain, groupby, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipeline.advice import Asked, endings, hints
 from pipeline.backends import wire
 from pipeline.backends.base import ROOM
 from pipeline.clock import Clock
-from pipeline.earlier import Earlier, Night, nights_of
+from pipeline.earlier import MADE, Earlier, Night, nights_of
 from pipeline.errors import BadInput
 from pipeline.events import FINAL, FORMAT, ON_ITS_WAY, Created, Limits
 from pipeline.job import Job, of_a_store
@@ -157,7 +157,7 @@ def survey(
 
 def check_ends(found: Survey, day: date) -> None:
     """Warn of models that may end before what is sent on this day is back. Raises BadInput for a sure end."""
-    times = rounds(found, tier=found.job.tier or 1)
+    times = max(rounds(found, tier=found.job.tier or 1), len(found.waves))
     names = [lane for lane in found.lanes if lane != FINAL]
     found.warnings += tuple(endings(names, found.table, surface=found.job.backend, day=day, rounds=times))
 
@@ -186,13 +186,7 @@ def requests_of(found: Survey) -> Iterator[Request]:
 
 def _pour(found: Survey, rows: Iterable[Row]) -> Iterator[Request]:
     poured = requests(found.job, rows, models=found.table, base=found.folder, pins=found.pins)
-    return poured if found.earlier is None else map(partial(_answered, found.earlier), poured)
-
-
-def _answered(earlier: Earlier, request: Request) -> Request:
-    """The request with the answer that an earlier run has, if one has."""
-    answer = earlier.answer(request)
-    return request if answer is None else msgspec.structs.replace(request, carried=answer)
+    return poured if found.earlier is None else chain.from_iterable(map(found.earlier.answered, poured))
 
 
 def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
@@ -386,7 +380,7 @@ def _essence(job: Job) -> Job:
 
 def planner(found: Survey, run: Run) -> Planner:
     """Whoever can plan this run, since the manifest is here."""
-    return Planner(run, manifest=found.manifest, pour=partial(_pour, found), load=partial(_load, found.pins))
+    return Planner(run, manifest=found.manifest, pour=partial(_pour, found), load=partial(_load, found))
 
 
 def planner_for(run: Run, *, base: Path) -> Planner | None:
@@ -406,8 +400,10 @@ def planner_for(run: Run, *, base: Path) -> Planner | None:
     return planner(found, run)
 
 
-def _load(pins: Pins, reference: Reference) -> bytes:
-    data = pins.load(reference)
+def _load(found: Survey, reference: Reference) -> bytes:
+    if found.earlier is not None and reference.source.startswith(MADE):
+        return found.earlier.load(reference)
+    data = found.pins.load(reference)
     if isinstance(data, Problem):
         raise refusal([data])
     return data

@@ -75,14 +75,14 @@ def tally(run: Run) -> Tally:
     first = [(b, b.planned) for b in state.batches if b.planned is not None and _is_first(state, b)]
     sent = [plan.requests for batch, plan in first if batch.sends and _was_sent(batch.stage)]
     times = [batch.submitting.until for batch in state.batches if batch.submitting is not None]
+    asked = [*created.lanes.items(), *created.follow_ups.items()]
     likely = created.said or sum(plan.likely for _, plan in first)
     return Tally(
         name=created.name,
         url=run.storage.url,
         service=created.service,
-        requests=sum(count for lane, count in created.lanes.items() if lane != FINAL)
-        + sum(created.follow_ups.values()),
-        refused=created.lanes.get(FINAL, 0) - created.carried,
+        requests=sum(count for lane, count in asked if lane != FINAL),
+        refused=sum(count for lane, count in asked if lane == FINAL) - created.carried,
         reused=created.carried,
         before=sum(books.carried.get("ok", 0) for books in settled),
         expected=sum(books.carried.get(ON_ITS_WAY, 0) for books in settled),
