@@ -114,8 +114,9 @@ class Batch:
     @property
     def turns(self) -> dict[str, int]:
         """How many follow-ups it leads to that nobody has drawn yet, by their lane."""
-        there = self.collected.turns if self.collected is not None else {}
-        left = {lane: count - self.turns_drawn.get(lane, 0) for lane, count in there.items()}
+        if self.collected is None or not self.collected.turns:
+            return {}
+        left = {lane: n - self.turns_drawn.get(lane, 0) for lane, n in self.collected.turns.items()}
         return {lane: count for lane, count in left.items() if count}
 
     @property

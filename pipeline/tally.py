@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, Cut, Planned, Rows, Source, Takes, Turns
+from pipeline.events import FINAL, ON_ITS_WAY, Cut, Planned, Retries, Rows, Source, Takes, Turns
 from pipeline.run import Run
 from pipeline.state import RESERVING, Batch, Stage, State
 
@@ -64,6 +64,9 @@ def tally(run: Run) -> Tally:
     asked_anew = [batch.source for batch in state.batches if isinstance(batch.source, Takes)]
     for source in asked_anew:
         outcomes.subtract(source.were)
+    # What follows a further take was in the index before, without a picture to go on from.
+    again = sum(books.turns_again for books in settled)
+    outcomes.subtract({"no_parent": again})
     for books in settled:
         outcomes.update(books.outcomes)
         counts = books.tokens
@@ -84,7 +87,9 @@ def tally(run: Run) -> Tally:
         before=sum(books.carried.get("ok", 0) for books in settled),
         expected=sum(books.carried.get(ON_ITS_WAY, 0) for books in settled),
         sent=sum(sent),
-        answered=sum(books.indexed for books in settled) - sum(len(source.places) for source in asked_anew),
+        answered=sum(books.indexed for books in settled)
+        - sum(len(source.places) for source in asked_anew)
+        - again,
         again=sum(books.retry for books in settled if books.batch in state.retries),
         pictures=outcomes["ok"],
         outcomes={name: count for name, count in sorted(outcomes.items()) if count},
@@ -109,16 +114,32 @@ def tally(run: Run) -> Tally:
 
 def _is_first(state: State, batch: Batch) -> bool:
     """Whether its requests were never asked before. Of a batch that was cut the pieces count."""
-    source = batch.source
-    if isinstance(source, Cut):
-        return batch.stage is not Stage.CUT and _comes_first(state, state.batches[source.batch].source)
-    return batch.stage is not Stage.CUT and isinstance(source, Rows | Turns)
+    return batch.stage is not Stage.CUT and _comes_first(state, batch.source)
 
 
 def _comes_first(state: State, source: Source) -> bool:
-    return isinstance(source, Rows | Turns) or (
-        isinstance(source, Cut) and _comes_first(state, state.batches[source.batch].source)
-    )
+    match source:
+        case Rows():
+            return True
+        case Cut(number):
+            return _comes_first(state, state.batches[number].source)
+        case Turns(_, pieces):
+            return not any(_is_further_take(state, state.batches[piece.batch].source) for piece in pieces)
+    return False
+
+
+def _is_further_take(state: State, source: Source) -> bool:
+    """Whether any of it was asked because a person wanted another try. What came of another attempt was not."""
+    match source:
+        case Takes():
+            return True
+        case Cut(number):
+            return _is_further_take(state, state.batches[number].source)
+        case Retries(numbers):
+            return any(_is_further_take(state, state.batches[number].source) for number in numbers)
+        case Turns(_, pieces):
+            return any(_is_further_take(state, state.batches[piece.batch].source) for piece in pieces)
+    return False
 
 
 def _causes(state: State, likely: int, first: Sequence[tuple[Batch, Planned]]) -> dict[str, int]:

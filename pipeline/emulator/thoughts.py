@@ -31,7 +31,7 @@ def given(kind: bytes, what: bytes) -> str:
 
 
 def check_turns(contents: list[dict[str, Any]], model: Model) -> None:
-    """A thinking model wants back what it signed with the very signature: every picture, and the words it began with."""
+    """A thinking model wants back what it signed, with that signature: its pictures, and the words it began with."""
     if not model.levels:
         return
     for number, content in enumerate(contents):
