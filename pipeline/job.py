@@ -672,7 +672,7 @@ def _turn_of(entry: Any, where: str, problems: list[Problem]) -> Settings:
         entry = {name: value for name, value in entry.items() if name not in _NOT_IN_TURNS}
     said = _checked(Settings, entry, where, problems)
     if isinstance(entry, dict) and not str(said.get("prompt") or "").strip():
-        problems.append(Problem("a turn without a prompt", where, column="turns"))
+        problems.append(Problem("a turn without a prompt", where))
     return Settings(**said)
 
 

@@ -302,7 +302,8 @@ def _follow_ups(
         references = gate.references(turn.sources, wrong)
         said = {**turn.values, "model": first.model}
         prompt = gate.passed(_asked(said, turn.text, turn.system, references), wrong)
-        problems += [in_turn(number, problem, turn.column) for problem in wrong]
+        # What it has from the first prompt was said of that.
+        problems += [in_turn(number, problem, turn.column) for problem in wrong if problem not in problems]
         if prompt is not None:
             found.append(prompt)
     if found:
