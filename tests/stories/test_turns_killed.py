@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from pipeline import emulator
-from pipeline.drive import Driver
 from pipeline.index import read_index
 from pipeline.run import Run
 from pipeline.storage.local import LocalStorage
@@ -135,7 +134,7 @@ def test_drivers_that_work_side_by_side_ask_every_turn_once(bench: Bench) -> Non
     job_of(bench, "developer", rows=7, max_requests=2)
     bench.key = "account-together"
     storage = folder(bench, "together")
-    drivers: list[Driver] = [bench.begin(storage=storage)]
+    drivers = [bench.begin(storage=storage)]
     drivers += [bench.again(storage=storage), bench.again(storage=Dying(storage, at=25, when="after"))]
     while not drivers[0].run.state.finished:
         for driver in list(drivers):
