@@ -75,6 +75,8 @@ _json = msgspec.json.Encoder(order="deterministic").encode
 def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
     """Bring a batch's results home. Safe to repeat and to do by several at once. False: somebody else settled it."""
     batch = run.state.batches[number]
+    if batch.waits or not run.state.may_settle:
+        return False
     if batch.stage is Stage.PLANNED and (not batch.sends or run.state.stopped is not None):
         return _settle(run, backend, batch, _Answers(tables.staged_schema().empty_table()))
     if batch.stage is not Stage.ENDED or batch.ended is None:
@@ -533,6 +535,7 @@ def _settle(
     columns = run.created.columns
     index, retry = tables.Sheet(tables.index_schema(columns)), tables.Sheet(tables.retry_schema(columns))
     follow_ups = _Turns(tables.Sheet(tables.turns_schema(columns)))
+    waiting = turns.Waiting(run, batch.number)
     dearest = 0
     last = _last_outcomes(run, batch) if batch.ended is None and batch.sends else {}
     models = {name: msgspec.convert(row, Model) for name, row in run.created.models.items()}
@@ -553,6 +556,9 @@ def _settle(
                 _add(books.carried, answer["earlier"])
             index.add(_to_index(row, answer, batch.number, models.get(row["model"])))
             follow_ups.add(turns.next_turn(run, row, answer))
+            for released in waiting.released(row, answer):
+                follow_ups.add(released)
+                follow_ups.released += released["take"] == 1
     _count_strays(books, found, dearest)
     event = Collected(
         batch=batch.number,
@@ -571,6 +577,7 @@ def _settle(
         retries=_keep(run, retry_file(batch.number), retry),
         quarantine=_quarantine(run, backend, batch, found) if found.strays else None,
         turns=dict(sorted(follow_ups.lanes.items())),
+        released=follow_ups.released,
         turns_again=follow_ups.again,
         turns_file=_keep(run, turns_file(batch.number), follow_ups.sheet),
     )
@@ -589,6 +596,7 @@ class _Turns:
 
     sheet: tables.Sheet
     lanes: dict[str, int] = field(default_factory=dict)
+    released: int = 0
     again: int = 0
 
     def add(self, row: dict[str, Any] | None) -> None:

@@ -86,6 +86,7 @@ class Driver:
             if not moved:
                 self._complain_if_stuck()
                 self.run.clock.sleep(self._until_next())
+        _check_whole(self.run)
 
     def tick(self, *, limit: timedelta = TICK) -> None:
         """Work until there is nothing to do now, or the time is up. Waits for nothing."""
@@ -95,6 +96,7 @@ class Driver:
         self._say_trouble()
         if not self.run.state.finished:
             self._complain_if_stuck()
+        _check_whole(self.run)
 
     def step(self, *, until: datetime | None = None) -> bool:
         """Everything that can be done now, once. False: nothing could."""
@@ -218,11 +220,17 @@ class Driver:
         return moved
 
     def _collect(self) -> bool:
+        if not self.run.state.may_settle:
+            return False
         ready = [
             batch
             for batch in self.run.state.batches
             if (batch.stage is Stage.ENDED and not batch.may_be_late)
-            or (batch.stage is Stage.PLANNED and (not batch.sends or self.run.state.stopped))
+            or (
+                batch.stage is Stage.PLANNED
+                and not batch.waits
+                and (not batch.sends or self.run.state.stopped)
+            )
         ]
         start = int(self._turn * len(ready))
         moved = False
@@ -406,6 +414,15 @@ class Driver:
             f"the cap of {dollars(state.cap or 0)} has no room for more: {dollars(state.committed)} is spent or"
             f" reserved{unread}, and {left:,} requests are left for at most {dollars(cost)}",
             hint="raise it with --max-usd, or leave the rest unsent",
+        )
+
+
+def _check_whole(run: Run) -> None:
+    """Raises Corrupt if a finished run lost rows that edit another's picture."""
+    if run.state.finished and run.state.unreleased:
+        raise Corrupt(
+            f"{run.storage.url}: {run.state.unreleased} rows wait for a picture of a batch that is settled",
+            hint="a file of plan/ or turns/ is not what it was",
         )
 
 

@@ -187,6 +187,9 @@ class Earlier:
                 turn=now.turn + 1,
                 turns=now.turns[1:],
                 carried=None,
+                origin=None,
+                parent=None,
+                wave=0,
                 mark=fingerprint(now.turns[0], variant=now.variant),
             )
             answer = self.answer(turn)

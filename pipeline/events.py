@@ -16,6 +16,14 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 FINAL = "final"
 """The lane of requests that are final before sending. Every other lane is a model: a batch asks one model only."""
 
+LATER = "later"
+"""The lane of rows that edit another row's picture. They are planned with the others, so that nobody needs the manifest
+afterwards; each is asked in a batch of a later wave, once what it edits is settled.
+"""
+
+UNASKED = frozenset({FINAL, LATER})
+"""Lanes that are no model: of their batches nothing is sent."""
+
 ON_ITS_WAY = "on_its_way"
 """What `earlier` says of a request that an unfinished run has paid for and not collected yet."""
 
@@ -254,6 +262,7 @@ class Collected(_Event, frozen=True, kw_only=True, tag="collected"):
     retries: File | None = None
     quarantine: File | None = None
     turns: dict[str, int] = {}  # how many follow-ups it leads to, by the lane they go into
+    released: int = 0  # of those, how many are rows that edit a picture of this batch's
     turns_again: int = 0  # of those, how many were there before: what they follow is a further take
     turns_file: File | None = None
 

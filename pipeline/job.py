@@ -34,6 +34,7 @@ ALIASES = {
     "n": "variants",
     "num_images": "variants",
     "repeat": "variants",
+    "from": "from_",  # as Python has to write it
 }
 REFERENCE_COLUMNS = (
     "reference_images",
@@ -105,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
     roles: Mapping[str, Role] | None = None  # of these, by column, template or file
+    from_: str | None = msgspec.field(name="from", default=None)  # a template: whose picture is edited
     # What is asked after it, each with its prompt; what one does not say is as in the turn before all of them.
     turns: tuple["Settings", ...] | None = None
 
@@ -433,6 +435,9 @@ def _is_no_setting(column: str, sample: list[Row]) -> bool:
             return not all(re.fullmatch(r"\d+:\d+", ratio(cell)) for cell in cells)
         case "model":
             return not all(re.match(r"(models/)?(gemini|imagen|nano-banana)", cell) for cell in cells)
+        case "from_":
+            keys = {row.key for row in sample}
+            return not any(cell in keys or cell.rpartition("/")[0] in keys for cell in cells)
         case "turns":
             return all(cell.isdecimal() for cell in cells)
         case "variants" | "seed":
@@ -605,13 +610,15 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
     apart = _TABLES if kind is Job else set()
     types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in apart}
     values = {}
-    for name, value in table.items():
+    for said, value in table.items():
+        name = ALIASES[said] if said == "from" else said
         if kind is Job and name in _TABLES:
             continue
         if name not in types:
             known = [*types, *sorted(_TABLES - {"settings"})] if kind is Job else [*types]
             if where == SET:
                 known = [*Settings.__struct_fields__, *known]
+            known = [each.rstrip("_") for each in known]
             hint = did_you_mean(name, known)
             problems.append(Problem(f"unknown key {name!r}", where, hint=hint))
             continue
@@ -623,7 +630,7 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
             meant = _weighted(value) if name == "axes" else _meant(name, value, types[name])
             values[name] = msgspec.convert(meant, types[name], strict=False)
         except msgspec.ValidationError as error:
-            problems.append(Problem(_plain(error), where, column=name, value=text_of(value)))
+            problems.append(Problem(_plain(error), where, column=said, value=text_of(value)))
     return values
 
 
@@ -632,6 +639,7 @@ _NOT_IN_TURNS = {
     "variants": "each variant of the shot has follow-ups of its own",
     "turns": "write the next turn behind it",
     "roles": "say them in the shot",
+    "from_": "it goes on from the turn before it",
 }
 
 
@@ -668,7 +676,8 @@ def _turn_of(entry: Any, where: str, problems: list[Problem]) -> Settings:
     if isinstance(entry, dict):
         entry = {ALIASES.get(name, name): value for name, value in entry.items()}
         for name in _NOT_IN_TURNS.keys() & entry.keys():
-            problems.append(Problem(f"a turn has no {name} of its own", where, hint=_NOT_IN_TURNS[name]))
+            message = f"a turn has no {name.rstrip('_')} of its own"
+            problems.append(Problem(message, where, hint=_NOT_IN_TURNS[name]))
         entry = {name: value for name, value in entry.items() if name not in _NOT_IN_TURNS}
     said = _checked(Settings, entry, where, problems)
     if isinstance(entry, dict) and not str(said.get("prompt") or "").strip():
@@ -737,7 +746,7 @@ def _template_problems(values: Mapping[str, Any], where: str) -> Iterator[Proble
         (f"{place} turn {n}", turn) for place, said in places for n, turn in enumerate(said.turns or (), 1)
     ]
     for place, settings in places:
-        texts = {"prompt": settings.prompt, "system": settings.system}
+        texts = {"prompt": settings.prompt, "system": settings.system, "from": settings.from_}
         texts |= {f"references {text}": text for text in settings.references or ()}
         for name, text in texts.items():
             yield from _unreadable(template, text, place, name)

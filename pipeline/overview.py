@@ -90,13 +90,12 @@ def _sending(found: Survey) -> tuple[str, str, str]:
 
 
 def _pictures(found: Survey) -> str:
-    models = [lane for lane in found.lanes if lane != "final"]
     shots = (
         ", ".join(f"{count:,} {shot}" for shot, count in found.shots.items()) if len(found.shots) > 1 else ""
     )
     rows = "of 1 row" if found.good_rows == 1 else f"of {found.good_rows:,} rows"
     proved = f"{sum(found.proved.values()):,} proved already" if found.proved else ""
-    return "; ".join(filter(None, [rows, proved, shots, ", ".join(models)]))
+    return "; ".join(filter(None, [rows, proved, shots, ", ".join(found.models)]))
 
 
 def _parts(found: Survey) -> str:
@@ -221,13 +220,20 @@ def plan_document(found: Survey, *, cap: int | None = None) -> dict[str, Any]:
 
 def expanded(request: Request) -> dict[str, Any]:
     """One request as a row of a manifest of its own: what is seen is what is sent."""
-    named = f"{request.key}-{request.shot}" + (f"-{request.variant}" if request.variant else "")
+    named = _flat(request.key, request.shot, request.variant)
     which = {"id": named, "key": request.key, "shot": request.shot, "variant": request.variant}
     if request.prompt is None:
         return which | {"refusal": request.refusal}
     prompt = request.prompt
     turns = {"turns": [_said(turn, prompt) for turn in request.turns]} if request.turns else {}
+    if (parent := request.parent) is not None:
+        which["from"] = _flat(parent.key, parent.shot, parent.variant)
     return which | _asked(prompt) | turns | {"fingerprint": request.fingerprint}
+
+
+def _flat(key: str, shot: str, variant: int) -> str:
+    """What a request is called where it is a row."""
+    return f"{key}-{shot}" + (f"-{variant}" if variant else "")
 
 
 def _asked(prompt: Prompt) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from pipeline.backends import schema, wire
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import (
     FINAL,
+    LATER,
+    UNASKED,
     Cut,
     Drawn,
     File,
@@ -107,7 +109,8 @@ class Planner:
 
     def draw(self) -> bool:
         """Plan the next batch of any lane. False: all rows are drawn."""
-        for lane, start in self._run.state.drawn.items():
+        # Those that wait come first: nothing is settled before all of them are planned.
+        for lane, start in sorted(self._run.state.drawn.items(), key=lambda each: each[0] != LATER):
             if start < self._run.created.rows:
                 return self._draw(lane, start)
         return False
@@ -238,7 +241,7 @@ class _Stream:
         return size
 
     def _fits(self, size: Size) -> bool:
-        if self._lane == FINAL:
+        if self._lane in UNASKED:
             return size.requests <= FINAL_REQUESTS
         goes_first = self._start == 0 and self._planner.canary
         return size.fits(self._planner.limits) and not (goes_first and size.requests > self._planner.canary)
@@ -531,6 +534,7 @@ def _plan_row(place: int, request: Request) -> dict[str, Any]:
         "spent": 0,
         "turns": None,
         "continued": request.continued,
+        "parent": None if request.parent is None else request.parent._asdict(),
     }
     if prompt is not None:
         row |= columns_of(prompt)

@@ -7,20 +7,23 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pipeline.errors import BadInput
-from pipeline.events import FINAL
+from pipeline.events import FINAL, LATER
 from pipeline.job import DEFAULT_MODEL, Job, Shot
 from pipeline.manifest import Row
 from pipeline.models import Model, Models
 from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.references import Pins, Reference
 from pipeline.scale import Rule
-from pipeline.shot import SHOWN, Mould, Source, in_turn, numbers_of, unknown_columns
+from pipeline.shot import SHOWN, Mould, Origin, Source, in_turn, numbers_of, unknown_columns
 from pipeline.templates import BadTemplate, context_of, names_of
+
+TO_COME = Reference("", "0" * 64, "image/png", 0, 0, 0)
+"""A picture that is shown and not made yet: it counts, and is no more than that."""
 
 _MOST_REMEMBERED = 10_000
 _ROWS_AHEAD = 64
@@ -51,6 +54,15 @@ class Prompt(msgspec.Struct, frozen=True):
     history: str | None = None  # the conversation before this turn: JSON of its contents
 
 
+class Parent(NamedTuple):
+    """The request whose picture another one edits."""
+
+    key: str
+    shot: str
+    variant: int
+    turn: int
+
+
 class Request(msgspec.Struct, frozen=True):
     """One row x shot x variant."""
 
@@ -67,6 +79,9 @@ class Request(msgspec.Struct, frozen=True):
     turn: int = 0  # its place in a conversation: it is a follow-up where an earlier run has what came before
     mark: str | None = None  # its fingerprint, where that is not its prompt's
     continued: str | None = None  # how a follow-up goes on: conversation, picture
+    origin: Origin | None = None  # the picture that it edits, as the row says it
+    parent: Parent | None = None  # and as it is
+    wave: int = 0  # how many come before it, one after the other
 
     @property
     def fingerprint(self) -> str:
@@ -78,7 +93,9 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def lane(self) -> str:
         """Which batches it goes into: those of its model, or those of which nothing is sent."""
-        return FINAL if self.prompt is None or self.carried is not None else self.prompt.model
+        if self.prompt is None or self.carried is not None:
+            return FINAL
+        return self.prompt.model if self.parent is None else LATER
 
 
 def requests(
@@ -263,13 +280,16 @@ def _requests_of(
     problems = list(before)
     prompt: Prompt | None = None
     later: Sequence[Prompt] = ()
+    origin: Origin | None = None
     variants = 1
     if not problems:
         values = mould.values(row, problems)
         variants = values["variants"] or 1
-        sources = mould.sources(row, context, problems, gate.pins.named_after)
+        origin = mould.origin(row, values, context, problems) if mould.edits else None
+        sources = mould.sources(row, context, problems, gate.pins.named_after, needed=origin is None)
         references = gate.references(sources, problems)
-        prompt = gate.passed(_poured(mould, values, context, references, problems), problems)
+        poured = _poured(mould, values, context, references, problems)
+        prompt = gate.passed(poured, problems, more=origin is not None)
         later = _follow_ups(gate, mould, row, values, context, prompt, problems) if mould.has_turns else []
     told = tuple(mould.placed(problem, row) for problem in problems)
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
@@ -277,7 +297,16 @@ def _requests_of(
         asked = None if prompt is None or told else _varied(prompt, variant)
         turns = gate.chained(asked, later, variant) if asked is not None and later else ()
         yield Request(
-            row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, why, told, turns=turns
+            row.ordinal,
+            row.key,
+            mould.shot.name,
+            variant,
+            row.fields,
+            asked,
+            why,
+            told,
+            turns=turns,
+            origin=origin,
         )
 
 
@@ -301,7 +330,7 @@ def _follow_ups(
         wrong: list[Problem] = []
         references = gate.references(turn.sources, wrong)
         said = {**turn.values, "model": first.model}
-        prompt = gate.passed(_asked(said, turn.text, turn.system, references), wrong)
+        prompt = gate.passed(_asked(said, turn.text, turn.system, references), wrong, more=bool(references))
         # What it has from the first prompt was said of that.
         problems += [in_turn(number, problem, turn.column) for problem in wrong if problem not in problems]
         if prompt is not None:
@@ -352,6 +381,17 @@ def _varied(prompt: Prompt, variant: int) -> Prompt:
     return msgspec.structs.replace(prompt, seed=prompt.seed + variant)
 
 
+def chained(first: Prompt, later: Iterable[Prompt], *, variant: int, model: Model) -> tuple[Prompt, ...]:
+    """Follow-ups that know what they go on from, and what is read again with them."""
+    after, context, chain = fingerprint(first, variant=variant), _remembered(first, model), []
+    for prompt in later:
+        follow_up = msgspec.structs.replace(prompt, after=after, context=context)
+        after = fingerprint(follow_up, variant=variant)
+        context += _remembered(follow_up, model)
+        chain.append(follow_up)
+    return tuple(chain)
+
+
 def _remembered(prompt: Prompt, model: Model) -> int:
     """The tokens that a turn and its answer are read as once more in each turn after them, about."""
     words = -(-len(prompt.text.encode()) // model.text_bytes_per_token)
@@ -377,13 +417,15 @@ class _Gate:
                 pinned.append(reference if role is None else replace(reference, role=role))
         return tuple(pinned)
 
-    def passed(self, prompt: Prompt, problems: list[Problem]) -> Prompt | None:
-        """The prompt as this model wants it said, with its full name; None if there is no such model."""
+    def passed(self, prompt: Prompt, problems: list[Problem], *, more: bool = False) -> Prompt | None:
+        """The prompt as this model wants it said, with its full name; None if there is no such model. With more, a
+        picture that is not there yet will be shown with it.
+        """
         model = self._model(prompt.model)
         if isinstance(model, Problem):
             problems.append(model)
             return None
-        problems += self._limits(model, prompt)
+        problems += self._limits(model, prompt, more=more)
         unsaid = not model.size_settable and prompt.image_size in model.sizes
         size = None if unsaid else prompt.image_size
         if (prompt.model, prompt.image_size) == (model.name, size):
@@ -400,16 +442,10 @@ class _Gate:
             )
 
     def chained(self, first: Prompt, later: Iterable[Prompt], variant: int) -> tuple[Prompt, ...]:
-        """Follow-ups that know what they go on from."""
+        """Follow-ups, each as this variant asks it."""
         model = self._model(first.model)
         assert isinstance(model, Model)
-        after, context, chain = fingerprint(first, variant=variant), _remembered(first, model), []
-        for prompt in later:
-            follow_up = msgspec.structs.replace(_varied(prompt, variant), after=after, context=context)
-            after = fingerprint(follow_up, variant=variant)
-            context += _remembered(follow_up, model)
-            chain.append(follow_up)
-        return tuple(chain)
+        return chained(first, [_varied(prompt, variant) for prompt in later], variant=variant, model=model)
 
     def _model(self, name: str) -> Model | Problem:
         if name not in self._found:
@@ -419,7 +455,7 @@ class _Gate:
                 return Problem("unknown model", column="model", value=name, hint=error.hint)
         return self._found[name]
 
-    def _limits(self, model: Model, prompt: Prompt) -> list[Problem]:
+    def _limits(self, model: Model, prompt: Prompt, *, more: bool) -> list[Problem]:
         # A million rows ask for a handful of different things: each is judged once.
         kind = (
             model.name,
@@ -429,9 +465,12 @@ class _Gate:
             prompt.thinking,
             prompt.search,
             tuple(shown.role for shown in prompt.references) if prompt.references else (),
+            more,
         )
         if kind not in self._judged:
             if len(self._judged) > _MOST_REMEMBERED:
                 self._judged.clear()
-            self._judged[kind] = model.problems(prompt, self._surface)
+            shown = (*prompt.references, TO_COME) if more else prompt.references
+            asked = msgspec.structs.replace(prompt, references=shown)
+            self._judged[kind] = model.problems(asked, self._surface)
         return self._judged[kind]

@@ -20,7 +20,6 @@ from pipeline.console import Console, document_of, is_emulated, money_line, plac
 from pipeline.drive import Driver
 from pipeline.earlier import nights_of
 from pipeline.errors import BadInput, Refused
-from pipeline.events import FINAL
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Row
 from pipeline.money import dollars
@@ -145,8 +144,8 @@ def _driver(
 
 def _check_served(found: Survey) -> None:
     """Raise for a model that answers in batches only, or not here."""
-    for lane in found.lanes:
-        if lane != FINAL and found.job.backend not in found.table.find(lane).online:
+    for lane in found.models:
+        if found.job.backend not in found.table.find(lane).online:
             raise BadInput(
                 f"{lane}: does not answer at once on {found.job.backend}",
                 hint="prove another model with --model, or shoot a few rows with  nightshoot run --limit 6",

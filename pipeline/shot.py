@@ -32,7 +32,7 @@ _MOST_VARIANTS = 1000
 SHOWN = "shown"
 """What a prompt calls its references by their roles: picture {{ shown.person }}. A column of that name comes first."""
 
-TURNS = "turns"
+TURNS, FROM = "turns", "from_"
 _PROMPT_COLUMN = re.compile(r"prompt_([2-9])")
 _ROLE_COLUMN = re.compile(rf"ref_({'|'.join(ROLES)})(_\d{{1,2}})?")
 
@@ -52,6 +52,14 @@ class FollowUp(NamedTuple):
     system: str | None
     values: Mapping[str, Any]  # settings
     sources: list[Source]
+
+
+class Origin(NamedTuple):
+    """Whose picture a row edits, as it says it: KEY, KEY/SHOT, or /SHOT for its own."""
+
+    said: str
+    column: str  # where it says so
+    line: int
 
 
 def numbers_of(roles: Iterable[str | None]) -> dict[str, str]:
@@ -89,6 +97,7 @@ class Mould:
         self._prompt = said["prompt"] or (prompts[0] if prompts else None)
         self._system = said["system"]
         self._references = said["references"]
+        self._from = said[FROM]
         self._roles: Mapping[str, Role] = said["roles"] or {}
         self._known_roles: dict[str, str | None] = {}
         self.tells_roles = SHOWN in f"{self._prompt} {self._system}"
@@ -100,6 +109,7 @@ class Mould:
         self._others: dict[tuple[int, ...], Mould] = {}
         self._turns = tuple(self._turn(turn) for turn in said[TURNS] or ())
         self._turn_cells = {} if TURNS in self._above else self._columns_of_turns()
+        self.edits = said[FROM] is not None or FROM in self._cells.values()
         self.has_turns = bool(self._turns or self._turn_cells)
 
     def chosen(self, row: Row) -> "Mould | None":
@@ -151,11 +161,13 @@ class Mould:
         context: Mapping[str, Any],
         problems: list[Problem],
         named_after: Callable[[str], list[str]] = lambda key: [],
+        *,
+        needed: bool = True,
     ) -> list[Source]:
         """The files this row shows, as it writes them; if it names none, those of the folder called after its key.
 
         Where the job asks for some, a row without any is wrong: a product without a photo would be invented.
-        '-' in the cell says that this is meant.
+        '-' in the cell says that this is meant; so does a row that edits another's picture, where none is needed.
         """
         if self._references is None:
             sources = [
@@ -165,7 +177,7 @@ class Mould:
             ]
             if not sources and self.job.references_dir is not None:
                 sources = [Source(name) for name in named_after(row.key)]
-                if not sources:
+                if not sources and needed:
                     hint = (
                         f"{self.job.references_dir} has no picture called after {row.key}; write - for none"
                     )
@@ -177,7 +189,7 @@ class Mould:
         cells = [self._cell_of(entry, row, context, problems) for entry in asked]
         if asked and not files and not any(cell.strip() for cell in cells):
             files = [Source(name) for name in named_after(row.key)]
-        if asked and not files and not any(cell.strip() for cell in cells) and not problems:
+        if asked and not files and needed and not any(cell.strip() for cell in cells) and not problems:
             hint = "write - in the cell to shoot it without one"
             problems.append(Problem("no reference picture", column=", ".join(asked), hint=hint))
         return files + [
@@ -186,6 +198,18 @@ class Mould:
             for source in split(cell)
             if not is_none(source)
         ]
+
+    def origin(
+        self, row: Row, values: Mapping[str, Any], context: Mapping[str, Any], problems: list[Problem]
+    ) -> Origin | None:
+        """Whose picture this row edits, if it edits one."""
+        said = values[FROM]
+        column = next((c for c, s in self._cells.items() if s == FROM and row.fields[c].strip()), None)
+        if said is not None and (column is None or FROM in self._above):
+            column, said = "from", self._filled(said, context, "from", problems)
+        if said is None or not said.strip() or is_none(said):
+            return None
+        return Origin(said.strip(), column or "from", row.line)
 
     def follow_ups(
         self,
@@ -315,6 +339,8 @@ class Mould:
         """The same in prompt, system instruction and references alone."""
         for name, text in {"prompt": self._prompt, "system": self._system}.items():
             yield from unknown_columns(text or "", self._columns, place=self._place_of(name), name=name)
+        if self._from is not None:
+            yield from unknown_columns(self._from, self._columns, place=self._place_of(FROM), name="from")
         for entry in self._references or ():
             place = self._place_of("references")
             if _is_template(entry):
@@ -446,6 +472,7 @@ def _temperature(cell: str) -> float:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "model": str,
+    FROM: str,
     "aspect_ratio": ratio,
     "image_size": size,
     "variants": _whole(1, _MOST_VARIANTS),

@@ -8,7 +8,8 @@ from functools import singledispatch
 from typing import Literal
 
 from pipeline.events import (
-    FINAL,
+    LATER,
+    UNASKED,
     Capped,
     Cleared,
     Collected,
@@ -109,7 +110,12 @@ class Batch:
     @property
     def sends(self) -> bool:
         """Whether anything of it goes to a provider."""
-        return not (isinstance(self.source, Rows | Turns) and self.source.lane == FINAL)
+        return not (isinstance(self.source, Rows | Turns) and self.source.lane in UNASKED)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its requests go into batches of later waves, one by one: it is never settled itself."""
+        return isinstance(self.source, Rows) and self.source.lane == LATER
 
     @property
     def turns(self) -> dict[str, int]:
@@ -195,7 +201,27 @@ class State:
     @property
     def settled(self) -> bool:
         """Nothing is under way."""
-        return all(batch.stage in (Stage.COLLECTED, Stage.CUT) for batch in self.batches)
+        return all(
+            batch.stage in (Stage.COLLECTED, Stage.CUT) or (batch.waits and batch.stage is Stage.PLANNED)
+            for batch in self.batches
+        )
+
+    @property
+    def may_settle(self) -> bool:
+        """Whether every row that edits another's picture is planned: who settles that one has to know of it."""
+        if self.created is None or LATER not in self.drawn:
+            return self.created is not None
+        if self.drawn[LATER] < self.created.rows:
+            return False
+        return not any(batch.waits and batch.stage is Stage.DRAWN for batch in self.batches)
+
+    @property
+    def unreleased(self) -> int:
+        """How many rows still wait for the picture that they edit."""
+        if LATER not in self.drawn:
+            return 0
+        waiting = sum(b.planned.requests for b in self.batches if b.waits and b.planned is not None)
+        return waiting - sum(b.collected.released for b in self.batches if b.collected is not None)
 
     @property
     def retries(self) -> tuple[int, ...]:
@@ -214,7 +240,9 @@ class State:
         ours = [number for number in self.retries if number not in self.held_back]
         first = min((self.batches[number].wave for number in ours), default=0)
         home = (Stage.COLLECTED, Stage.CUT)
-        if not self.all_drawn or any(b.wave <= first and b.stage not in home for b in self.batches):
+        if not self.all_drawn or any(
+            b.wave <= first and b.stage not in home and not b.waits for b in self.batches
+        ):
             return ()
         return tuple(number for number in ours if self.batches[number].wave == first)
 
@@ -361,7 +389,7 @@ def _(event: Planned, state: State) -> None:
     batch = _batch(state, event.batch, Stage.DRAWN)
     if not 0 <= event.low <= event.likely <= event.high or event.requests < 0:
         raise Illegal(f"an estimate of {event.low}, {event.likely}, {event.high}")
-    if isinstance(batch.source, Rows) and batch.source.lane not in (FINAL, event.model):
+    if isinstance(batch.source, Rows) and batch.source.lane not in (*UNASKED, event.model):
         raise Illegal(f"batch {event.batch} asks {event.model}, but was drawn for {batch.source.lane}")
     _gate_lane(state, batch, event.requests)
     if batch.sends != (event.lines is not None):
@@ -479,6 +507,10 @@ def _(event: Ended, state: State) -> None:
 @_gate.register
 def _(event: Collected, state: State) -> None:
     batch = _batch(state, event.batch, Stage.ENDED, Stage.PLANNED)
+    if batch.waits or not state.may_settle:
+        raise Illegal(f"batch {event.batch} cannot be settled" + ("" if batch.waits else " yet"))
+    if not 0 <= event.released <= state.unreleased:
+        raise Illegal(f"{event.released} rows that edit its pictures, where {state.unreleased} wait")
     unsent = batch.stage is Stage.PLANNED
     if unsent and batch.sends and state.stopped is None:
         raise Illegal(f"batch {event.batch} is {batch.stage.value}")

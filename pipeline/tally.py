@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, Cut, Planned, Retries, Rows, Source, Takes, Turns
+from pipeline.events import FINAL, ON_ITS_WAY, UNASKED, Cut, Planned, Retries, Rows, Source, Takes, Turns
 from pipeline.run import Run
 from pipeline.state import RESERVING, Batch, Stage, State
 
@@ -81,7 +81,7 @@ def tally(run: Run) -> Tally:
         name=created.name,
         url=run.storage.url,
         service=created.service,
-        requests=sum(count for lane, count in asked if lane != FINAL),
+        requests=sum(count for lane, count in asked if lane not in UNASKED),
         refused=sum(count for lane, count in asked if lane == FINAL) - created.carried,
         reused=created.carried,
         before=sum(books.carried.get("ok", 0) for books in settled),

@@ -4,7 +4,7 @@ A pure function of what is in the run: whoever settles a batch writes the same t
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from pipeline.backends import wire
 from pipeline.earlier import resolved
 from pipeline.errors import Corrupt
 from pipeline.events import FINAL
-from pipeline.run import Run, reference_file, turns_file
+from pipeline.run import Run, plan_file, reference_file, turns_file
 from pipeline.storage import Storage, open_storage
 from pipeline.storage.base import NotFound
 
@@ -61,11 +61,54 @@ def next_turn(run: Run, row: Mapping[str, Any], answer: Mapping[str, Any]) -> di
     return turn | _going_on(run, row, answer, turn)
 
 
+class Waiting:
+    """The rows that edit a picture of one batch, as they were planned. Those of other batches are not in memory."""
+
+    def __init__(self, run: Run, number: int) -> None:
+        self._run = run
+        self._of: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+        there = [batch.number for batch in run.state.batches if batch.waits]
+        if not there:
+            return
+        asked = tables.from_parquet(run.storage.read(plan_file(number)), columns=["key"])
+        keys = asked["key"].combine_chunks()
+        for each in there:
+            table = tables.from_parquet(run.storage.read(plan_file(each)))
+            ours = pc.is_in(pc.struct_field(table["parent"], "key"), value_set=keys)
+            for row in tables.rows_of(table.filter(ours)):
+                self._of.setdefault(_which(row["parent"]), []).append(row)
+
+    def released(self, parent: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The rows that edit this request's picture, now that its answer is final, in the order of the manifest."""
+        if not self._of or parent["turns"] is not None:
+            return  # the last turn of a conversation is what others edit
+        rows = self._of.get(_which(parent), [])
+        outcome = _outcome(answer)
+        shown = as_reference(self._run, answer) if rows and outcome in PICTURED else None
+        for row in rows:
+            now = {**row, "take": parent["take"]}
+            if shown is not None:
+                yield now | {"continued": PICTURE, "references": [shown, *(row["references"] or ())]}
+            elif outcome == "not_sent":
+                yield now  # the run was stopped: it is not sent either
+            else:
+                yield now | {"refusal": why_not(parent, answer)}
+
+
+def _which(row: Mapping[str, Any]) -> tuple[object, ...]:
+    return row["key"], row["shot"], row["variant"], row["turn"]
+
+
+def _outcome(answer: Mapping[str, Any]) -> str:
+    """What a request came to, in whichever run."""
+    return str(answer["earlier"] if answer["outcome"] == "reused" else answer["outcome"])
+
+
 def _going_on(
     run: Run, row: Mapping[str, Any], answer: Mapping[str, Any], turn: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a turn's columns say of the one before it."""
-    outcome = answer["earlier"] if answer["outcome"] == "reused" else answer["outcome"]
+    outcome = _outcome(answer)
     if turn["carried"] is not None or outcome == "not_sent":
         return {}  # the run was stopped: it is not sent either
     if outcome not in PICTURED:
@@ -82,7 +125,7 @@ def why_not(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     """Why nothing can go on from a request: in a person's words, and with its name."""
     if answer["outcome"] == "no_parent":
         return str(answer["message"])  # of the one where it began
-    outcome = answer["earlier"] if answer["outcome"] == "reused" else answer["outcome"]
+    outcome = _outcome(answer)
     which = f", variant {row['variant']}" if row["variant"] else ""
     turn = f", turn {row['turn']}" if row["turn"] else ""
     return f"{row['key']} {row['shot']}{which}{turn} has no picture to go on from: {outcome}"
