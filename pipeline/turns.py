@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import tables
 from pipeline.asked import COLUMNS, prompt_of
@@ -159,6 +158,8 @@ def _picture(home: Storage, path: str, sha256: str) -> bytes:
 
 def follow_ups(run: Run, number: int, lane: str, *, start: int, stop: int | None = None) -> pa.Table:
     """Those of a settled batch that go into a lane, from one to another, in the order of their file."""
+    import pyarrow.compute as pc  # a sixth of what the others cost together, and few runs need it
+
     table = tables.from_parquet(run.storage.read(turns_file(number)))
     unsent = pc.or_(pc.is_valid(table["refusal"]), pc.is_valid(table["carried"]))
     if lane == FINAL:

@@ -15,6 +15,7 @@ VERTEX = "pipeline/backends/vertex.py"
 UPLOADS = "pipeline/backends/uploads.py"
 ONLINE = "pipeline/backends/online.py"
 SHOWN = "pipeline/shown.py"
+TURNS = "pipeline/turns.py"
 LOCAL = "pipeline/storage/local.py"
 GCS = "pipeline/storage/gcs.py"
 EMULATOR = "pipeline/emulator/"
@@ -929,6 +930,83 @@ DEFECTS = (
         "ending = gone.ending or Ending(",
         "ending = Ending(",
         ("tests/stories/test_gone.py",),
+    ),
+    Defect(
+        "a follow-up is drawn twice",
+        STATE,
+        "if piece.start != drawn or not piece.start < piece.stop <= there:",
+        "if not piece.start < piece.stop <= there:",
+        ("tests/test_state.py",),
+    ),
+    Defect(
+        "a run is finished while follow-ups are still to come",
+        STATE,
+        "and not self.retries and not self.turns_open",
+        "and not self.retries",
+        ("tests/test_state.py",),
+    ),
+    Defect(
+        "what follows a picture that was not made is dropped",
+        TURNS,
+        'return {"refusal": why_not(row, answer)}',
+        'return {"refusal": why_not(row, answer), "turns": None}',
+        ("tests/stories/test_turns.py",),
+    ),
+    Defect(
+        "another attempt forgets what comes after it",
+        COLLECT,
+        "retry.add(_to_retry(row, answer))",
+        'retry.add(_to_retry({**row, "turns": None}, answer))',
+        ("tests/stories/test_turns.py",),
+    ),
+    Defect(
+        "a conversation is told without its signatures",
+        WIRE,
+        'told.append({"inlineData": _kept(blob, file), **part})',
+        'told.append({"inlineData": _kept(blob, file)})',
+        ("tests/test_wire.py",),
+    ),
+    Defect(
+        "a picture without its signature is told again",
+        WIRE,
+        "if signed and not has_signature and (blob or begins):",
+        "if False:",
+        ("tests/test_wire.py", "tests/stories/test_turns.py"),
+    ),
+    Defect(
+        "a conversation begins with its last turn",
+        WIRE,
+        "before = [prompt.history[1:-1]] if prompt.history else []",
+        "before: list[str] = []",
+        ("tests/stories/test_turns.py",),
+    ),
+    Defect(
+        "a picture of the conversation is sent whatever is in its file now",
+        SUBMIT,
+        "if hashlib.sha256(data).hexdigest() != sha256:",
+        "if False:",
+        ("tests/stories/test_turns.py",),
+    ),
+    Defect(
+        "a conversation weighs nothing",
+        "pipeline/plan.py",
+        "    length += wire.made_bytes(prompt)\n",
+        "",
+        ("tests/stories/test_turns.py",),
+    ),
+    Defect(
+        "a thinking model takes any signature",
+        EMULATOR + "thoughts.py",
+        'if part.get("thoughtSignature") and not fits(part):',
+        "if False:",
+        ("tests/emulator/test_emulated_batches.py",),
+    ),
+    Defect(
+        "what a stop leaves of a conversation has no row in the index",
+        TURNS,
+        '    if row["turns"] is None:\n',
+        '    if row["turns"] is None or answer["outcome"] == "not_sent":\n',
+        ("tests/stories/test_turns.py::test_a_run_that_is_stopped_has_every_turn_in_its_index",),
     ),
 )
 """Later issues add theirs here."""
