@@ -281,7 +281,7 @@ class Driver:
         for batch in state.at(Stage.DRAWN):
             if plan_again(self.run, batch.number, planner=self._planner):
                 return True
-        return draw_retries(self.run) or draw_turns(self.run)
+        return (bool(state.retries_due) and draw_retries(self.run)) or draw_turns(self.run)
 
     def _is_due(self, batch: Batch) -> bool:
         """Whether to ask after it now; and if so, when next. Later each time, and not all at once."""
