@@ -70,6 +70,8 @@ class Waiting:
         there = [batch.number for batch in run.state.batches if batch.waits]
         if not there:
             return
+        import pyarrow.compute as pc
+
         asked = tables.from_parquet(run.storage.read(plan_file(number)), columns=["key"])
         keys = asked["key"].combine_chunks()
         for each in there:
