@@ -30,7 +30,7 @@ _Which = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """The picture that others edit: whose it is, by which fingerprint it is known, how many waves it takes to get it."""
+    """The picture that others edit: whose it is, by which fingerprint it is known, how many waves it takes."""
 
     parent: Parent
     after: str
