@@ -221,8 +221,11 @@ def collect_ours(*, folder: str, pictures: int) -> Told:
     from pipeline.backends.developer import Developer
     from pipeline.clock import MachineClock
     from pipeline.collect import collect
+    from pipeline.frugal import be_frugal
     from pipeline.run import open_run
     from pipeline.storage import open_storage
+
+    be_frugal()  # as every command does that drives a run
 
     class FromDisk(Developer):
         def open(self, ticket: str, file: str, *, start: int, end: int | None) -> io.BufferedReader:
@@ -246,7 +249,9 @@ def download_ours(*, url: str, pictures: int, folder: str) -> Told:
     from pipeline.backends.developer import Developer
     from pipeline.clock import EmulatorClock
     from pipeline.drive import Driver
+    from pipeline.frugal import be_frugal
 
+    be_frugal()
     clock = EmulatorClock(url)
     run, planner = _begun(Path(folder), url, pictures, clock)
     driver = Driver(run, Developer(key="ours", service=url, clock=clock), planner=planner, workers=THREADS)

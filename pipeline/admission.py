@@ -27,17 +27,27 @@ class Admission:
         self._asked: datetime | None = None
         self.look_again: datetime | None = None  # when files may have gone that kept a batch waiting
         self._stored = 0  # bytes of ours there, when that was last asked
+        self._known = -1  # the number of the next record, when the following was looked up
+        self._at_provider: list[Batch] = []
 
     def has_room(self, batch: Batch) -> bool:
         """For one more job, its tokens in the queue, and its file. What is asked at once needs none of these."""
         if batch.online:
             return True
-        counted = (Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD)
-        there = [other for other in self._run.state.batches if other.stage in counted and not other.online]
+        there = self._there()
         if len(there) >= self._run.created.limits.in_flight:
             return False
         waiting = [other for other in there if model_of(other) == model_of(batch)]
         return self._in_queue([*waiting, batch]) and self._in_files(batch)
+
+    def _there(self) -> list[Batch]:
+        """The batches at the provider, looked up once for each record: hundreds in line ask one after the other."""
+        state = self._run.state
+        if self._known != state.next:
+            counted = (Stage.SUBMITTING, Stage.SUBMITTED, Stage.HELD)
+            self._at_provider = [b for b in state.batches if b.stage in counted and not b.online]
+            self._known = state.next
+        return self._at_provider
 
     def _in_queue(self, batches: list[Batch]) -> bool:
         created = self._run.created

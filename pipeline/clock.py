@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException
@@ -62,6 +63,7 @@ class EmulatorClock:
                 hint="only an emulator on 127.0.0.1 may tell the time; unset NIGHTSHOOT_CLOCK",
             )
         self._host, self._port = parts.hostname, parts.port or 80
+        self._open = threading.local()  # a connection of each thread's: a night asks thousands of times
 
     def now(self) -> datetime:
         return datetime.fromisoformat(self._ask("GET", None)["now"])
@@ -71,18 +73,31 @@ class EmulatorClock:
         self._ask("POST", {"at_least": later.isoformat()})
 
     def _ask(self, method: str, body: dict[str, str] | None) -> dict[str, str]:
-        connection = HTTPConnection(self._host, self._port, timeout=10)
         try:
-            connection.request(method, "/_clock", json.dumps(body) if body else None)
-            answer: dict[str, str] = json.loads(connection.getresponse().read())
+            try:
+                return self._exchange(method, body)
+            except (
+                OSError,
+                HTTPException,
+            ):  # a connection that was idle for long is closed; asking twice is the same
+                return self._exchange(method, body)
         except (OSError, HTTPException, ValueError) as error:
             raise Unavailable(
                 f"this shell exports the address of an emulator, {self._host}:{self._port}, "
                 f"which does not answer: {error}",
                 hint=f"start it again, or go back to Google:  unset {' '.join(EXPORTED)}",
             ) from error
-        finally:
-            connection.close()
+
+    def _exchange(self, method: str, body: dict[str, str] | None) -> dict[str, str]:
+        connection: HTTPConnection | None = getattr(self._open, "connection", None)
+        if connection is None:
+            connection = self._open.connection = HTTPConnection(self._host, self._port, timeout=10)
+        try:
+            connection.request(method, "/_clock", json.dumps(body) if body else None)
+            answer: dict[str, str] = json.loads(connection.getresponse().read())
+        except BaseException:
+            connection.close()  # and is opened again by the next request
+            raise
         return answer
 
 

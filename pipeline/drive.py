@@ -162,9 +162,10 @@ class Driver:
             if self._refusal is not None or self._is_silent:
                 break
             moved |= self._send(batch)
+        now = self.run.clock.now()
         for batch in state.at(Stage.SUBMITTING) + state.at(Stage.HELD):
             # The local clock only says when to look; what is found is judged by the provider's.
-            if self._is_over(batch) and self._is_due(batch):
+            if _is_over(batch, now) and self._is_due(batch, now):
                 moved |= self._resolve(batch)
         return moved
 
@@ -205,14 +206,10 @@ class Driver:
         self._silent_since = None
         return moved
 
-    def _is_over(self, batch: Batch) -> bool:
-        """Whether the author of an intent had its time. Before that there is nothing to find out."""
-        return batch.submitting is not None and self.run.clock.now() >= batch.submitting.until
-
     def _poll(self) -> bool:
-        moved = False
+        now, moved = self.run.clock.now(), False
         for batch in self.run.state.at(Stage.SUBMITTED):
-            if self._is_due(batch):
+            if self._is_due(batch, now):
                 moved |= self._ask(poll, batch)
         for batch in self.run.state.at(Stage.ENDED):
             if batch.may_be_late:
@@ -243,7 +240,9 @@ class Driver:
     def _bring_home(self, batch: Batch, pool: ThreadPoolExecutor) -> bool:
         """One batch that cannot be settled keeps no other from coming home."""
         number = batch.number
-        if number in self._damaged or (number in self._unread and not self._is_due(batch)):
+        if number in self._damaged or (
+            number in self._unread and not self._is_due(batch, self.run.clock.now())
+        ):
             return False
         try:
             moved = self._ask(partial(collect, pool=pool), batch)
@@ -283,9 +282,8 @@ class Driver:
                 return True
         return (bool(state.retries_due) and draw_retries(self.run)) or draw_turns(self.run)
 
-    def _is_due(self, batch: Batch) -> bool:
+    def _is_due(self, batch: Batch, now: datetime) -> bool:
         """Whether to ask after it now; and if so, when next. Later each time, and not all at once."""
-        now = self.run.clock.now()
         if now < self._ask_at.get(batch.number, now):
             return False
         interval = self._interval.get(batch.number, FIRST)
@@ -424,6 +422,11 @@ def _check_whole(run: Run) -> None:
             f"{run.storage.url}: {run.state.unreleased} rows wait for a picture of a batch that is settled",
             hint="a file of plan/ or turns/ is not what it was",
         )
+
+
+def _is_over(batch: Batch, now: datetime) -> bool:
+    """Whether the author of an intent had its time. Before that there is nothing to find out."""
+    return batch.submitting is not None and now >= batch.submitting.until
 
 
 def common_trouble(state: State) -> Refused:

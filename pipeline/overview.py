@@ -81,7 +81,8 @@ def _waves(found: Survey) -> str:
     """How many go at first, and how many when those before them are back."""
     first, *later = (f"{count:,}" for count in found.waves)
     pictures = "1 picture" if found.waves[0] == 1 else f"{first} pictures"
-    return f"{pictures} at first, then {', then '.join(later)}: each goes on from one before"
+    begun = f"{pictures} at first, " if found.waves[0] else ""  # what they go on from may be there already
+    return f"{begun}then {', then '.join(later)}: each goes on from one before"
 
 
 def _sending(found: Survey) -> tuple[str, str, str]:

@@ -16,6 +16,7 @@ from pipeline.drive import Driver
 from pipeline.earlier import Night, nights_of
 from pipeline.errors import BadInput, Refused
 from pipeline.events import Capped
+from pipeline.frugal import be_frugal
 from pipeline.job import Job, job_for, read_job
 from pipeline.manifest import STANDARD_INPUT
 from pipeline.money import dollars, nanos
@@ -390,6 +391,7 @@ def _again_words(held: int, those: Sequence[Failed]) -> str:
 
 def shown_to_the_end(console: Console, driver: Driver) -> None:
     """Drive a run until nothing is left to do, with a line of progress."""
+    be_frugal()
     with console.progress(driver.run) as progress:
         driver.listener = progress.update
         driver.to_the_end()

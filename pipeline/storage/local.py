@@ -83,7 +83,7 @@ class LocalStorage:
 
     def _walk(self, folder: str, prefix: str, after: str) -> Iterator[str]:
         # One folder's entries are in memory at a time, and those of the folders above it.
-        for name in _entries(self._root, folder):
+        for name in _entries(self._root, folder, after):
             if name.endswith("/"):
                 if _may_hold(name, prefix, after):
                     yield from self._walk(name, prefix, after)
@@ -274,15 +274,23 @@ def _may_hold(folder: str, prefix: str, after: str) -> bool:
     return below_prefix and (folder > after or after.startswith(folder))
 
 
-def _entries(root: Path, folder: str) -> list[str]:
-    """What is in a folder, its folders with a '/' behind them: 'a-b' sorts before 'a/b', as in a bucket."""
+def _entries(root: Path, folder: str, after: str) -> list[str]:
+    """What is in a folder, its folders with a '/' behind them: 'a-b' sorts before 'a/b', as in a bucket. What comes
+    before a name is not looked at: a journal of thousands is asked for its newest all the time.
+    """
     path = root / folder
     with _explained(path):
         try:
             with os.scandir(path) as entries:
-                return sorted(folder + named for entry in entries if (named := _named(entry)))
+                later = (entry for entry in entries if _may_come(folder + entry.name, after))
+                return sorted(folder + named for entry in later if (named := _named(entry)))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+
+def _may_come(name: str, after: str) -> bool:
+    """Whether a name, or one below a folder of that name, may sort after this one."""
+    return name > after or after.startswith(name)
 
 
 def _named(entry: os.DirEntry[str]) -> str | None:

@@ -1,5 +1,7 @@
 """Many batches: through a narrow door, and through a whole night."""
 
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -41,8 +43,8 @@ def test_many_batches_go_through_a_door_for_three(tmp_path: Path, batches: int) 
         assert refused <= 2.5 * batches, "at most two or three refusals for each"
 
 
-def a_night(folder: Path, *, batches: int, drivers: int) -> float:
-    """A night of a day in which everything takes its time, lived by processes. Calls for each batch."""
+def a_night(folder: Path, *, batches: int, drivers: int) -> tuple[float, float]:
+    """A night of a day in which everything takes its time, lived by processes: calls for each batch, and seconds."""
     settings = {
         "queue": (HOUR, 12 * HOUR),
         "run": (HOUR, 10 * HOUR),
@@ -53,20 +55,25 @@ def a_night(folder: Path, *, batches: int, drivers: int) -> float:
         bench = Bench(service, folder)
         bench.make_job(rows=batches, max_requests=1, model="gemini-3.1-flash-image", image_size="512")
         run = bench.begin().run
-        began = service.clock()
+        began, started = service.clock(), time.perf_counter()
         processes = [start(bench, run.storage.url) for _ in range(drivers)]
         release(*processes)
         finish(processes, within=400)
+        seconds = time.perf_counter() - started
         assert (service.clock() - began).total_seconds() > 6 * HOUR
         assert_each_paid_once(bench, open_run(bench.place(), bench.clock), batches)
-        return sum(calls(service).values()) / batches
+        return sum(calls(service).values()) / batches, seconds
 
 
 def test_a_short_night_asks_little(tmp_path: Path) -> None:
-    assert a_night(tmp_path, batches=6, drivers=1) <= 60
+    asked, _ = a_night(tmp_path, batches=6, drivers=1)
+    assert asked <= 60
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_night_of_two_hundred_batches_asks_at_most_sixty_times_for_each(tmp_path: Path) -> None:
-    assert a_night(tmp_path, batches=200, drivers=1) <= 60
+def test_a_night_of_two_hundred_batches_is_lived_in_a_minute_and_asks_little(tmp_path: Path) -> None:
+    asked, seconds = a_night(tmp_path, batches=200, drivers=1)
+    sys.stdout.write(f"{asked:.1f} calls for each batch, {seconds:.0f} seconds\n")
+    assert asked <= 60
+    assert seconds < 60  # half of that where nothing else runs

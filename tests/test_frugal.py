@@ -1,0 +1,22 @@
+"""What a process spares that drives a run."""
+
+import subprocess
+import sys
+
+
+def test_pandas_is_loaded_for_a_frame_and_for_nothing_else() -> None:
+    """In a process of its own: half a second and 40 MB that no command pays which drives a run."""
+    program = """if True:
+        import sys
+        from pipeline import tables
+        from pipeline.frugal import be_frugal
+        be_frugal()
+        schema = tables.index_schema([])
+        table = tables.from_parquet(tables.to_parquet([{"key": "sku-1", "usd": 0.039}], schema))
+        assert "pandas" not in sys.modules
+        assert table.to_pandas().usd.tolist() == [0.039]
+        be_frugal()
+        import pandas
+        assert pandas.DataFrame({"a": [1]}).a.tolist() == [1]
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
