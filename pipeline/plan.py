@@ -271,7 +271,7 @@ def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
 
 def draw_retries(run: Run) -> bool:
     """Put what is worth another attempt into a new batch, as many settled batches of one model as fit."""
-    open_batches = run.state.retries_due
+    open_batches = run.state.next_retries
     if not open_batches:
         return False
     name = model_of(run.state.batches[open_batches[0]])
