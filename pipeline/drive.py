@@ -280,7 +280,9 @@ class Driver:
         for batch in state.at(Stage.DRAWN):
             if plan_again(self.run, batch.number, planner=self._planner):
                 return True
-        return (bool(state.retries_due) and draw_retries(self.run)) or draw_turns(self.run)
+        if state.retries_due:
+            return draw_retries(self.run)
+        return draw_turns(self.run)
 
     def _is_due(self, batch: Batch, now: datetime) -> bool:
         """Whether to ask after it now; and if so, when next. Later each time, and not all at once."""

@@ -271,11 +271,9 @@ def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
 
 def draw_retries(run: Run) -> bool:
     """Put what is worth another attempt into a new batch, as many settled batches of one model as fit."""
-    open_batches = [number for number in run.state.retries if number not in run.state.held_back]
+    open_batches = run.state.next_retries
     if not open_batches:
         return False
-    wave = min(run.state.batches[number].wave for number in open_batches)
-    open_batches = [number for number in open_batches if run.state.batches[number].wave == wave]
     name = model_of(run.state.batches[open_batches[0]])
     model = _model(run, open_batches[0])
     taken: list[int] = []

@@ -233,18 +233,23 @@ class State:
         )
 
     @property
-    def retries_due(self) -> tuple[int, ...]:
-        """Batches whose retries can be drawn: once all that was asked before or beside them is home, for they go
-        together. What follows from those is not waited for: it takes another night.
-        """
+    def next_retries(self) -> tuple[int, ...]:
+        """Batches whose retries go into batches together: those of the earliest wave."""
         ours = [number for number in self.retries if number not in self.held_back]
         first = min((self.batches[number].wave for number in ours), default=0)
-        home = (Stage.COLLECTED, Stage.CUT)
-        if not self.all_drawn or any(
-            b.wave <= first and b.stage not in home and not b.waits for b in self.batches
-        ):
-            return ()
         return tuple(number for number in ours if self.batches[number].wave == first)
+
+    @property
+    def retries_due(self) -> bool:
+        """Whether those can be drawn: all that was asked before or beside them is home. What follows from it is not
+        waited for: that takes another night.
+        """
+        ours, home = self.next_retries, (Stage.COLLECTED, Stage.CUT)
+        return (
+            bool(ours)
+            and self.all_drawn
+            and all(b.wave > self.batches[ours[0]].wave or b.stage in home or b.waits for b in self.batches)
+        )
 
     @property
     def turns_open(self) -> dict[str, tuple[int, ...]]:

@@ -406,6 +406,7 @@ def test_further_attempts_wait_for_their_own_wave_and_not_for_the_next() -> None
         number = state.next + 1
         happen(state, [e.planned(batch), e.submitting(batch), e.submitted(batch, number)])
     happen(state, [e.ended(0), e.collected(0, indexed=9, retry=1, turns={e.MODEL: 9})])
-    assert state.retries_due == ()
+    assert not state.retries_due
     happen(state, [e.follow_ups(2, (0, 0, 9)), e.ended(1), e.collected(1)])
-    assert state.retries_due == (0,)
+    assert state.retries_due
+    assert state.next_retries == (0,)

@@ -28,7 +28,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:
 def chain(bench: Bench, surface: str, *, roots: int) -> None:
     """The edits stand before what they edit. One picture is blocked, and one edit of another."""
     bench.service.clear_faults()
-    bench.service.fault("image_safety", prompt="shoe 1", times=1)
+    bench.service.fault("image_safety", prompt="shoe 1 on", times=1)
     bench.service.fault("image_safety", prompt="edit 0 at night", times=1)
     rows: list[dict[str, object]] = []
     for n in range(roots):
@@ -41,7 +41,7 @@ def chain(bench: Bench, surface: str, *, roots: int) -> None:
                     "size": ("1K", "512")[k % 2 and surface == "developer"],
                 }
             )
-        rows.append({"id": f"shoe{n}", "prompt": f"shoe {n}", "size": "1K"})
+        rows.append({"id": f"shoe{n}", "prompt": f"shoe {n} on white", "size": "1K"})
     (bench.folder / "chain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     on_vertex = {"backend": "vertex", "bucket": "shoes/night"} if surface == "vertex" else {}
     bench.job = job_for("chain.jsonl", model="gemini-3.1-flash-image", attempts=1, **on_vertex)
