@@ -10,6 +10,7 @@ from pipeline.errors import Corrupt
 from pipeline.index import read_index
 from pipeline.job import Job, job_for
 from pipeline.survey import survey
+from pipeline.takes import draw, failed
 from pipeline.tally import tally
 from tests.bench import Bench, outcomes
 
@@ -202,3 +203,22 @@ def test_another_night_carries_edits_over_and_asks_only_for_what_changed(bench: 
     assert outcomes(read_index(third)) == {"reused": 3, "ok": 1}
     rows[0] = night | {"prompt": "a darker night"}
     assert look(*rows).waves == (0, 1, 1), "who is made from what changed is made anew"
+
+
+def test_a_further_take_of_a_lost_picture_brings_its_edits_along(bench: Bench) -> None:
+    bench.service.fault("image_safety", prompt="a table", times=1)
+    driver = shoot(
+        bench,
+        {"id": "base", "prompt": "a table"},
+        {"id": "edit", "prompt": "with a cup", "from": "base", "turns": ["with two"]},
+    )
+    run = driver.run
+    assert outcomes(read_index(run)) == {"blocked": 1, "no_parent": 2}
+    assert draw(run, failed(run, ["blocked"])) == 1
+    driver.to_the_end()
+    assert outcomes(read_index(run)) == {"ok": 3}
+    assert set(read_index(run)["take"]) == {2}
+    assert len(read_index(run, takes="all")) == 6
+    now = tally(run)
+    assert (now.total, now.answered, now.pictures, run.state.unreleased) == (3, 3, 3, 0)
+    assert bench.bill() == run.state.spent
