@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline.drive import Driver
 from pipeline.errors import Corrupt
@@ -33,9 +34,10 @@ def shoot(bench: Bench, *rows: dict[str, object], **said: object) -> Driver:
 
 
 def test_a_row_is_shown_the_picture_that_it_edits_before_its_own(bench: Bench) -> None:
+    Image.new("RGB", (32, 32), "red").save(bench.folder / "sky.png")
     driver = shoot(
         bench,
-        {"id": "night", "prompt": "make it night", "from": "base"},
+        {"id": "night", "prompt": "make it night", "from": "base", "references": "sky.png"},
         {"id": "base", "prompt": "a red shoe"},
         {"id": "snow", "prompt": "with snow", "from": "night", "aspect_ratio": "16:9"},
     )
@@ -44,7 +46,8 @@ def test_a_row_is_shown_the_picture_that_it_edits_before_its_own(bench: Bench) -
     assert dict(index["continued"].dropna()) == {"night": "picture", "snow": "picture"}
     for child, parent in (("night", "base"), ("snow", "night")):
         assert index.loc[child, "parent"] == {"key": parent, "shot": "main", "variant": 0, "turn": 0}
-        assert [shown["sha256"] for shown in index.loc[child, "references"]] == [index.loc[parent, "sha256"]]
+        assert index.loc[child, "references"][0]["sha256"] == index.loc[parent, "sha256"]
+    assert [shown["source"] for shown in index.loc["night", "references"]][1:] == ["sky.png"]
     assert bench.bill() == driver.run.state.spent
     now = tally(driver.run)
     assert (now.total, now.answered, now.pictures, now.sent) == (3, 3, 3, 3)
