@@ -10,12 +10,12 @@ from itertools import islice
 import msgspec
 
 from pipeline.job import Job, Settings
-from pipeline.manifest import Manifest
+from pipeline.manifest import Manifest, Row
 from pipeline.models import Models
 from pipeline.problems import Problem, did_you_mean, nearest
 from pipeline.prompt import Parent, Prompt, Request, chained, fingerprint
-from pipeline.shot import Origin
-from pipeline.templates import name_of
+from pipeline.shot import Mould, Origin
+from pipeline.templates import context_of, name_of
 
 MOST_WAVES = 20
 """So many turns and edits may follow one another: each waits for the one before it."""
@@ -184,6 +184,20 @@ def _circle(path: list[Request], again: Request) -> Problem:
     names = [_name(request) for request in path]
     circle = [*names[names.index(_name(again)) :], _name(again)]
     return Problem(_CIRCLE, value=" from ".join(circle), hint="let one of them begin anew")
+
+
+def alone(job: Job, columns: tuple[str, ...]) -> Callable[[Row], bool]:
+    """Which rows can be shot without any other: those that edit no picture, or their own."""
+    moulds = [mould for shot in job.shots if (mould := Mould(job, shot, columns)).edits]
+
+    def is_alone(row: Row) -> bool:
+        for mould in moulds:
+            origin = mould.origin(row, mould.values(row, []), context_of(row.fields), [])
+            if origin is not None and not f"{origin.said}/".startswith(("/", f"{row.key}/")):
+                return False
+        return True
+
+    return is_alone
 
 
 def edit_others(job: Job, columns: Iterable[str]) -> bool:

@@ -623,7 +623,7 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
             problems.append(Problem(f"unknown key {name!r}", where, hint=hint))
             continue
         if name == "turns":
-            values[name] = turns_of(value, where, problems)
+            values[name] = turns_of(_from_library(value, where, problems), where, problems)
             continue
         try:
             # Not strict: what --set gives is text.
@@ -641,6 +641,13 @@ _NOT_IN_TURNS = {
     "roles": "say them in the shot",
     "from_": "it goes on from the turn before it",
 }
+
+
+def _from_library(turns: Any, where: str, problems: list[Problem]) -> Any:
+    """A job's turns, those that use a prompt of the library written out."""
+    if not isinstance(turns, list | tuple):
+        return turns
+    return [_written_out(turn, f"{where} turn {number}", problems) for number, turn in enumerate(turns, start=1)]
 
 
 def turns_of(said: Any, where: str, problems: list[Problem]) -> tuple[Settings, ...]:

@@ -80,7 +80,9 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
 def _waves(found: Survey) -> str:
     """How many go at first, and how many when those before them are back."""
     first, *later = (f"{count:,}" for count in found.waves)
-    return f"{first} pictures at first, then {', then '.join(later)}: each goes on from one before"
+    pictures = "1 picture" if found.waves[0] == 1 else f"{first} pictures"
+    begun = f"{pictures} at first, " if found.waves[0] else ""  # what they go on from may be there already
+    return f"{begun}then {', then '.join(later)}: each goes on from one before"
 
 
 def _sending(found: Survey) -> tuple[str, str, str]:

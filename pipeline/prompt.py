@@ -384,6 +384,8 @@ def _varied(prompt: Prompt, variant: int) -> Prompt:
 def chained(first: Prompt, later: Iterable[Prompt], *, variant: int, model: Model) -> tuple[Prompt, ...]:
     """Follow-ups that know what they go on from, and what is read again with them."""
     after, context, chain = fingerprint(first, variant=variant), _remembered(first, model), []
+    if first.after is not None:
+        context += model.reference_tokens[0]  # the picture that it edits
     for prompt in later:
         follow_up = msgspec.structs.replace(prompt, after=after, context=context)
         after = fingerprint(follow_up, variant=variant)
