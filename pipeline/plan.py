@@ -6,7 +6,7 @@ the rest follows from that record, so drivers that do it at once write the same 
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice, takewhile
 from operator import add
 from typing import Any, NamedTuple
@@ -457,6 +457,8 @@ def write_batch(
         inlined += (wire.inline_bytes(prompt) if inline else 0) + wire.made_bytes(prompt)
         prices[price] += 1
     total = sum((price.times(count) for price, count in prices.items()), Estimate())
+    if model is None:
+        total = _spared(run, rows)
     stored = b"".join(lines)
     digest = hashlib.sha256(stored).hexdigest()
     kept = None
@@ -485,6 +487,17 @@ def write_batch(
         if run.state.batches[number].stage is Stage.DRAWN:
             raise _changed(run, str(error)) from error
         return  # another driver finished the same plan first
+
+
+def _spared(run: Run, rows: Iterable[Mapping[str, Any]]) -> Estimate:
+    """What follow-ups would likely have cost that have nothing to go on from: the plan counted with them."""
+    models = {name: msgspec.convert(told, Model) for name, told in run.created.models.items()}
+    spared = 0
+    for row in rows:
+        if row["refusal"] is not None and row.get("after") is not None:
+            prompt = prompt_of({**row, "refusal": None})
+            spared += estimate(prompt, models[row["model"]]).likely if prompt is not None else 0
+    return Estimate(likely=spared, high=spared)
 
 
 def _shape(prompt: Prompt) -> Hashable:

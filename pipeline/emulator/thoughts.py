@@ -34,11 +34,11 @@ def check_turns(contents: list[dict[str, Any]], model: Model) -> None:
     """A thinking model wants back what it signed, with that signature: its pictures, and the words it began with."""
     if not model.levels:
         return
-    for number, content in enumerate(contents):
+    for number, content in enumerate(contents, 1):
         if content.get("role") != "model":
             continue
         begins = True
-        for place, part in enumerate(content["parts"]):
+        for place, part in enumerate(content["parts"], 1):
             if part.get("thought"):
                 continue
             pictured = "inlineData" in part or "fileData" in part

@@ -380,7 +380,7 @@ def test_a_signature_is_good_for_its_own_part_and_for_no_other(bench, row):
     assert picture(lines["own"])
     for key in wrong:
         told = lines[key]["error"]["message"]
-        assert f"thought signature in content position 1, part position {shown}" in told
+        assert f"thought signature in content position 2, part position {shown + 1}" in told
 
 
 def test_the_words_that_a_thinking_model_begins_with_are_signed_and_those_between_are_not(bench, row):

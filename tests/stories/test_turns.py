@@ -194,6 +194,9 @@ def test_what_comes_after_a_picture_that_was_not_made_ends_with_its_reason(bench
         "sku-2": ["ok", "blocked", "no_parent"],
     }
     assert index.loc[("sku-2", 2), "message"] == "sku-2 main, turn 1 has no picture to go on from: blocked"
+    causes = tally(driver.run).causes
+    assert causes["not sent"] < 0
+    assert "asked again" not in causes or abs(causes["asked again"]) < -causes["not sent"] / 10
     for turn in (1, 2):
         row = index.loc[("sku-1", turn)]
         assert row["message"] == "sku-1 main has no picture to go on from: blocked"
