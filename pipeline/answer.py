@@ -109,7 +109,7 @@ def thoughts(run: Run, outcome: Outcome, *, batch: int, place: int, wanted: Want
 def _in_turn(outcome: Outcome) -> Iterator[str | Drawing]:
     """Words and pictures as the model said them; pictures alone where a backend tells no order."""
     drawings = iter(outcome.drawings)
-    for words in outcome.parts:
+    for words in outcome.order:
         if words is not None:
             yield words
         elif (drawing := next(drawings, None)) is not None:

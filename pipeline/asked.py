@@ -22,6 +22,9 @@ _SETTINGS = (
     "top_p",
     "top_k",
     "store",
+    "after",
+    "context",
+    "history",
 )
 _SHOWN = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule", "generation", "role")
 
@@ -50,6 +53,7 @@ def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
         return None
     settings = {name: row[name] for name in _SETTINGS}
     settings |= {name: tuple(settings[name] or ()) for name in ("modalities", "search")}
+    settings["context"] = settings["context"] or 0
     shown = tuple(Reference(**reference) for reference in row["references"] or ())
     pairs = (said.partition("=") for said in row["safety"] or ())
     safety = tuple((harm, threshold) for harm, _, threshold in pairs)

@@ -20,13 +20,14 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from pipeline import tables
+from pipeline import tables, turns
 from pipeline.answer import Wanted, judged, thoughts, written
+from pipeline.backends import wire
 from pipeline.backends.base import Backend, Gone, Missing, Outcome
 from pipeline.checks import Checks, Rules, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
-from pipeline.events import Collected, Cut, File, Part, Retries, Tokens
+from pipeline.events import Collected, Cut, File, Part, Retries, Tokens, Turns
 from pipeline.grounding import columns_of
 from pipeline.models import Model
 from pipeline.money import Lane, actual, nanos
@@ -41,6 +42,7 @@ from pipeline.run import (
     quarantine_file,
     retry_file,
     staged_file,
+    turns_file,
 )
 from pipeline.state import Batch, Illegal, Stage, lane_of
 
@@ -74,6 +76,8 @@ _json = msgspec.json.Encoder(order="deterministic").encode
 def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
     """Bring a batch's results home. Safe to repeat and to do by several at once. False: somebody else settled it."""
     batch = run.state.batches[number]
+    if batch.waits or not run.state.may_settle:
+        return False
     if batch.stage is Stage.PLANNED and (not batch.sends or run.state.stopped is not None):
         return _settle(run, backend, batch, _Answers(tables.staged_schema().empty_table()))
     if batch.stage is not Stage.ENDED or batch.ended is None:
@@ -105,24 +109,30 @@ class _Asked:
     of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
     lane: Lane
+    leads_on: frozenset[int]  # places that another turn goes on from
 
 
 def _asked(run: Run, batch: Batch) -> _Asked:
     assert batch.planned is not None
     columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "include_thoughts", "imagen"]
+    columns += ["turn", "turns"]
     plan = _read(run, plan_file(batch.number), columns)
     model = msgspec.convert(run.created.models[batch.planned.model], Model)
     checks = msgspec.convert(run.created.job.get("checks", {}), Checks)
     wanted = []
     of_shot: dict[str, Rules] = {}
-    for row in tables.rows_of(plan):
+    leads_on = set()
+    for place, row in enumerate(tables.rows_of(plan)):
+        if row["turns"] is not None:
+            leads_on.add(place)
         if row["shot"] not in of_shot:
             of_shot[row["shot"]] = rules_of(checks, row["shot"])
-        take = f"-take{row['take']}" if row["take"] > 1 else ""
+        which = f"-turn{row['turn']}" if row["turn"] else ""
+        which += f"-take{row['take']}" if row["take"] > 1 else ""
         pixels = model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None
         wanted.append(
             Wanted(
-                name=f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{take}",
+                name=f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{which}",
                 size=row["image_size"],
                 pixels=pixels,
                 rules=of_shot[row["shot"]],
@@ -130,7 +140,7 @@ def _asked(run: Run, batch: Batch) -> _Asked:
                 thoughts=bool(row["include_thoughts"]),
             )
         )
-    return _Asked(wanted, of_shot, model, lane_of(batch))
+    return _Asked(wanted, of_shot, model, lane_of(batch), frozenset(leads_on))
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -299,8 +309,8 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     if line.body is None:
         return {**where, **_unclaimed(run, batch, line)}
     sent = run.state.batches[batch].submitted
-    wire = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
-    place = place_of(wire, batch) if wire is not None else None
+    wire_id = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
+    place = place_of(wire_id, batch) if wire_id is not None else None
     outcome = backend.outcome(line)
     if place is None or place >= len(asked.wanted):
         bill = _bill(outcome, asked.model, asked.lane, size=None)
@@ -310,11 +320,14 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     home = written(run, outcome, batch=batch, place=place, wanted=wanted)
     kind, checks = judged(outcome, home, wanted)
     final = home.final
+    told = (
+        wire.said(outcome.parts, home.pictures, signed=asked.model.signs) if place in asked.leads_on else None
+    )
     answer = {"outcome": kind, "message": home.broken.reason if home.broken is not None else outcome.message}
     return {
         **where,
         **bill,
-        "wire_id": wire,
+        "wire_id": wire_id,
         **_unless_unfit(answer, final.get("checks", []), wanted.rules),
         "reason": outcome.reason,
         "text": outcome.text,
@@ -329,6 +342,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         "model_version": outcome.model_version,
         "response_id": outcome.response_id,
         "answered_at": outcome.at,
+        "said": told,
         **{name: final.get(name) for name in _FLAT},
     }
 
@@ -426,11 +440,11 @@ def _answers(run: Run, batch: Batch) -> _Answers:
     empty = tables.staged_schema().empty_table().select(_SETTLING)
     found = _Answers(pa.concat_tables([empty, *parts]).unify_dictionaries(), starts)
     kinds = found.lines["outcome"].to_pylist()
-    for line, (wire, kind) in enumerate(zip(found.lines["wire_id"].to_pylist(), kinds, strict=True)):
-        if wire is None:
+    for line, (wire_id, kind) in enumerate(zip(found.lines["wire_id"].to_pylist(), kinds, strict=True)):
+        if wire_id is None:
             found.strays.append(_Stray("unreadable" if kind is None else "unknown id", line))
             continue
-        place = place_of(wire, batch.number)
+        place = place_of(wire_id, batch.number)
         assert place is not None
         loser: int | None = line
         if place not in found.to:
@@ -487,6 +501,8 @@ def _settle(
     books = _Books()
     columns = run.created.columns
     index, retry = tables.Sheet(tables.index_schema(columns)), tables.Sheet(tables.retry_schema(columns))
+    follow_ups = _Turns(tables.Sheet(tables.turns_schema(columns)))
+    waiting = turns.Waiting(run, batch.number)
     dearest = 0
     last = _last_outcomes(run, batch) if batch.ended is None and batch.sends else {}
     models = {name: msgspec.convert(row, Model) for name, row in run.created.models.items()}
@@ -506,6 +522,10 @@ def _settle(
             if answer.get("earlier"):
                 _add(books.carried, answer["earlier"])
             index.add(_to_index(row, answer, batch.number, models.get(row["model"])))
+            follow_ups.add(turns.next_turn(run, row, answer))
+            for released in waiting.released(row, answer):
+                follow_ups.add(released)
+                follow_ups.released += released["take"] == 1
     _count_strays(books, found, dearest)
     event = Collected(
         batch=batch.number,
@@ -523,6 +543,10 @@ def _settle(
         index=_keep(run, index_file(batch.number), index),
         retries=_keep(run, retry_file(batch.number), retry),
         quarantine=_quarantine(run, backend, batch, found) if found.strays else None,
+        turns=dict(sorted(follow_ups.lanes.items())),
+        released=follow_ups.released,
+        turns_again=follow_ups.again,
+        turns_file=_keep(run, turns_file(batch.number), follow_ups.sheet),
     )
     try:
         run.record(event)
@@ -531,6 +555,22 @@ def _settle(
             raise Corrupt(f"{run.storage.url}: batch {batch.number} cannot be settled: {error}") from error
         return False  # another driver did
     return True
+
+
+@dataclass(slots=True)
+class _Turns:
+    """The follow-ups of a batch, on their way into its file."""
+
+    sheet: tables.Sheet
+    lanes: dict[str, int] = field(default_factory=dict)
+    released: int = 0
+    again: int = 0
+
+    def add(self, row: dict[str, Any] | None) -> None:
+        if row is not None:
+            _add(self.lanes, turns.lane_of(row))
+            self.again += row["take"] > 1
+            self.sheet.add(row)
 
 
 def _count_strays(books: _Books, found: _Answers, dearest: int) -> None:
@@ -576,7 +616,8 @@ def _no_answer(batch: Batch, row: dict[str, Any], *, lines: int) -> dict[str, An
     if batch.ended is None and batch.sends:
         return {"outcome": "not_sent", "spent": 0}
     if batch.ended is None:
-        return {"outcome": "refused_by_plan", "message": row["refusal"], "spent": 0}
+        outcome = "no_parent" if isinstance(batch.source, Turns) else "refused_by_plan"
+        return {"outcome": outcome, "message": row["refusal"], "spent": 0}
     message = batch.ended.error or _shortage(batch.ended.stats, lines)
     return {"outcome": UNANSWERED[batch.ended.how], "message": message, "spent": None}
 

@@ -174,11 +174,14 @@ def status_lines(now: Tally) -> list[str]:
 
 
 def _under_way(now: Tally) -> str:
-    waiting = max(0, now.sent - (now.answered - now.outcomes.get("refused_by_plan", 0)) - now.again)
+    never = now.outcomes.get("no_parent", 0)  # what would come after an answer without a picture
+    unasked = now.outcomes.get("refused_by_plan", 0) + never
+    waiting = max(0, now.sent - (now.answered - unasked) - now.again)
+    unsent = now.requests - now.sent - never
     parts = [
         f"{waiting:,} at {'the EMULATOR' if is_emulated(now.service) else 'Google'}" if waiting else "",
         f"{now.again:,} to try again" if now.again else "",
-        f"{now.requests - now.sent:,} to send" if now.requests > now.sent else "",
+        f"{unsent:,} to send" if unsent > 0 else "",
     ]
     said = ", ".join(part for part in parts if part)
     return f" ({said})" if said else ""

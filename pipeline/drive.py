@@ -16,7 +16,7 @@ from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
 from pipeline.night import cancel, until_next, watch
-from pipeline.plan import Planner, draw_retries, plan_again
+from pipeline.plan import Planner, draw_retries, draw_turns, plan_again
 from pipeline.poll import poll, sweep, swept_at
 from pipeline.run import Run, job_of
 from pipeline.shown import Shown
@@ -86,6 +86,7 @@ class Driver:
             if not moved:
                 self._complain_if_stuck()
                 self.run.clock.sleep(self._until_next())
+        _check_whole(self.run)
 
     def tick(self, *, limit: timedelta = TICK) -> None:
         """Work until there is nothing to do now, or the time is up. Waits for nothing."""
@@ -95,6 +96,7 @@ class Driver:
         self._say_trouble()
         if not self.run.state.finished:
             self._complain_if_stuck()
+        _check_whole(self.run)
 
     def step(self, *, until: datetime | None = None) -> bool:
         """Everything that can be done now, once. False: nothing could."""
@@ -219,11 +221,17 @@ class Driver:
         return moved
 
     def _collect(self) -> bool:
+        if not self.run.state.may_settle:
+            return False
         ready = [
             batch
             for batch in self.run.state.batches
             if (batch.stage is Stage.ENDED and not batch.may_be_late)
-            or (batch.stage is Stage.PLANNED and (not batch.sends or self.run.state.stopped))
+            or (
+                batch.stage is Stage.PLANNED
+                and not batch.waits
+                and (not batch.sends or self.run.state.stopped)
+            )
         ]
         start = int(self._turn * len(ready))
         moved = False
@@ -271,14 +279,14 @@ class Driver:
             pool.shutdown(cancel_futures=True)
 
     def _help(self) -> bool:
-        """Plans that were begun and not finished, and then what came back for another attempt."""
+        """Plans that were begun and not finished, what came back for another attempt, and what comes after it."""
         state = self.run.state
         for batch in state.at(Stage.DRAWN):
             if plan_again(self.run, batch.number, planner=self._planner):
                 return True
-        if state.all_drawn and state.settled and state.retries:
+        if state.retries_due:
             return draw_retries(self.run)
-        return False
+        return draw_turns(self.run)
 
     def _is_due(self, batch: Batch, now: datetime) -> bool:
         """Whether to ask after it now; and if so, when next. Later each time, and not all at once."""
@@ -410,6 +418,15 @@ class Driver:
             f"the cap of {dollars(state.cap or 0)} has no room for more: {dollars(state.committed)} is spent or"
             f" reserved{unread}, and {left:,} requests are left for at most {dollars(cost)}",
             hint="raise it with --max-usd, or leave the rest unsent",
+        )
+
+
+def _check_whole(run: Run) -> None:
+    """Raises Corrupt if a finished run lost rows that edit another's picture."""
+    if run.state.finished and run.state.unreleased:
+        raise Corrupt(
+            f"{run.storage.url}: {run.state.unreleased} rows wait for a picture of a batch that is settled",
+            hint="a file of plan/ or turns/ is not what it was",
         )
 
 

@@ -6,7 +6,7 @@ recorded after this one was begun does not count, so that every driver of this r
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +22,19 @@ from pipeline.errors import BadInput, Corrupt
 from pipeline.events import ON_ITS_WAY, Reused
 from pipeline.journal import Journal
 from pipeline.prompt import Prompt, Request, fingerprint
+from pipeline.references import Reference
 from pipeline.run import Run, index_file, plan_file
 from pipeline.state import RESERVING, State, apply
 from pipeline.storage import NotFound, Storage, open_storage
 
 SETTLED = frozenset({"ok", "blocked", "invalid", "wrong_size", "unfit", "reused"})
 """Outcomes that are carried over. Others are asked for again, on a few more nights."""
+
+GOOD = frozenset({"ok", "wrong_size"})
+"""Of these, those with a picture that a follow-up goes on from."""
+
+MADE = "run:"
+"""What the source of a reference begins with that an earlier run made."""
 
 _TRIED = frozenset({"text_only", "no_image", "truncated", "broken", "error", "missing", "expired"})
 _CARRIED = (
@@ -168,6 +175,44 @@ class Earlier:
             return self._carried(*tried)
         return None
 
+    def answered(self, request: Request) -> Iterator[Request]:
+        """The request, with the answer that an earlier run has, if one has; and then its follow-ups, as far as those
+        are answered too. The first that is not goes on from the picture before it.
+        """
+        answer = self.answer(request)
+        if answer is None:
+            yield request
+            return
+        now = msgspec.structs.replace(request, carried=answer)
+        while now.turns:
+            turn = msgspec.structs.replace(
+                now,
+                prompt=now.turns[0],
+                turn=now.turn + 1,
+                turns=now.turns[1:],
+                carried=None,
+                origin=None,
+                parent=None,
+                wave=0,
+                mark=fingerprint(now.turns[0], variant=now.variant),
+            )
+            answer = self.answer(turn)
+            if answer is not None:
+                yield msgspec.structs.replace(now, turns=())
+                now = msgspec.structs.replace(turn, carried=answer)
+                continue
+            picture = picture_of(now.carried)
+            if picture is not None:
+                yield msgspec.structs.replace(now, turns=())
+                now = _going_on(turn, picture)
+            break  # without a picture before them, the rest of them come to nothing, and are told so
+        yield now
+
+    def load(self, picture: Reference) -> bytes:
+        """The bytes of a picture that an earlier run made, and that is shown now."""
+        where, _, path = picture.source.removeprefix(MADE).partition("/pictures/")
+        return open_storage(resolved(where, self._home)).read(f"pictures/{path}")
+
     def is_gone(self, request: Request) -> str | None:
         """The picture that would have answered this request, and is not there any more."""
         if request.prompt is None:
@@ -185,7 +230,8 @@ class Earlier:
     def why(self, request: Request) -> str:
         """Why nobody has answered it: what changed since the newest run that asked for this picture."""
         assert request.prompt is not None
-        asked = _known(request.key, request.shot, request.variant, request.prompt)
+        which = (request.key, request.shot, request.variant, request.turn)
+        asked = _known(which, request.prompt, continued=request.continued)
         place = int(np.searchsorted(self._known["which"], asked[0]))
         if place == len(self._known) or self._known[place]["which"] != asked[0]:
             return "new"
@@ -236,7 +282,7 @@ class Earlier:
             for batch in one.state.batches:
                 if batch.stage not in RESERVING:
                     continue
-                table = self._table(run, plan_file(batch.number), ["fingerprint", "place"])
+                table = self._table(run, plan_file(batch.number), ["fingerprint", "place", "turns"])
                 marks, places = table["fingerprint"].to_pylist(), table["place"].to_pylist()
                 if self._neutral:
                     marks = self._neutral_marks(run, batch.number, places, marks)
@@ -244,6 +290,12 @@ class Earlier:
                     (*_halves(mark), run, batch.number, place, _PAID)
                     for mark, place in zip(marks, places, strict=True)
                     if mark
+                ]
+                # What comes after it will be asked there too.
+                rows += [
+                    (*_halves(turn["fingerprint"]), run, batch.number, place, _PAID)
+                    for turns, place in zip(table["turns"].to_pylist(), places, strict=True)
+                    for turn in msgspec.json.decode(turns or "[]")
                 ]
                 yield np.array(rows, _ENTRY)
 
@@ -271,11 +323,11 @@ class Earlier:
             for batch in one.state.batches:
                 if batch.planned is None:
                     continue
-                columns = ["key", "shot", "variant", "refusal", *COLUMNS]
+                columns = ["key", "shot", "variant", "turn", "continued", "refusal", *COLUMNS]
                 rows = tables.rows_of(self._table(run, plan_file(batch.number), columns))
                 asked = ((row, prompt_of(row)) for row in rows)
                 told = [
-                    _known(row["key"], row["shot"], row["variant"], prompt)
+                    _known(_which(row), prompt, continued=row["continued"])
                     for row, prompt in asked
                     if prompt is not None and prompt.model
                 ]
@@ -337,16 +389,44 @@ def _halves(mark: str) -> tuple[int, int]:
 _NEUTRAL = Prompt(model="", text="", modalities=())
 
 
-def _known(key: str, shot: str, variant: int, prompt: Prompt) -> tuple[int, int, int, int, int]:
+def _which(row: dict[str, Any]) -> tuple[str, str, int, int]:
+    return row["key"], row["shot"], row["variant"], row["turn"]
+
+
+def _known(
+    which: tuple[str, str, int, int], prompt: Prompt, *, continued: str | None
+) -> tuple[int, int, int, int, int]:
     """Which picture it is, and what it was made of, as numbers."""
     marks = [reference.mark for reference in prompt.references]
-    plain = msgspec.structs.replace(prompt, text="", system=None, references=(), model="", store=None)
+    if continued == "picture":
+        marks = marks[1:]  # what it goes on from, which is no photo of the user's
+    plain = msgspec.structs.replace(
+        prompt, text="", system=None, references=(), model="", store=None, after=None, context=0, history=None
+    )
     return (
-        _number([key, shot, variant], 8),
-        _number([prompt.text, prompt.system], 4),
+        _number(which, 8),
+        _number([prompt.text, prompt.system, prompt.after], 4),
         _number(marks, 4),
         _number(prompt.model, 4),
         _number(repr(plain), 4),
+    )
+
+
+def picture_of(answer: Mapping[str, Any] | None) -> Reference | None:
+    """The picture of an earlier run's answer, as one to show; None: it has none to go on from."""
+    if answer is None or answer["earlier"] not in GOOD or answer["path"] is None:
+        return None
+    source = f"{MADE}{answer['made_in']}/{answer['path']}"
+    size, width, height = answer["bytes"], answer["width"], answer["height"]
+    return Reference(source, answer["sha256"], answer["mime"], size, width, height)
+
+
+def _going_on(turn: Request, picture: Reference) -> Request:
+    """A follow-up that is shown the picture before it. What was said there is in another run."""
+    assert turn.prompt is not None
+    shown = (picture, *turn.prompt.references)
+    return msgspec.structs.replace(
+        turn, prompt=msgspec.structs.replace(turn.prompt, references=shown, context=0), continued="picture"
     )
 
 

@@ -16,6 +16,14 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 FINAL = "final"
 """The lane of requests that are final before sending. Every other lane is a model: a batch asks one model only."""
 
+LATER = "later"
+"""The lane of rows that edit another row's picture. They are planned with the others, so that nobody needs the manifest
+afterwards; each is asked in a batch of a later wave, once what it edits is settled.
+"""
+
+UNASKED = frozenset({FINAL, LATER})
+"""Lanes that are no model: of their batches nothing is sent."""
+
 ON_ITS_WAY = "on_its_way"
 """What `earlier` says of a request that an unfinished run has paid for and not collected yet."""
 
@@ -50,7 +58,22 @@ class Takes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     were: dict[str, int] = {}  # the outcomes they had
 
 
-Source = Rows | Retries | Cut | Takes
+class Piece(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Some of a settled batch's follow-ups of one lane, counted from 0 in the order of its file."""
+
+    batch: int
+    start: int
+    stop: int
+
+
+class Turns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="turns"):
+    """Follow-ups of settled requests, of one lane. Those with nothing to go on from are in the lane `final`."""
+
+    lane: str
+    pieces: tuple[Piece, ...]
+
+
+Source = Rows | Retries | Cut | Takes | Turns
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +145,7 @@ class Created(_Event, frozen=True, kw_only=True, tag="created"):
     rows: int
     photos: str  # sha256 over the digests of all references
     lanes: dict[str, int]  # how many requests each model gets, and how many are final before sending
+    follow_ups: dict[str, int] = {}  # and how many come after these, in later waves
     backend: str
     service: str  # base URL
     limits: Limits
@@ -237,6 +261,10 @@ class Collected(_Event, frozen=True, kw_only=True, tag="collected"):
     index: File | None = None
     retries: File | None = None
     quarantine: File | None = None
+    turns: dict[str, int] = {}  # how many follow-ups it leads to, by the lane they go into
+    released: int = 0  # of those, how many are rows that edit a picture of this batch's
+    turns_again: int = 0  # of those, how many were there before: what they follow is a further take
+    turns_file: File | None = None
 
 
 class Disowned(_Event, frozen=True, kw_only=True, tag="disowned"):

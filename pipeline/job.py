@@ -5,6 +5,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -17,7 +18,7 @@ from pipeline.errors import BadInput
 from pipeline.imagen import Filter, Language, Output, People
 from pipeline.library import library, unusable
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
-from pipeline.manifest.cells import ratio, size, split, text_of
+from pipeline.manifest.cells import is_none, ratio, size, split, text_of
 from pipeline.manifest.feed import COLUMNS
 from pipeline.manifest.values import is_file, values_of
 from pipeline.problems import Problem, did_you_mean, refusal
@@ -34,6 +35,7 @@ ALIASES = {
     "n": "variants",
     "num_images": "variants",
     "repeat": "variants",
+    "from": "from_",  # as Python has to write it
 }
 REFERENCE_COLUMNS = (
     "reference_images",
@@ -119,6 +121,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: Output | None = None
     quality: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None  # of a JPEG
     safety_scores: bool | None = None  # whether the index is to hold how harmful it may be
+    from_: str | None = msgspec.field(name="from", default=None)  # a template: whose picture is edited
+    # What is asked after it, each with its prompt; what one does not say is as in the turn before all of them.
+    turns: tuple["Settings", ...] | None = None
+
+
+NO_TURNS = (Settings(prompt=NONE),)
+"""That a picture has no follow-ups, said against a default."""
+
+MOST_TURNS = 20
+"""Follow-ups of one picture: each waits for the one before it, and what was said before is paid for again."""
 
 
 class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):
@@ -440,6 +452,11 @@ def _is_no_setting(column: str, sample: list[Row]) -> bool:
             return not all(re.match(r"(models/)?(gemini|imagen|nano-banana)", cell) for cell in cells)
         case "negative_prompt" | "person_generation":
             return True  # Imagen's, and the first job asks Gemini
+        case "from_":
+            keys = {row.key for row in sample}
+            return not any(cell in keys or cell.rpartition("/")[0] in keys for cell in cells)
+        case "turns":
+            return all(cell.isdecimal() for cell in cells)
         case "variants" | "seed":
             return not all(cell.isdecimal() for cell in cells)
     return False
@@ -610,23 +627,88 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
     apart = _TABLES if kind is Job else set()
     types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in apart}
     values = {}
-    for name, value in table.items():
+    for said, value in table.items():
+        name = ALIASES[said] if said == "from" else said
         if kind is Job and name in _TABLES:
             continue
         if name not in types:
             known = [*types, *sorted(_TABLES - {"settings"})] if kind is Job else [*types]
             if where == SET:
                 known = [*Settings.__struct_fields__, *known]
+            known = [each.rstrip("_") for each in known]
             hint = did_you_mean(name, known)
             problems.append(Problem(f"unknown key {name!r}", where, hint=hint))
+            continue
+        if name == "turns":
+            values[name] = turns_of(_from_library(value, where, problems), where, problems)
             continue
         try:
             # Not strict: what --set gives is text.
             meant = _weighted(value) if name == "axes" else _meant(name, value, types[name])
             values[name] = msgspec.convert(meant, types[name], strict=False)
         except msgspec.ValidationError as error:
-            problems.append(Problem(_plain(error), where, column=name, value=text_of(value)))
+            problems.append(Problem(_plain(error), where, column=said, value=text_of(value)))
     return values
+
+
+_NOT_IN_TURNS = {
+    "model": "a conversation stays with the model of its shot",
+    "variants": "each variant of the shot has follow-ups of its own",
+    "turns": "write the next turn behind it",
+    "roles": "say them in the shot",
+    "from_": "it goes on from the turn before it",
+}
+
+
+def _from_library(turns: Any, where: str, problems: list[Problem]) -> Any:
+    """A job's turns, those that use a prompt of the library written out."""
+    if not isinstance(turns, list | tuple):
+        return turns
+    return [
+        _written_out(turn, f"{where} turn {number}", problems) for number, turn in enumerate(turns, start=1)
+    ]
+
+
+def turns_of(said: Any, where: str, problems: list[Problem]) -> tuple[Settings, ...]:
+    """Follow-ups as a job or a row says them: texts, or tables with a prompt and settings of their own."""
+    entries = _in_text(said) if isinstance(said, str) else said
+    if not isinstance(entries, list | tuple):
+        hint = 'as in turns = ["make it night", { prompt = "now from above", aspect_ratio = "16:9" }]'
+        problems.append(Problem("turns are a list", where, column="turns", value=text_of(said), hint=hint))
+        return ()
+    if entries and all(isinstance(entry, str) and is_none(entry) for entry in entries):
+        return NO_TURNS
+    if len(entries) > MOST_TURNS:
+        message = f"{len(entries)} turns, of {MOST_TURNS} at most"
+        hint = "each turn sends the whole conversation again: make several rows of it, with `from`"
+        problems.append(Problem(message, where, column="turns", hint=hint))
+    return tuple(_turn_of(entry, f"{where} turn {n}".strip(), problems) for n, entry in enumerate(entries, 1))
+
+
+def _in_text(cell: str) -> Any:
+    """Follow-ups in one cell: JSON, or prompts with a | or a new line between them. Commas belong to prompts."""
+    if cell.lstrip().startswith("["):
+        with suppress(msgspec.DecodeError):  # a prompt may begin with a bracket
+            return msgspec.json.decode(cell)
+    return [item for item in re.split(r"\s*[|\n]\s*", cell.strip()) if item]
+
+
+def _turn_of(entry: Any, where: str, problems: list[Problem]) -> Settings:
+    if isinstance(entry, str) and entry.lstrip().startswith("{"):  # a table that came through a cell
+        with suppress(msgspec.DecodeError):  # a prompt may begin with a brace
+            entry = msgspec.json.decode(entry)
+    if isinstance(entry, str):
+        entry = {"prompt": entry}
+    if isinstance(entry, dict):
+        entry = {ALIASES.get(name, name): value for name, value in entry.items()}
+        for name in _NOT_IN_TURNS.keys() & entry.keys():
+            message = f"a turn has no {name.rstrip('_')} of its own"
+            problems.append(Problem(message, where, hint=_NOT_IN_TURNS[name]))
+        entry = {name: value for name, value in entry.items() if name not in _NOT_IN_TURNS}
+    said = _checked(Settings, entry, where, problems)
+    if isinstance(entry, dict) and not str(said.get("prompt") or "").strip():
+        problems.append(Problem("a turn without a prompt", where))
+    return Settings(**said)
 
 
 _SPELLED: dict[str, Callable[[str], str]] = {
@@ -689,8 +771,11 @@ def _template_problems(values: Mapping[str, Any], where: str) -> Iterator[Proble
     ]
     places += [(f"{where} [shots.{shot.name}]", shot) for shot in values["shots"]]
     places += [(f"{where} [[include]]", include) for include in values["include"]]
+    places += [
+        (f"{place} turn {n}", turn) for place, said in places for n, turn in enumerate(said.turns or (), 1)
+    ]
     for place, settings in places:
-        texts = {name: getattr(settings, name) for name in TEMPLATES}
+        texts = {name: getattr(settings, name) for name in TEMPLATES} | {"from": settings.from_}
         texts |= {f"references {text}": text for text in settings.references or ()}
         for name, text in texts.items():
             yield from _unreadable(template, text, place, name)

@@ -108,6 +108,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     always_thinks: bool = False
     search: tuple[str, ...] = ()
     modalities: tuple[tuple[str, ...], ...]
+    converses: bool = True  # takes follow-ups
     container: str
     call: Literal["generateContent", "predict"] = (
         "generateContent"  # predict: Imagen's, with settings of its own
@@ -128,14 +129,26 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """How many searches are billed for an answer with so many queries."""
         return min(queries, 1) if self.search_billed == "prompt" else queries
 
-    @property
-    def thinks(self) -> bool:
-        return bool(self.thinking) or self.always_thinks
-
     def only_at_once(self, surface: str) -> bool:
         """Whether this surface serves it by calls that are answered at once, and in no other way."""
         priced = self.prices.standard is not None
         return surface not in self.batch and surface in self.online and priced
+
+    @property
+    def thinks(self) -> bool:
+        return bool(self.thinking) or self.always_thinks
+
+    @property
+    def signs(self) -> bool:
+        """Whether it signs what it says, and wants its pictures back with their signature: all do that think."""
+        return self.thinks
+
+    @property
+    def context_at_most(self) -> int:
+        """So many times the likely tokens of a turn are those of the worst one."""
+        (shown, shown_high), (said, said_high) = self.reference_tokens, self.words
+        ratios = (-(-shown_high // max(1, shown)), -(-(shown_high + said_high) // max(1, shown + said)))
+        return max(self.text_bytes_per_token, *ratios)
 
     def pixels(self, ratio: str | None, size: str | None) -> tuple[int, int] | None:
         """Width and height; None where the model decides, or the table cannot be trusted."""

@@ -77,6 +77,7 @@ def estimate(prompt: Prompt, model: Model, lane: Lane = "batch") -> Estimate:
         bool(prompt.search),
         prompt.thoughts,
         1 if prompt.imagen is None else prompt.imagen.pictures,
+        prompt.context,
     )
 
 
@@ -111,7 +112,9 @@ class _Same:
 
 
 @lru_cache(maxsize=64)
-def _estimates(same: _Same, lane: Lane) -> Callable[[int, int, str, str, bool, bool, bool, int], Estimate]:
+def _estimates(
+    same: _Same, lane: Lane
+) -> Callable[[int, int, str, str, bool, bool, bool, int, int], Estimate]:
     """What requests cost that differ in words only by their length: a million of them are a few hundred prices."""
     return lru_cache(maxsize=4096)(partial(_estimated, same.model, lane))
 
@@ -127,11 +130,12 @@ def _estimated(
     searches: bool,
     thoughts: bool,
     pictures: int,
+    context: int,
 ) -> Estimate:
     rates = _rates(model, lane)
     likely, high_each = model.reference_tokens
-    read = -(-words // model.text_bytes_per_token) + likely * references
-    read_high = words + high_each * references
+    read = -(-words // model.text_bytes_per_token) + likely * references + context
+    read_high = words + high_each * references + context * model.context_at_most
     thought, thought_high = model.thoughts.get(thinking, model.thoughts.get("any", (0, 0)))
     said, said_high = model.words if says else (0, min(100, model.words[1]))
     searched, searched_high = (

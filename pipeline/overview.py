@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.bounds import bounds
 from pipeline.imagen import said_by
 from pipeline.money import dollars
-from pipeline.prompt import Request
+from pipeline.prompt import Prompt, Request
 from pipeline.survey import Survey, canary_of
 
 SHOWN = 12
@@ -61,6 +61,8 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
         return
     if canary := canary_of(found):
         yield "canary", f"{canary:,}", "of each model go first, the rest when they came back as asked"
+    if len(found.waves) > 1:
+        yield "in turn", f"{len(found.waves)}", _in_turn(found)
     yield _sending(found)
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
@@ -87,8 +89,17 @@ def _ready(found: Survey) -> str:
     if found.only_at_once and found.only_at_once == found.requests:
         return f"in about {calls}"
     worst = "4 days" if found.job.backend == "vertex" else "48 h"
+    times = f"; {len(found.waves)} times, one after the other" if len(found.waves) > 1 else ""
     others = f"; what is asked at once in about {calls}" if found.only_at_once else ""
-    return f"usually in 1 to 24 h, at worst in {worst}{others}"
+    return f"usually in 1 to 24 h, at worst in {worst}{times}{others}"
+
+
+def _in_turn(found: Survey) -> str:
+    """How many go at first, and how many when those before them are back."""
+    first, *later = (f"{count:,}" for count in found.waves)
+    pictures = "1 picture" if found.waves[0] == 1 else f"{first} pictures"
+    begun = f"{pictures} at first, " if found.waves[0] else ""  # what they go on from may be there already
+    return f"{begun}then {', then '.join(later)}: each goes on from one before"
 
 
 def _sending(found: Survey) -> tuple[str, str, str]:
@@ -98,14 +109,13 @@ def _sending(found: Survey) -> tuple[str, str, str]:
 
 
 def _pictures(found: Survey) -> str:
-    models = [lane for lane in found.lanes if lane != "final"]
     shots = (
         ", ".join(f"{count:,} {shot}" for shot, count in found.shots.items()) if len(found.shots) > 1 else ""
     )
     rows = "of 1 row" if found.good_rows == 1 else f"of {found.good_rows:,} rows"
     proved = f"{sum(found.proved.values()):,} proved already" if found.proved else ""
     calls = f"in {found.requests:,} calls" if pictures(found) > found.requests else ""
-    return "; ".join(filter(None, [rows, calls, proved, shots, ", ".join(models)]))
+    return "; ".join(filter(None, [rows, calls, proved, shots, ", ".join(found.models)]))
 
 
 def _parts(found: Survey) -> str:
@@ -113,12 +123,19 @@ def _parts(found: Survey) -> str:
     price = found.price
     parts = [
         ("pictures", price.pictures),
-        ("photos and words" if found.references else "words", price.reading),
+        (_read(found), price.reading),
         ("thinking", price.thinking),
         ("searches", price.searching),
         ("retries", price.retrying),
     ]
     return ", ".join(f"{name} {dollars(amount)}" for name, amount in parts if amount >= SAID)
+
+
+def _read(found: Survey) -> str:
+    """What a model reads, for people: a conversation is read again with each of its turns."""
+    if len(found.waves) > 1:
+        return "photos, words and earlier turns" if found.references else "words and earlier turns"
+    return "photos and words" if found.references else "words"
 
 
 def _cap(found: Survey, cap: int) -> str:
@@ -176,6 +193,8 @@ def plan_document(found: Survey, *, cap: int | None = None) -> dict[str, Any]:
         "pictures": pictures(found),
         "at_once": found.only_at_once,
         "lanes": found.lanes,
+        "follow_ups": found.follow_ups,
+        "in_turn": list(found.waves),
         "shots": found.shots,
         "as_before": found.carried,
         "proved": sum(found.proved.values()),
@@ -223,14 +242,26 @@ def plan_document(found: Survey, *, cap: int | None = None) -> dict[str, Any]:
 
 def expanded(request: Request) -> dict[str, Any]:
     """One request as a row of a manifest of its own: what is seen is what is sent."""
-    named = f"{request.key}-{request.shot}" + (f"-{request.variant}" if request.variant else "")
+    named = _flat(request.key, request.shot, request.variant)
     which = {"id": named, "key": request.key, "shot": request.shot, "variant": request.variant}
     if request.prompt is None:
         return which | {"refusal": request.refusal}
     prompt = request.prompt
-    asked = {
-        name: getattr(prompt, name) for name in prompt.__struct_fields__ if name not in ("text", "references")
-    }
+    turns = {"turns": [_said(turn, prompt) for turn in request.turns]} if request.turns else {}
+    if (parent := request.parent) is not None:
+        which["from"] = _flat(parent.key, parent.shot, parent.variant)
+    return which | _asked(prompt) | turns | {"fingerprint": request.fingerprint}
+
+
+def _flat(key: str, shot: str, variant: int) -> str:
+    """What a request is called where it is a row."""
+    return f"{key}-{shot}" + (f"-{variant}" if variant else "")
+
+
+def _asked(prompt: Prompt) -> dict[str, Any]:
+    """What a prompt says, by the names that columns have."""
+    ours = ("text", "references", "after", "context", "history")
+    asked = {name: getattr(prompt, name) for name in prompt.__struct_fields__ if name not in ours}
     asked |= said_by(asked.pop("imagen"))
     asked |= {
         "modalities": list(prompt.modalities),
@@ -240,7 +271,18 @@ def expanded(request: Request) -> dict[str, Any]:
     said = {name: value for name, value in asked.items() if value not in (None, [], {})}
     shown = [reference.source for reference in prompt.references]
     references = {"references": shown} if shown else {}
-    return which | {"prompt": prompt.text} | references | said | {"fingerprint": request.fingerprint}
+    return {"prompt": prompt.text} | references | said
+
+
+def _said(turn: Prompt, first: Prompt) -> dict[str, Any]:
+    """What a follow-up says, as far as it differs from the first prompt."""
+    own, before = _asked(turn), _asked(first)
+    gone = {name: "-" for name in before.keys() - own.keys() if name != "references"}
+    return (
+        {name: value for name, value in own.items() if before.get(name) != value}
+        | {"prompt": turn.text}
+        | gone
+    )
 
 
 def size(count: int) -> str:

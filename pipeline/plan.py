@@ -6,7 +6,7 @@ the rest follows from that record, so drivers that do it at once write the same 
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice, takewhile
 from operator import add
 from typing import Any, NamedTuple
@@ -17,16 +17,32 @@ from pipeline import tables
 from pipeline.asked import columns_of, prompt_of
 from pipeline.backends import lines, schema, wire
 from pipeline.errors import BadInput, Corrupt
-from pipeline.events import FINAL, Cut, Drawn, File, Limits, Planned, Retries, Rows, Source, Takes
+from pipeline.events import (
+    FINAL,
+    LATER,
+    UNASKED,
+    Cut,
+    Drawn,
+    File,
+    Limits,
+    Piece,
+    Planned,
+    Retries,
+    Rows,
+    Source,
+    Takes,
+    Turns,
+)
 from pipeline.job import tail
 from pipeline.manifest import Manifest, Row
 from pipeline.models import Model
 from pipeline.money import Estimate, estimate, nanos
-from pipeline.prompt import Prompt, Request
+from pipeline.prompt import Prompt, Request, fingerprint
 from pipeline.references import Reference
 from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file, retry_file, wire_id
 from pipeline.state import Batch, Illegal, Stage, lane_of, model_of
 from pipeline.storage.base import AlreadyThere
+from pipeline.turns import follow_ups
 
 FINAL_REQUESTS = 50_000
 """How many requests without a result go into one batch: nothing is sent, so only memory counts."""
@@ -36,6 +52,9 @@ AT_ONCE = 40
 
 MOST_AT_ONCE = 200
 """More retries than that are no tail: asking for them one by one would take half the night."""
+
+MOST_SAID = 100_000_000
+"""Characters of earlier turns in one batch: signatures are long, and a batch is in memory while it is planned."""
 
 Pour = Callable[[Iterable[Row]], Iterator[Request]]
 """Rows in, requests out, in order, one row at a time."""
@@ -93,7 +112,8 @@ class Planner:
 
     def draw(self) -> bool:
         """Plan the next batch of any lane. False: all rows are drawn."""
-        for lane, start in self._run.state.drawn.items():
+        # Those that wait come first: nothing is settled before all of them are planned.
+        for lane, start in sorted(self._run.state.drawn.items(), key=lambda each: each[0] != LATER):
             if start < self._run.created.rows:
                 return self._draw(lane, start)
         return False
@@ -117,8 +137,11 @@ class Planner:
 
     def write(self, number: int, lane: str, requests: list[Request]) -> None:
         for request in requests:
-            for reference in request.prompt.references if request.prompt and not request.carried else ():
-                self._keep(reference)
+            if request.prompt is None or request.carried:
+                continue
+            for prompt in (request.prompt, *request.turns):
+                for reference in prompt.references:
+                    self._keep(reference)
         rows = [_plan_row(place, request) for place, request in enumerate(requests)]
         model = self._models.get(lane)
         asked = [None if request.carried else request.prompt for request in requests]
@@ -229,7 +252,7 @@ class _Stream:
         return size
 
     def _fits(self, size: Size) -> bool:
-        if self._lane == FINAL:
+        if self._lane in UNASKED:
             return size.requests <= FINAL_REQUESTS
         goes_first = self._start == 0 and self._planner.canary
         return size.fits(self._planner.limits(self._lane)) and not (
@@ -241,6 +264,7 @@ def size_of(prompt: Prompt, model: Model, *, inline: bool) -> Size:
     """What one request adds to a batch."""
     price = estimate(prompt, model, "batch" if model.prices.batch else "standard")
     length = len(lines.encode("", prompt)) + 1 + (wire.inline_bytes(prompt) if inline else 0)
+    length += wire.made_bytes(prompt)
     return Size(1, length, price.output_bytes, tokens(price))
 
 
@@ -260,7 +284,7 @@ def plan_again(run: Run, number: int, *, planner: Planner | None) -> bool:
 
 def draw_retries(run: Run) -> bool:
     """Put what is worth another attempt into a new batch, as many settled batches of one model as fit."""
-    open_batches = [number for number in run.state.retries if number not in run.state.held_back]
+    open_batches = run.state.next_retries
     if not open_batches:
         return False
     name = model_of(run.state.batches[open_batches[0]])
@@ -334,7 +358,15 @@ def _model(run: Run, number: int) -> Model:
 def write_again(run: Run, batch: Batch) -> None:
     """The files of a batch whose requests other batches had before."""
     rows = [{**row, "place": place} for place, row in enumerate(_rows_again(run, batch.source))]
-    write_batch(run, batch.number, rows, model=_model(run, parents_of(batch.source)[0]))
+    write_batch(run, batch.number, rows, model=_model_asked(run, batch.source))
+
+
+def _model_asked(run: Run, source: Source) -> Model | None:
+    """Whom requests go to that follow from other batches; None where nothing of them is sent."""
+    if not isinstance(source, Turns):
+        return _model(run, parents_of(source)[0])
+    known = run.created.models.get(source.lane)
+    return None if known is None else msgspec.convert(known, Model)
 
 
 def parents_of(source: Source) -> tuple[int, ...]:
@@ -344,6 +376,8 @@ def parents_of(source: Source) -> tuple[int, ...]:
             return batches
         case Cut(batch) | Takes(batch):
             return (batch,)
+        case Turns(_, pieces):
+            return tuple(piece.batch for piece in pieces)
     return ()
 
 
@@ -357,10 +391,50 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
                 yield {**again, "attempt": row["attempt"] + asked}
         case Cut(batch, start, stop):
             yield from islice(_planned(run, batch), start, stop)
+        case Turns(lane, pieces):
+            for piece in pieces:
+                yield from tables.rows_of(
+                    follow_ups(run, piece.batch, lane, start=piece.start, stop=piece.stop)
+                )
         case Takes(batch, places):
             wanted = frozenset(places)
             for row in (row for row in _planned(run, batch) if row["place"] in wanted):
                 yield {**row, "take": row["take"] + 1, "attempt": 1, "spent": 0}
+
+
+def draw_turns(run: Run) -> bool:
+    """Put follow-ups of settled requests into a new batch, as many of one lane as fit. False: there are none."""
+    there = run.state.turns_open
+    if not there:
+        return False
+    lane, numbers = next(iter(there.items()))
+    source = Turns(lane, tuple(_pieces(run, lane, numbers)))
+    number = len(run.state.batches)
+    if run.try_record(Drawn(batch=number, source=source)):
+        write_again(run, run.state.batches[number])
+    return True  # or another driver drew them
+
+
+def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
+    """As many follow-ups, batch after batch, as go together."""
+    size, said = Size(), 0
+    model = _model_asked(run, Turns(lane, ()))
+    for number in numbers:
+        start = run.state.batches[number].turns_drawn.get(lane, 0)
+        stop = start
+        for row in tables.rows_of(follow_ups(run, number, lane, start=start)):
+            prompt = prompt_of(row) if model is not None else None
+            size += (
+                Size(1) if model is None or prompt is None else size_of(prompt, model, inline=is_inline(run))
+            )
+            said += len(row["history"] or "")
+            fits = size.requests <= FINAL_REQUESTS if model is None else size.fits(run.created.limits)
+            if size.requests > 1 and not (fits and said <= MOST_SAID):
+                if stop > start:
+                    yield Piece(number, start, stop)
+                return
+            stop += 1
+        yield Piece(number, start, stop)
 
 
 def _planned(run: Run, number: int) -> Iterator[dict[str, Any]]:
@@ -394,9 +468,11 @@ def write_batch(
         price = estimate(prompt, model, lane)
         row["likely"], row["high"] = price.likely, price.high
         encoded.append(line + b"\n")
-        inlined += wire.inline_bytes(prompt) if inline else 0
+        inlined += (wire.inline_bytes(prompt) if inline else 0) + wire.made_bytes(prompt)
         prices[price] += 1
     total = sum((price.times(count) for price, count in prices.items()), Estimate())
+    if model is None:
+        total = _spared(run, rows)
     stored = b"".join(encoded)
     digest = hashlib.sha256(stored).hexdigest()
     kept = None
@@ -427,6 +503,17 @@ def write_batch(
         return  # another driver finished the same plan first
 
 
+def _spared(run: Run, rows: Iterable[Mapping[str, Any]]) -> Estimate:
+    """What follow-ups would likely have cost that have nothing to go on from: the plan counted with them."""
+    models = {name: msgspec.convert(told, Model) for name, told in run.created.models.items()}
+    spared = 0
+    for row in rows:
+        if row["refusal"] is not None and row.get("after") is not None:
+            prompt = prompt_of({**row, "refusal": None})
+            spared += estimate(prompt, models[row["model"]]).likely if prompt is not None else 0
+    return Estimate(likely=spared, high=spared)
+
+
 def _shape(prompt: Prompt) -> Hashable:
     """What two requests share that only texts and pictures tell apart."""
     told = (prompt.aspect_ratio, prompt.image_size, prompt.modalities, prompt.thinking, prompt.search)
@@ -439,7 +526,15 @@ def _shape(prompt: Prompt) -> Hashable:
         prompt.thoughts,
     )
     own = prompt.imagen and msgspec.structs.replace(prompt.imagen, negative_prompt=None)
-    return told, sampled, own, prompt.system is None, prompt.seed is None, bool(prompt.references)
+    return (
+        told,
+        sampled,
+        own,
+        prompt.system is None,
+        prompt.seed is None,
+        bool(prompt.references),
+        prompt.history is None,
+    )
 
 
 def _check_good(run: Run, requests: Iterable[Request]) -> None:
@@ -464,7 +559,7 @@ def _plan_row(place: int, request: Request) -> dict[str, Any]:
         "key": request.key,
         "shot": request.shot,
         "variant": request.variant,
-        "turn": 0,
+        "turn": request.turn,
         "take": 1,
         "attempt": 1,
         "fingerprint": request.fingerprint or None,
@@ -473,7 +568,21 @@ def _plan_row(place: int, request: Request) -> dict[str, Any]:
         "likely": 0,
         "high": 0,
         "spent": 0,
+        "turns": None,
+        "continued": request.continued,
+        "parent": None if request.parent is None else request.parent._asdict(),
     }
     if prompt is not None:
         row |= columns_of(prompt)
+    if request.turns:
+        turns = [_follow_up(turn, request.variant) for turn in request.turns]
+        row["turns"] = msgspec.json.encode(turns).decode()
     return row | {tables.USER + name: value for name, value in request.fields.items()}
+
+
+def _follow_up(turn: Prompt, variant: int) -> dict[str, Any]:
+    """What a later row says otherwise than the one it goes on from. The model stays."""
+    said = columns_of(turn)
+    del said["model"], said["history"]
+    # Its price is written when it is planned.
+    return {**said, "fingerprint": fingerprint(turn, variant=variant), "likely": 0, "high": 0}

@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pipeline.errors import BadInput
-from pipeline.events import FINAL
+from pipeline.events import FINAL, LATER
 from pipeline.imagen import Imagen, said_by
 from pipeline.imagen import problems as problems_of_imagen
 from pipeline.job import DEFAULT_MODEL, Job, Shot
@@ -21,10 +21,13 @@ from pipeline.models import Model, Models
 from pipeline.problems import Problem, did_you_mean, refusal
 from pipeline.references import Pins, Reference
 from pipeline.scale import Rule
-from pipeline.shot import SHOWN, Mould, Source, numbers_of, unknown_columns
+from pipeline.shot import SHOWN, Mould, Origin, Source, in_turn, numbers_of, unknown_columns
 from pipeline.templates import BadTemplate, context_of, names_of
 
 DEFAULT_MODALITIES = ("TEXT", "IMAGE")
+TO_COME = Reference("", "0" * 64, "image/png", 0, 0, 0)
+"""A picture that is shown and not made yet: it counts, and is no more than that."""
+
 _MOST_REMEMBERED = 10_000
 _ROWS_AHEAD = 64
 _TEXT = "\0text\0"  # nobody's system instruction has it behind an unescaped quote
@@ -51,6 +54,18 @@ class Prompt(msgspec.Struct, frozen=True):
     store: bool | None = None  # None: as the project is set
     thoughts: bool = False  # whether they come with the answer; it thinks all the same
     imagen: Imagen | None = None  # what only Imagen is asked; of a Gemini model None
+    after: str | None = None  # the fingerprint of the request that this one goes on from
+    context: int = 0  # tokens that the history adds to what is read, about: for the price
+    history: str | None = None  # the conversation before this turn: JSON of its contents
+
+
+class Parent(NamedTuple):
+    """The request whose picture another one edits."""
+
+    key: str
+    shot: str
+    variant: int
+    turn: int
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -65,16 +80,27 @@ class Request(msgspec.Struct, frozen=True):
     refusal: str | None = None  # why the plan refuses it, in a person's words
     problems: tuple[Problem, ...] = ()  # the same, to be grouped
     carried: Mapping[str, Any] | None = None  # what an earlier run answered: nothing is sent
+    turns: tuple[Prompt, ...] = ()  # the follow-ups still to come, in order
+    turn: int = 0  # its place in a conversation: it is a follow-up where an earlier run has what came before
+    mark: str | None = None  # its fingerprint, where that is not its prompt's
+    continued: str | None = None  # how a follow-up goes on: conversation, picture
+    origin: Origin | None = None  # the picture that it edits, as the row says it
+    parent: Parent | None = None  # and as it is
+    wave: int = 0  # how many come before it, one after the other
 
     @property
     def fingerprint(self) -> str:
         """sha256 hex over all that the model would see; '' where refused. Worked out anew each time."""
+        if self.mark is not None:
+            return self.mark
         return "" if self.prompt is None else fingerprint(self.prompt, variant=self.variant)
 
     @property
     def lane(self) -> str:
         """Which batches it goes into: those of its model, or those of which nothing is sent."""
-        return FINAL if self.prompt is None or self.carried is not None else self.prompt.model
+        if self.prompt is None or self.carried is not None:
+            return FINAL
+        return self.prompt.model if self.parent is None else LATER
 
 
 def requests(
@@ -151,7 +177,11 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
         prompt.thoughts,
         prompt.imagen,
     )
-    return hashlib.sha256((before + json.dumps(prompt.text) + after).encode()).hexdigest()
+    asked = before + json.dumps(prompt.text) + after
+    if prompt.after is not None:
+        # By what it goes on from, and not by its history: that is known beforehand, the words of a model are not.
+        asked = f'{{"after":{json.dumps(prompt.after)},"asked":{asked}}}'
+    return hashlib.sha256(asked.encode()).hexdigest()
 
 
 @lru_cache(maxsize=1024)
@@ -265,20 +295,68 @@ def _requests_of(
     """All variants of one row in one shot."""
     problems = list(before)
     prompt: Prompt | None = None
+    later: Sequence[Prompt] = ()
+    origin: Origin | None = None
     variants = 1
     if not problems:
         values = mould.values(row, problems)
         variants = values["variants"] or 1
-        sources = mould.sources(row, context, problems, gate.pins.named_after)
+        origin = mould.origin(row, values, context, problems) if mould.edits else None
+        sources = mould.sources(row, context, problems, gate.pins.named_after, needed=origin is None)
         references = gate.references(sources, problems)
         imagen = mould.imagen(row, values, context, problems)
-        asked = _poured(mould, values, context, references, problems, imagen=imagen)
-        prompt = gate.passed(asked, problems, says_how=bool(values["modalities"]))
+        poured = _poured(mould, values, context, references, problems, imagen=imagen)
+        says_how = bool(values["modalities"])
+        prompt = gate.passed(poured, problems, says_how=says_how, more=origin is not None)
+        later = _follow_ups(gate, mould, row, values, context, prompt, problems) if mould.has_turns else []
     told = tuple(mould.placed(problem, row) for problem in problems)
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
     for variant in range(variants):
-        this = None if prompt is None or told else _varied(prompt, variant)
-        yield Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, this, why, told)
+        asked = None if prompt is None or told else _varied(prompt, variant)
+        turns = gate.chained(asked, later, variant) if asked is not None and later else ()
+        yield Request(
+            row.ordinal,
+            row.key,
+            mould.shot.name,
+            variant,
+            row.fields,
+            asked,
+            why,
+            told,
+            turns=turns,
+            origin=origin,
+        )
+
+
+def _follow_ups(
+    gate: "_Gate",
+    mould: Mould,
+    row: Row,
+    values: Mapping[str, Any],
+    context: Mapping[str, Any],
+    first: Prompt | None,
+    problems: list[Problem],
+) -> list[Prompt]:
+    """What is asked after the first prompt of a row, each looked over as that is."""
+    if first is None:
+        return []
+    shown = SHOWN not in context
+    context = {**context, SHOWN: numbers_of(each.role for each in first.references)} if shown else context
+    found = []
+    turns = mould.follow_ups(row, values, context, problems, system=first.system)
+    for number, turn in enumerate(turns, start=1):
+        wrong: list[Problem] = []
+        references = gate.references(turn.sources, wrong)
+        said = {**turn.values, "model": first.model}
+        poured = _asked(said, turn.text, turn.system, references)
+        prompt = gate.passed(poured, wrong, says_how=bool(said["modalities"]), more=bool(references))
+        # What it has from the first prompt was said of that.
+        problems += [in_turn(number, problem, turn.column) for problem in wrong if problem not in problems]
+        if prompt is not None:
+            found.append(prompt)
+    if found:
+        gate.converses(first, turns[0].column, problems)
+    return found
 
 
 def _poured(
@@ -293,6 +371,17 @@ def _poured(
     if mould.tells_roles and SHOWN not in context:
         context = {**context, SHOWN: numbers_of(reference.role for reference in references)}
     text, system = mould.texts(context, problems)
+    return _asked(values, text, system, references, imagen=imagen)
+
+
+def _asked(
+    values: Mapping[str, Any],
+    text: str,
+    system: str | None,
+    references: tuple[Reference, ...],
+    *,
+    imagen: Imagen | None = None,
+) -> Prompt:
     return Prompt(
         model=values["model"] or DEFAULT_MODEL,
         text=text,
@@ -320,6 +409,26 @@ def _varied(prompt: Prompt, variant: int) -> Prompt:
     return msgspec.structs.replace(prompt, seed=prompt.seed + variant)
 
 
+def chained(first: Prompt, later: Iterable[Prompt], *, variant: int, model: Model) -> tuple[Prompt, ...]:
+    """Follow-ups that know what they go on from, and what is read again with them."""
+    after, context, chain = fingerprint(first, variant=variant), _remembered(first, model), []
+    if first.after is not None:
+        context += model.reference_tokens[0]  # the picture that it edits
+    for prompt in later:
+        follow_up = msgspec.structs.replace(prompt, after=after, context=context)
+        after = fingerprint(follow_up, variant=variant)
+        context += _remembered(follow_up, model)
+        chain.append(follow_up)
+    return tuple(chain)
+
+
+def _remembered(prompt: Prompt, model: Model) -> int:
+    """The tokens that a turn and its answer are read as once more in each turn after them, about."""
+    words = -(-len(prompt.text.encode()) // model.text_bytes_per_token)
+    said = model.words[0] if "TEXT" in prompt.modalities else 0
+    return words + said + model.reference_tokens[0] * (len(prompt.references) + 1)
+
+
 class _Gate:
     """What stands between a poured prompt and a request: the model's own limits, and the files on disk."""
 
@@ -338,10 +447,13 @@ class _Gate:
                 pinned.append(reference if role is None else replace(reference, role=role))
         return tuple(pinned)
 
-    def passed(self, prompt: Prompt, problems: list[Problem], *, says_how: bool) -> Prompt | None:
+    def passed(
+        self, prompt: Prompt, problems: list[Problem], *, says_how: bool, more: bool = False
+    ) -> Prompt | None:
         """The prompt as this model wants it said, with its full name; None if there is no such model.
 
-        `says_how` is whether somebody chose the modalities.
+        `says_how` is whether somebody chose the modalities. With more, a picture that is not there yet will be shown
+        with it.
         """
         model = self._model(prompt.model)
         if isinstance(model, Problem):
@@ -350,12 +462,27 @@ class _Gate:
         if model.call == "predict":
             how = prompt.modalities if says_how else ("IMAGE",)
             prompt = msgspec.structs.replace(prompt, imagen=prompt.imagen or Imagen(), modalities=how)
-        problems += self._limits(model, prompt)
+        problems += self._limits(model, prompt, more=more)
         unsaid = not model.size_settable and prompt.image_size in model.sizes
         size = None if unsaid else prompt.image_size
         if (prompt.model, prompt.image_size) == (model.name, size):
             return prompt
         return msgspec.structs.replace(prompt, model=model.name, image_size=size)
+
+    def converses(self, first: Prompt, column: str, problems: list[Problem]) -> None:
+        """Follow-ups need a model that remembers what was said."""
+        model = self._model(first.model)
+        if isinstance(model, Model) and not model.converses:
+            hint = "take the follow-ups out, or take another model"
+            problems.append(
+                Problem(f"{model.name} takes one prompt and no follow-ups", column=column, hint=hint)
+            )
+
+    def chained(self, first: Prompt, later: Iterable[Prompt], variant: int) -> tuple[Prompt, ...]:
+        """Follow-ups, each as this variant asks it."""
+        model = self._model(first.model)
+        assert isinstance(model, Model)
+        return chained(first, [_varied(prompt, variant) for prompt in later], variant=variant, model=model)
 
     def _model(self, name: str) -> Model | Problem:
         if name not in self._found:
@@ -365,7 +492,7 @@ class _Gate:
                 return Problem("unknown model", column="model", value=name, hint=error.hint)
         return self._found[name]
 
-    def _limits(self, model: Model, prompt: Prompt) -> list[Problem]:
+    def _limits(self, model: Model, prompt: Prompt, *, more: bool) -> list[Problem]:
         if prompt.imagen is not None:
             return [*model.problems(prompt, self._surface), *problems_of_imagen(model, prompt)]
         # A million rows ask for a handful of different things: each is judged once.
@@ -378,9 +505,12 @@ class _Gate:
             prompt.search,
             tuple(shown.role for shown in prompt.references) if prompt.references else (),
             prompt.thoughts,
+            more,
         )
         if kind not in self._judged:
             if len(self._judged) > _MOST_REMEMBERED:
                 self._judged.clear()
-            self._judged[kind] = model.problems(prompt, self._surface)
+            shown = (*prompt.references, TO_COME) if more else prompt.references
+            asked = msgspec.structs.replace(prompt, references=shown)
+            self._judged[kind] = model.problems(asked, self._surface)
         return self._judged[kind]

@@ -20,7 +20,7 @@ from pipeline.console import Console, document_of, is_emulated, money_line, plac
 from pipeline.drive import Driver
 from pipeline.earlier import nights_of
 from pipeline.errors import BadInput, Refused
-from pipeline.events import FINAL
+from pipeline.families import alone
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Row
 from pipeline.money import dollars
@@ -67,12 +67,14 @@ def prove(
 
 def spread(job: Job, base: Path, count: int) -> Job:
     """The job for so many of its good rows: those whose keys have the smallest digests, so that it is always the same
-    ones, and a new row changes one at most. For rows that are named: all of them."""
+    ones, and a new row changes one at most. None that edit another row's picture. For rows that are named: all of
+    them."""
     if job.keys:
         return job
     manifest = job.open_manifest(base)
     chooser = of_a_store(job, manifest)
-    rows = (row for row in manifest.rows() if _is_wanted(chooser, row))
+    needs_no_other = alone(chooser, manifest.columns)
+    rows = (row for row in manifest.rows() if _is_wanted(chooser, row) and needs_no_other(row))
     keys = [row.key for row in heapq.nsmallest(count * SPARE, rows, key=_digest)]
     if not keys:
         raise BadInput(f"{job.manifest}: no row is chosen", hint="loosen --where")
@@ -145,8 +147,8 @@ def _driver(
 
 def _check_served(found: Survey) -> None:
     """Raise for a model that answers in batches only, or not here."""
-    for lane in found.lanes:
-        if lane != FINAL and found.job.backend not in found.table.find(lane).online:
+    for lane in found.models:
+        if found.job.backend not in found.table.find(lane).online:
             raise BadInput(
                 f"{lane}: does not answer at once on {found.job.backend}",
                 hint="prove another model with --model, or shoot a few rows with  nightshoot run --limit 6",

@@ -166,6 +166,10 @@ def retry_file(batch: int) -> str:
     return f"retry/{batch:05}.parquet"
 
 
+def turns_file(batch: int) -> str:
+    return f"turns/{batch:05}.parquet"
+
+
 def quarantine_file(batch: int) -> str:
     return f"quarantine/{batch:05}.jsonl"
 

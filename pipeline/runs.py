@@ -13,7 +13,6 @@ import msgspec
 from pipeline.clock import Clock
 from pipeline.earlier import Night, night, resolved
 from pipeline.errors import BadInput
-from pipeline.events import FINAL
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import STANDARD_INPUT, open_manifest
 from pipeline.money import nanos
@@ -157,7 +156,7 @@ def left_this_month(
 
 def is_proved(folder: str, found: Survey, *, service: str, clock: Clock) -> bool:
     """Whether an earlier run asked these models for the same pictures of other rows, and they came as asked."""
-    wanted = {lane for lane in found.lanes if lane != FINAL}
+    wanted = found.models
     for run in recent(folder, found.job.name, service=service, clock=clock):
         first = {lane: run.state.canary(lane) or _first_home(run, lane) for lane in wanted}
         well = (b is not None and b.collected is not None and trouble_of(b) is None for b in first.values())

@@ -70,6 +70,7 @@ def _essence(found: Survey) -> dict[str, Any]:
         "photos": found.photos,
         "rows": found.rows,
         "requests": dict(sorted(found.lanes.items())),
+        "follow-ups": dict(sorted(found.follow_ups.items())),
         "earlier nights": [msgspec.to_builtins(one) for one in found.earlier.reused] if found.earlier else [],
         "prices": [found.table.as_of.isoformat(), found.price.likely, found.price.high],
     }

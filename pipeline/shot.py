@@ -1,7 +1,7 @@
 """A shot as it is for the rows of one manifest: settings in layers, templates, the columns that count."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple, get_args
@@ -12,14 +12,17 @@ from pipeline.imagen import SETTINGS, Imagen, People, imagen_of
 from pipeline.job import (
     ALIASES,
     DEFAULT_MODEL,
+    NO_TURNS,
     NONE,
     PROMPT_COLUMNS,
     REFERENCE_COLUMNS,
     ROLES,
     TEMPLATES,
     Job,
+    Role,
     Settings,
     Shot,
+    turns_of,
 )
 from pipeline.manifest import Row
 from pipeline.manifest.cells import is_none, ratio, size, split
@@ -31,6 +34,8 @@ _MOST_VARIANTS = 1000
 SHOWN = "shown"
 """What a prompt calls its references by their roles: picture {{ shown.person }}. A column of that name comes first."""
 
+TURNS, FROM = "turns", "from_"
+_PROMPT_COLUMN = re.compile(r"prompt_([2-9])")
 _ROLE_COLUMN = re.compile(rf"ref_({'|'.join(ROLES)})(_\d{{1,2}})?")
 
 
@@ -39,6 +44,24 @@ class Source(NamedTuple):
 
     name: str
     role: str | None = None
+
+
+class FollowUp(NamedTuple):
+    """What is asked after a picture, as one row says it."""
+
+    column: str  # where a person would look for it
+    text: str
+    system: str | None
+    values: Mapping[str, Any]  # settings
+    sources: list[Source]
+
+
+class Origin(NamedTuple):
+    """Whose picture a row edits, as it says it: KEY, KEY/SHOT, or /SHOT for its own."""
+
+    said: str
+    column: str  # where it says so
+    line: int
 
 
 def numbers_of(roles: Iterable[str | None]) -> dict[str, str]:
@@ -83,7 +106,8 @@ class Mould:
             or not {*self._cells.values()}.isdisjoint(SETTINGS)
         )
         self._references = said["references"]
-        self._roles: Mapping[str, str] = said["roles"] or {}
+        self._from = said[FROM]
+        self._roles: Mapping[str, Role] = said["roles"] or {}
         self._known_roles: dict[str, str | None] = {}
         self.tells_roles = SHOWN in f"{self._prompt} {self._system}"
         named = self.shot.name
@@ -92,6 +116,10 @@ class Mould:
         ]
         self._excludes = [pick for pick in job.exclude if named in (pick.shots or (named,))]
         self._others: dict[tuple[int, ...], Mould] = {}
+        self._turns = tuple(self._turn(turn) for turn in said[TURNS] or ())
+        self._turn_cells = {} if TURNS in self._above else self._columns_of_turns()
+        self.edits = said[FROM] is not None or FROM in self._cells.values()
+        self.has_turns = bool(self._turns or self._turn_cells)
 
     def chosen(self, row: Row) -> "Mould | None":
         """This shot as it is for one row, or None where that is excluded. Raises BadTemplate."""
@@ -157,11 +185,13 @@ class Mould:
         context: Mapping[str, Any],
         problems: list[Problem],
         named_after: Callable[[str], list[str]] = lambda key: [],
+        *,
+        needed: bool = True,
     ) -> list[Source]:
         """The files this row shows, as it writes them; if it names none, those of the folder called after its key.
 
         Where the job asks for some, a row without any is wrong: a product without a photo would be invented.
-        '-' in the cell says that this is meant.
+        '-' in the cell says that this is meant; so does a row that edits another's picture, where none is needed.
         """
         if self._references is None:
             sources = [
@@ -171,7 +201,7 @@ class Mould:
             ]
             if not sources and self.job.references_dir is not None:
                 sources = [Source(name) for name in named_after(row.key)]
-                if not sources:
+                if not sources and needed:
                     hint = (
                         f"{self.job.references_dir} has no picture called after {row.key}; write - for none"
                     )
@@ -183,7 +213,7 @@ class Mould:
         cells = [self._cell_of(entry, row, context, problems) for entry in asked]
         if asked and not files and not any(cell.strip() for cell in cells):
             files = [Source(name) for name in named_after(row.key)]
-        if asked and not files and not any(cell.strip() for cell in cells) and not problems:
+        if asked and not files and needed and not any(cell.strip() for cell in cells) and not problems:
             hint = "write - in the cell to shoot it without one"
             problems.append(Problem("no reference picture", column=", ".join(asked), hint=hint))
         return files + [
@@ -192,6 +222,117 @@ class Mould:
             for source in split(cell)
             if not is_none(source)
         ]
+
+    def origin(
+        self, row: Row, values: Mapping[str, Any], context: Mapping[str, Any], problems: list[Problem]
+    ) -> Origin | None:
+        """Whose picture this row edits, if it edits one."""
+        said = values[FROM]
+        column = next((c for c, s in self._cells.items() if s == FROM and row.fields[c].strip()), None)
+        if said is not None and (column is None or FROM in self._above):
+            column, said = "from", self._filled(said, context, "from", problems)
+        if said is None or not said.strip() or is_none(said):
+            return None
+        return Origin(said.strip(), column or "from", row.line)
+
+    def follow_ups(
+        self,
+        row: Row,
+        values: Mapping[str, Any],
+        context: Mapping[str, Any],
+        problems: list[Problem],
+        *,
+        system: str | None,
+    ) -> list[FollowUp]:
+        """What is asked after this row's picture, in order: the row's own, or else the shot's.
+
+        What a turn does not say is as in the first one, its system instruction too; but for references: those were
+        shown already.
+        """
+        own = self._own_turns(row, problems)
+        if own is not None:
+            return [self._own_follow_up(column, turn, values, system) for column, turn in own]
+        found = []
+        for number, (said, mould) in enumerate(self._turns, start=1):
+            wrong: list[Problem] = []
+            text, own_system = mould.texts(context, wrong)
+            sources = mould.sources(row, context, wrong)
+            problems += [in_turn(number, problem, TURNS) for problem in wrong]
+            instruction = own_system if self._is_instructed(said) else system
+            found.append(FollowUp(TURNS, text, instruction, {**values, **said, **self._above}, sources))
+        return found
+
+    def _turn(self, turn: Settings) -> "tuple[dict[str, Any], Mould]":
+        """What a turn of the job says, and a shot that is nothing but that turn."""
+        said = _said(turn)
+        alone = msgspec.structs.replace(
+            self.job, include=(), exclude=(), defaults=Settings(), settings=Settings()
+        )
+        shot = Shot(
+            name=self.shot.name,
+            prompt=turn.prompt,
+            system=said.get("system"),
+            references=turn.references or (NONE,),
+            roles=self._roles or None,
+        )
+        return said, Mould(alone, shot, self._columns)
+
+    def _is_instructed(self, turn: Mapping[str, Any]) -> bool:
+        """Whether a turn has a system instruction of its own, or none at all, against that of the first."""
+        return "system" in turn and "system" not in self._above
+
+    def _columns_of_turns(self) -> dict[str, int]:
+        """The columns that hold follow-ups of rows, by their numbers; 0 holds all of them. None that the words of this
+        shot name: those are what the words are filled with.
+        """
+        turns = [mould for _, mould in self._turns]
+        words = [text for each in (self, *turns) for text in (each._prompt, each._system) if text is not None]
+        named = {name for text in words for name in _names_in(text)}
+        found = {}
+        for column in self._offered:
+            match = _PROMPT_COLUMN.fullmatch(name := name_of(column))
+            if name not in named and column not in named and (match or name == TURNS):
+                found[column] = int(match[1]) if match else 0
+        return dict(sorted(found.items(), key=lambda each: each[1]))
+
+    def _own_turns(self, row: Row, problems: list[Problem]) -> list[tuple[str, Settings]] | None:
+        """The row's own follow-ups, and the column that each is in. None: it says nothing of them."""
+        said = [
+            (number, column, cell)
+            for column, number in self._turn_cells.items()
+            if (cell := row.fields[column].strip())
+        ]
+        if not said:
+            return None
+        first, column, cell = said[0]
+        if len(said) == 1 and is_none(cell):
+            return []
+        if first == 0:
+            if len(said) > 1:
+                hint = f"say them in {column} or in {said[1][1]}"
+                problems.append(Problem("follow-ups are said twice", column=said[1][1], hint=hint))
+            wrong: list[Problem] = []
+            turns = turns_of(cell, "", wrong)
+            problems += [replace(each, message=_located(each), column=column) for each in wrong]
+            return [] if turns == NO_TURNS else [(column, turn) for turn in turns]
+        for due, (number, column, cell) in enumerate(said, start=2):
+            if number != due:
+                hint = f"fill prompt_{due}, or move it there"
+                message = f"prompt_{number} without a prompt_{due}"
+                problems.append(Problem(message, column=column, value=cell, hint=hint))
+                break
+        return [(column, Settings(prompt=cell)) for _, column, cell in said]
+
+    def _own_follow_up(
+        self, column: str, turn: Settings, values: Mapping[str, Any], system: str | None
+    ) -> FollowUp:
+        """A row's own words are never rendered, in a follow-up as in a first prompt."""
+        said = _said(turn)
+        instruction = said["system"] if self._is_instructed(said) else system
+        sources = [Source(source) for source in turn.references or () if not is_none(source)]
+        return FollowUp(
+            column, str(turn.prompt).strip(), instruction, {**values, **said, **self._above}, sources
+        )
 
     def _role_of(self, entry: str) -> str | None:
         """What the references of an entry are shown for: as the job says, or as its column is called."""
@@ -212,9 +353,19 @@ class Mould:
                 "prompt", names_of(self._columns)
             )
             yield Problem("no prompt", self._place_of("prompt"), hint=hint)
+        yield from self.unknown_in_words()
+        yield from self._idle_roles()
+        for number, (_, turn) in enumerate(self._turns, start=1):
+            for problem in turn.unknown_in_words():
+                yield in_turn(number, replace(problem, where=self._place_of(TURNS)), TURNS)
+
+    def unknown_in_words(self) -> Iterator[Problem]:
+        """The same in prompt, system instruction and references alone."""
         texts = {"prompt": self._prompt, "system": self._system, "negative_prompt": self._negative}
         for name, text in texts.items():
             yield from unknown_columns(text or "", self._columns, place=self._place_of(name), name=name)
+        if self._from is not None:
+            yield from unknown_columns(self._from, self._columns, place=self._place_of(FROM), name="from")
         for entry in self._references or ():
             place = self._place_of("references")
             if _is_template(entry):
@@ -222,8 +373,6 @@ class Mould:
             elif self._column_of(entry) is None and not self._is_file(entry):
                 hint = did_you_mean(entry, names_of(self._columns))
                 yield Problem(f"unknown column {entry!r}", place, column="references", hint=hint)
-
-        yield from self._idle_roles()
 
     def _idle_roles(self) -> Iterator[Problem]:
         """Roles of what this shot does not show."""
@@ -303,11 +452,28 @@ def _settings_of(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def in_turn(number: int, problem: Problem, column: str) -> Problem:
+    """A problem with a follow-up, which is known by its number: 1 is the first one."""
+    return replace(problem, message=f"turn {number}: {problem.message}", column=column)
+
+
+def _located(problem: Problem) -> str:
+    return f"{problem.where}: {problem.message}" if problem.where else problem.message
+
+
+def _names_in(text: str) -> Collection[str]:
+    """The columns that a template names."""
+    try:
+        return unknown_names(text, ())
+    except BadTemplate:  # said elsewhere
+        return ()
+
+
 def _said(settings: Settings) -> dict[str, Any]:
     """What one layer says; '-' is said, and is none."""
 
     def meant(value: Any) -> Any:
-        return None if value == NONE else () if value == (NONE,) else value
+        return None if value == NONE else () if value in ((NONE,), NO_TURNS) else value
 
     return {name: meant(value) for name, value in _settings_of(settings).items()}
 
@@ -335,6 +501,7 @@ def _people(cell: str) -> str:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "model": str,
+    FROM: str,
     "aspect_ratio": ratio,
     "image_size": size,
     "variants": _whole(1, _MOST_VARIANTS),

@@ -1,5 +1,6 @@
 """The fold, and the gate: what a run's records amount to, and whether an event may happen now."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -7,7 +8,8 @@ from functools import singledispatch
 from typing import Literal
 
 from pipeline.events import (
-    FINAL,
+    LATER,
+    UNASKED,
     Capped,
     Cleared,
     Collected,
@@ -19,6 +21,7 @@ from pipeline.events import (
     Event,
     Held,
     Part,
+    Piece,
     Planned,
     PutBack,
     Record,
@@ -32,6 +35,7 @@ from pipeline.events import (
     Submitting,
     Swept,
     Takes,
+    Turns,
     Uploaded,
     Withdrawn,
 )
@@ -100,11 +104,26 @@ class Batch:
     cleared: bool = False  # the canary it is keeps nobody waiting any more
     replaced: int = 0  # intents that were taken over
     online: bool = False  # its requests are asked at once, each by a call of its own, at the standard price
+    wave: int = 0  # so many turns, or rows whose pictures are edited, come before it
+    turns_drawn: dict[str, int] = field(default_factory=dict)  # of each lane, how many of its follow-ups
 
     @property
     def sends(self) -> bool:
         """Whether anything of it goes to a provider."""
-        return not (isinstance(self.source, Rows) and self.source.lane == FINAL)
+        return not (isinstance(self.source, Rows | Turns) and self.source.lane in UNASKED)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its requests go into batches of later waves, one by one: it is never settled itself."""
+        return isinstance(self.source, Rows) and self.source.lane == LATER
+
+    @property
+    def turns(self) -> dict[str, int]:
+        """How many follow-ups it leads to that nobody has drawn yet, by their lane."""
+        if self.collected is None or not self.collected.turns:
+            return {}
+        left = {lane: n - self.turns_drawn.get(lane, 0) for lane, n in self.collected.turns.items()}
+        return {lane: count for lane, count in left.items() if count}
 
     @property
     def high(self) -> int:
@@ -182,7 +201,27 @@ class State:
     @property
     def settled(self) -> bool:
         """Nothing is under way."""
-        return all(batch.stage in (Stage.COLLECTED, Stage.CUT) for batch in self.batches)
+        return all(
+            batch.stage in (Stage.COLLECTED, Stage.CUT) or (batch.waits and batch.stage is Stage.PLANNED)
+            for batch in self.batches
+        )
+
+    @property
+    def may_settle(self) -> bool:
+        """Whether every row that edits another's picture is planned: who settles that one has to know of it."""
+        if self.created is None or LATER not in self.drawn:
+            return self.created is not None
+        if self.drawn[LATER] < self.created.rows:
+            return False
+        return not any(batch.waits and batch.stage is Stage.DRAWN for batch in self.batches)
+
+    @property
+    def unreleased(self) -> int:
+        """How many rows still wait for the picture that they edit."""
+        if LATER not in self.drawn:
+            return 0
+        waiting = sum(b.planned.requests for b in self.batches if b.waits and b.planned is not None)
+        return waiting - sum(b.collected.released for b in self.batches if b.collected is not None)
 
     @property
     def retries(self) -> tuple[int, ...]:
@@ -192,6 +231,34 @@ class State:
             for batch in self.batches
             if batch.collected is not None and batch.collected.retry and not batch.retries_drawn
         )
+
+    @property
+    def next_retries(self) -> tuple[int, ...]:
+        """Batches whose retries go into batches together: those of the earliest wave."""
+        ours = [number for number in self.retries if number not in self.held_back]
+        first = min((self.batches[number].wave for number in ours), default=0)
+        return tuple(number for number in ours if self.batches[number].wave == first)
+
+    @property
+    def retries_due(self) -> bool:
+        """Whether those can be drawn: all that was asked before or beside them is home. What follows from it is not
+        waited for: that takes another night.
+        """
+        ours, home = self.next_retries, (Stage.COLLECTED, Stage.CUT)
+        return (
+            bool(ours)
+            and self.all_drawn
+            and all(b.wave > self.batches[ours[0]].wave or b.stage in home or b.waits for b in self.batches)
+        )
+
+    @property
+    def turns_open(self) -> dict[str, tuple[int, ...]]:
+        """Of each lane, the batches with follow-ups that nobody has drawn yet."""
+        found: dict[str, list[int]] = {}
+        for batch in self.batches:
+            for lane in batch.turns:
+                found.setdefault(lane, []).append(batch.number)
+        return {lane: tuple(numbers) for lane, numbers in found.items()}
 
     @property
     def held_back(self) -> tuple[int, ...]:
@@ -219,7 +286,7 @@ class State:
     @property
     def finished(self) -> bool:
         """Every planned request is in the index."""
-        return self.all_drawn and self.settled and not self.retries
+        return self.all_drawn and self.settled and not self.retries and not self.turns_open
 
     def at(self, stage: Stage) -> list[Batch]:
         return [batch for batch in self.batches if batch.stage is stage]
@@ -296,8 +363,22 @@ def _(event: Drawn, state: State) -> None:
                 raise Illegal(f"takes of batch {batch}, places {places[:5]}")
             if state.stopped is not None:
                 raise Illegal("the run was stopped")
+        case Turns(lane, pieces):
+            _gate_turns(state, lane, pieces)
         case Cut():
             raise Illegal("a batch is cut by a record of its own")
+
+
+def _gate_turns(state: State, lane: str, pieces: Sequence[Piece]) -> None:
+    """Each follow-up is drawn once, in the order of its file."""
+    if not pieces or len({piece.batch for piece in pieces}) != len(pieces):
+        raise Illegal(f"follow-ups of {pieces}")
+    for piece in pieces:
+        settled = _batch(state, piece.batch, Stage.COLLECTED)
+        drawn = settled.turns_drawn.get(lane, 0)
+        there = drawn + settled.turns.get(lane, 0)
+        if piece.start != drawn or not piece.start < piece.stop <= there:
+            raise Illegal(f"follow-ups {piece}, where {drawn} to {there} of {lane} are open")
 
 
 def _gate_rows(state: State, start: int, stop: int, lane: str) -> None:
@@ -313,7 +394,7 @@ def _(event: Planned, state: State) -> None:
     batch = _batch(state, event.batch, Stage.DRAWN)
     if not 0 <= event.low <= event.likely <= event.high or event.requests < 0:
         raise Illegal(f"an estimate of {event.low}, {event.likely}, {event.high}")
-    if isinstance(batch.source, Rows) and batch.source.lane not in (FINAL, event.model):
+    if isinstance(batch.source, Rows) and batch.source.lane not in (*UNASKED, event.model):
         raise Illegal(f"batch {event.batch} asks {event.model}, but was drawn for {batch.source.lane}")
     _gate_lane(state, batch, event.requests)
     if batch.sends != (event.lines is not None):
@@ -431,6 +512,10 @@ def _(event: Ended, state: State) -> None:
 @_gate.register
 def _(event: Collected, state: State) -> None:
     batch = _batch(state, event.batch, Stage.ENDED, Stage.PLANNED)
+    if batch.waits or not state.may_settle:
+        raise Illegal(f"batch {event.batch} cannot be settled" + ("" if batch.waits else " yet"))
+    if not 0 <= event.released <= state.unreleased:
+        raise Illegal(f"{event.released} rows that edit its pictures, where {state.unreleased} wait")
     unsent = batch.stage is Stage.PLANNED
     if unsent and batch.sends and state.stopped is None:
         raise Illegal(f"batch {event.batch} is {batch.stage.value}")
@@ -445,6 +530,8 @@ def _(event: Collected, state: State) -> None:
         raise Illegal("outcomes that do not add up")
     if min(event.spent, event.unconfirmed, event.indexed, event.retry, event.surplus) < 0:
         raise Illegal("books below zero")
+    if min(event.turns.values(), default=1) < 1 or bool(event.turns) != (event.turns_file is not None):
+        raise Illegal(f"follow-ups {event.turns} in {event.turns_file}")
 
 
 @_gate.register
@@ -529,7 +616,7 @@ def _(event: Created, state: State, number: int) -> None:
 def _(event: Drawn, state: State, number: int) -> None:
     assert state.created is not None
     online = event.online or state.created.online
-    state.batches.append(Batch(event.batch, event.source, online=online))
+    state.batches.append(Batch(event.batch, event.source, online=online, wave=_wave(state, event.source)))
     match event.source:
         case Rows(_, stop, lane):
             state.drawn[lane] = stop
@@ -538,8 +625,23 @@ def _(event: Drawn, state: State, number: int) -> None:
                 state.batches[batch].retries_drawn = True
         case Takes(number, places):
             state.batches[number].taken |= set(places)
+        case Turns(lane, pieces):
+            for piece in pieces:
+                state.batches[piece.batch].turns_drawn[lane] = piece.stop
         case Cut():
             pass
+
+
+def _wave(state: State, source: Source) -> int:
+    match source:
+        case Rows():
+            return 0
+        case Retries(batches):
+            return max(state.batches[number].wave for number in batches)
+        case Cut(number) | Takes(number):
+            return state.batches[number].wave
+        case Turns(_, pieces):
+            return 1 + max(state.batches[piece.batch].wave for piece in pieces)
 
 
 @_change.register
@@ -607,7 +709,7 @@ def _(event: Recut, state: State, number: int) -> None:
     batch.stage = Stage.CUT
     for start, stop in ((0, event.at), (event.at, batch.planned.requests)):
         piece = Cut(event.batch, start, stop)
-        state.batches.append(Batch(len(state.batches), piece, online=batch.online))
+        state.batches.append(Batch(len(state.batches), piece, online=batch.online, wave=batch.wave))
 
 
 @_change.register

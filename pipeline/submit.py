@@ -30,6 +30,7 @@ from pipeline.events import Disowned, Held, PutBack, Recut, Submitted, Submittin
 from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file
 from pipeline.shown import Reference, Shown
 from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
+from pipeline.storage.base import NotFound
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,8 @@ def _send(
     label = label_of(run, batch)
     inline = is_inline(run)
     uris = {} if inline else shown.place(batch.number, _references(run, backend, batch))
-    staged = backend.stage(label, inline_lines(run, batch) if inline else _lines(run, batch, uris))
+    lines = inline_lines(run, batch) if inline else _lines(run, batch, uris)
+    staged = backend.stage(label, lines)
     # The intent's end is in the provider's time, as the listing is that may end it: a wrong clock here shifts nothing.
     offset = (backend.time() or run.clock.now()) - run.clock.now()
     event = _intent(run, backend, batch, staged=staged, offset=offset, replaces=replaces, found=found)
@@ -268,15 +270,33 @@ def _references(run: Run, backend: Backend, batch: Batch) -> dict[str, Reference
 
 def _lines(run: Run, batch: Batch, uris: Mapping[str, str]) -> Iterator[bytes]:
     """The batch's requests as they are uploaded. Raises Corrupt if they are not what was planned."""
-    for line in _stored(run, batch):
+    for line in _told(run, batch):
         yield wire.put_in_place(line, lambda sha256, mime: uris[sha256])
 
 
 def inline_lines(run: Run, batch: Batch) -> Iterator[bytes]:
     """The same with the references in them. A few are in memory: neighbours often show the same."""
     read = lru_cache(maxsize=4)(lambda sha256, mime: run.storage.read(reference_file(sha256, mime)))
-    for line in _stored(run, batch):
+    for line in _told(run, batch):
         yield wire.put_inline(line, read)
+
+
+def _told(run: Run, batch: Batch) -> Iterator[bytes]:
+    """The stored lines, with the run's own pictures in the conversations that show them. One line is in memory."""
+    for line in _stored(run, batch):
+        yield wire.put_made(line, lambda sha256, path: _made(run, sha256, path))
+
+
+def _made(run: Run, sha256: str, path: str) -> bytes:
+    """A picture of the run's own, as the model made it. Raises Corrupt if it is not."""
+    hint = "restore it: another turn goes on from it; nothing was sent, and nothing is lost"
+    try:
+        data = run.storage.read(path)
+    except NotFound as error:
+        raise Corrupt(f"{run.storage.url}: {path} is gone", hint=hint) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise Corrupt(f"{run.storage.url}: {path} is not the picture that the model made", hint=hint)
+    return data
 
 
 def _stored(run: Run, batch: Batch) -> Iterator[bytes]:

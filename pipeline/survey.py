@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
-from itertools import groupby, islice, takewhile
+from itertools import chain, groupby, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,17 @@ from pipeline.advice import Asked, endings, hints
 from pipeline.backends import lines, location_of, wire
 from pipeline.backends.base import ROOM
 from pipeline.clock import Clock
-from pipeline.earlier import Earlier, Night, nights_of
+from pipeline.earlier import MADE, Earlier, Night, nights_of
 from pipeline.errors import BadInput
-from pipeline.events import FINAL, FORMAT, ON_ITS_WAY, Created, Limits
+from pipeline.events import FINAL, FORMAT, LATER, ON_ITS_WAY, UNASKED, Created, Limits
+from pipeline.families import Families, edit_others
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Manifest, Row, duplicate_keys
 from pipeline.models import Model, Models, load_models
 from pipeline.money import Estimate, Lane, estimate, retries, served
 from pipeline.plan import AT_ONCE, Planner, tokens
 from pipeline.problems import Group, Problem, group, refusal
-from pipeline.prompt import Prompt, Request, pins_for, problems_of_templates, requests
+from pipeline.prompt import TO_COME, Prompt, Request, pins_for, problems_of_templates, requests
 from pipeline.references import Pins, Reference
 from pipeline.run import Run, create_run
 from pipeline.run import job_of as job_of
@@ -57,13 +58,16 @@ class Survey:
     pins: Pins
     lane: Lane = "batch"
     earlier: Earlier | None = None
+    families: Families | None = None  # None: no row edits another's picture
     warnings: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()  # what is worth knowing, and no reason to stop
     asked: dict[str, Asked] = field(default_factory=dict)  # of each model
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
     bad_rows: int = 0
-    lanes: dict[str, int] = field(default_factory=dict)
+    lanes: dict[str, int] = field(default_factory=dict)  # of the rows' own requests
+    follow_ups: dict[str, int] = field(default_factory=dict)  # and of those that come after them
+    later: list[int] = field(default_factory=list)  # how many can be sent in each wave after the first
     shots: dict[str, int] = field(default_factory=dict)
     problems: list[Group] = field(default_factory=list)
     price: Estimate = field(default_factory=Estimate)
@@ -82,8 +86,20 @@ class Survey:
 
     @property
     def requests(self) -> int:
-        """Requests that can be sent."""
-        return sum(count for lane, count in self.lanes.items() if lane != FINAL)
+        """Requests that can be sent, the follow-ups among them."""
+        return self.waves[0] + sum(self.later)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All that are asked."""
+        asked = {*self.lanes, *self.follow_ups} - UNASKED
+        return tuple(sorted(asked))
+
+    @property
+    def waves(self) -> tuple[int, ...]:
+        """How many can be sent at first, and in each wave after that."""
+        first = sum(count for lane, count in self.lanes.items() if lane not in UNASKED)
+        return (first, *self.later)
 
     @property
     def only_at_once(self) -> int:
@@ -143,11 +159,11 @@ def survey(
         found.earlier = Earlier(
             nights, home=runs or job.runs, retry_nights=job.retry_nights, across=job.reuse_across
         )
+    found.families = _families(found)
     found.problems = group(_problems(found))
     once = sum((price.times(count) for price, count in found.prices.items()), Estimate())
     found.price = once + retries(once, attempts=job.attempts, shares=table.again)
-    names = [name for name in found.lanes if name != FINAL]
-    found.warnings += tuple(note for name in names if (note := table.note(name)))
+    found.warnings += tuple(note for name in found.models if (note := table.note(name)))
     waits = rounds(found, tier=job.tier or 1) > 1
     where = location_of(job) if job.backend == "vertex" else None
     found.hints = tuple(hints(found.asked, surface=job.backend, waits=waits, location=where))
@@ -158,9 +174,10 @@ def survey(
 
 def check_ends(found: Survey, day: date) -> None:
     """Warn of models that may end before what is sent on this day is back. Raises BadInput for a sure end."""
-    times = rounds(found, tier=found.job.tier or 1)
-    names = [lane for lane in found.lanes if lane != FINAL]
-    found.warnings += tuple(endings(names, found.table, surface=found.job.backend, day=day, rounds=times))
+    times = max(rounds(found, tier=found.job.tier or 1), len(found.waves))
+    found.warnings += tuple(
+        endings(found.models, found.table, surface=found.job.backend, day=day, rounds=times)
+    )
 
 
 def _problems(found: Survey) -> Iterator[Problem]:
@@ -185,15 +202,27 @@ def requests_of(found: Survey) -> Iterator[Request]:
     return _pour(found, rows)
 
 
+def _families(found: Survey) -> Families | None:
+    """Who edits whose picture, among the rows that are chosen."""
+    if not edit_others(found.job, found.manifest.columns):
+        return None
+
+    def pour() -> Iterator[Request]:
+        rows = groupby(_asked(found, found.manifest.rows()), key=lambda request: request.row)
+        return chain.from_iterable(asked for _, asked in islice(rows, found.job.limit))
+
+    return Families(pour, job=found.job, manifest=found.manifest, table=found.table)
+
+
+def _asked(found: Survey, rows: Iterable[Row]) -> Iterator[Request]:
+    return requests(found.job, rows, models=found.table, base=found.folder, pins=found.pins)
+
+
 def _pour(found: Survey, rows: Iterable[Row]) -> Iterator[Request]:
-    poured = requests(found.job, rows, models=found.table, base=found.folder, pins=found.pins)
-    return poured if found.earlier is None else map(partial(_answered, found.earlier), poured)
-
-
-def _answered(earlier: Earlier, request: Request) -> Request:
-    """The request with the answer that an earlier run has, if one has."""
-    answer = earlier.answer(request)
-    return request if answer is None else msgspec.structs.replace(request, carried=answer)
+    poured = _asked(found, rows)
+    if found.families is not None:
+        poured = map(found.families.placed, poured)
+    return poured if found.earlier is None else chain.from_iterable(map(found.earlier.answered, poured))
 
 
 def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
@@ -207,29 +236,64 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
             found.proved[earlier] = found.proved.get(earlier, 0) + 1
     elif request.prompt is not None and found.earlier is not None and not found.earlier.is_all_proofs:
         _say_why(found, request, found.earlier)
+    if later := len(request.turns) + (lane == LATER):
+        under = FINAL if lane == FINAL or request.prompt is None else request.prompt.model
+        found.follow_ups[under] = found.follow_ups.get(under, 0) + later
     if request.prompt is None or request.carried is not None:
         return
-    model = found.table.find(lane)
+    model = found.table.find(request.prompt.model)
+    found.shots[request.shot] = found.shots.get(request.shot, 0) + 1 + len(request.turns)
+    edits = request.parent is not None
+    if later:
+        _count_waves(found, range(request.wave if edits else 1, request.wave + len(request.turns) + 1))
+    price = _add(found, model, request.prompt, request.key, seen, edits=edits)
+    came_before = _weight(found, request.prompt, price) if later else 0
+    for prompt in request.turns:
+        found.input_bytes += came_before
+        came_before += _weight(found, prompt, _add(found, model, prompt, request.key, seen))
+
+
+def _count_waves(found: Survey, waves: range) -> None:
+    """One more request in each of these."""
+    found.later += [0] * (waves.stop - 1 - len(found.later))
+    for wave in waves:
+        found.later[wave - 1] += 1
+
+
+def _add(
+    found: Survey, model: Model, prompt: Prompt, key: str, seen: set[bytes], *, edits: bool = False
+) -> Estimate:
+    """One more request that is sent. What was said before it in a conversation is not counted here; where it edits a
+    picture, that is.
+    """
+    lane = model.name
     asked = found.asked.get(lane)
     if asked is None:
         asked = found.asked[lane] = Asked(model)
-    asked.add(request.prompt, request.key)
-    found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
-    price = estimate(request.prompt, model, served(model, found.job.backend, found.lane))
+    asked.add(prompt, key)
+    shown = msgspec.structs.replace(prompt, references=(*prompt.references, TO_COME)) if edits else prompt
+    price = estimate(shown, model, served(model, found.job.backend, found.lane))
+    found.input_bytes += price.output_bytes if edits else 0  # about as large as what comes of it
     if not model.only_at_once(found.job.backend):  # that waits in no queue
         found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
     inline = found.job.references.inline
-    found.input_bytes += (
-        len(lines.encode("", request.prompt)) + 20 + (wire.inline_bytes(request.prompt) if inline else 0)
-    )
-    found.at_once = _plus(found.at_once, request.prompt, model)
-    for reference in request.prompt.references:
+    found.input_bytes += len(lines.encode("", prompt)) + 20 + (wire.inline_bytes(prompt) if inline else 0)
+    found.at_once = _plus(found.at_once, shown, model)
+    for reference in prompt.references:
         digest = bytes.fromhex(reference.sha256)
         if digest not in seen:
             seen.add(digest)
             found.references += 1
             found.reference_bytes += 0 if inline else reference.size
+    return price
+
+
+def _weight(found: Survey, prompt: Prompt, price: Estimate) -> int:
+    """The bytes that a turn adds to each turn after it: its own, and those of the picture that came of it."""
+    inline = found.job.references.inline
+    own = len(prompt.text.encode()) + (wire.inline_bytes(prompt) if inline else 0)
+    return own + price.output_bytes
 
 
 def _say_why(found: Survey, request: Request, earlier: Earlier) -> None:
@@ -271,7 +335,7 @@ def begin(
         output_bytes=job.batches.max_output_bytes,
         # A batch larger than the queue would never be taken.
         tokens=job.batches.queue_tokens
-        or min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.lanes)
+        or min(queue_tokens(found.table, lane, tier=job.tier or 1) for lane in found.models or (FINAL,))
         if room.queued
         else UNCOUNTED,
         in_flight=job.batches.in_flight or IN_FLIGHT,
@@ -284,7 +348,7 @@ def begin(
         run=secrets.token_hex(4),
         name=name,
         job=_plain(job),
-        models={lane: _plain(found.table.find(lane)) for lane in found.lanes if lane != FINAL},
+        models={name: _plain(found.table.find(name)) for name in found.models},
         prices_as_of=found.table.as_of.isoformat(),
         manifest=job.manifest,
         manifest_sha256=found.manifest.digest,
@@ -292,6 +356,7 @@ def begin(
         rows=found.rows,
         photos=found.photos,
         lanes=dict(sorted(found.lanes.items())),
+        follow_ups=dict(sorted(found.follow_ups.items())),
         backend=job.backend,
         service=service,
         limits=limits,
@@ -327,8 +392,7 @@ def _in_a_batch(found: Survey, *, cap: int | None) -> int:
 
 def rounds(found: Survey, *, tier: int) -> int:
     """How often the queue of this tier is filled: the model that needs it most often decides."""
-    lanes = [lane for lane in found.tokens if lane != FINAL]
-    needs = (-(-found.tokens[lane] // queue_tokens(found.table, lane, tier=tier)) for lane in lanes)
+    needs = (-(-count // queue_tokens(found.table, lane, tier=tier)) for lane, count in found.tokens.items())
     return max(needs, default=0)
 
 
@@ -350,6 +414,7 @@ def is_of(run: Run, found: Survey) -> bool:
     """Whether a run was made from this job, this manifest and these photos, as they are now."""
     created = run.created
     same = created.rows == found.rows and created.lanes == found.lanes and created.photos == found.photos
+    same = same and created.follow_ups == found.follow_ups
     same = same and created.carried == found.left_to_others
     return same and is_from(run, found.job, found.manifest.digest)
 
@@ -365,7 +430,7 @@ def _essence(job: Job) -> Job:
 
 def planner(found: Survey, run: Run) -> Planner:
     """Whoever can plan this run, since the manifest is here."""
-    return Planner(run, manifest=found.manifest, pour=partial(_pour, found), load=partial(_load, found.pins))
+    return Planner(run, manifest=found.manifest, pour=partial(_pour, found), load=partial(_load, found))
 
 
 def planner_for(run: Run, *, base: Path) -> Planner | None:
@@ -382,11 +447,14 @@ def planner_for(run: Run, *, base: Path) -> Planner | None:
     found = Survey(job, base, manifest, table, pins_for(job, manifest.path.parent))
     if nights := nights_of(run):
         found.earlier = Earlier(nights, home=home, retry_nights=job.retry_nights, across=job.reuse_across)
+    found.families = _families(found)
     return planner(found, run)
 
 
-def _load(pins: Pins, reference: Reference) -> bytes:
-    data = pins.load(reference)
+def _load(found: Survey, reference: Reference) -> bytes:
+    if found.earlier is not None and reference.source.startswith(MADE):
+        return found.earlier.load(reference)
+    data = found.pins.load(reference)
     if isinstance(data, Problem):
         raise refusal([data])
     return data

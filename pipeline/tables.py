@@ -155,6 +155,13 @@ _GROUNDED: list[tuple[str, pa.DataType]] = [  # what `grounding` says, in column
     ("image_queries", pa.list_(pa.string())),
     ("search_chip", pa.string()),
 ]
+_PARENT = pa.struct(
+    [("key", pa.string()), ("shot", pa.string()), ("variant", pa.int16()), ("turn", pa.int16())]
+)
+_GOES_ON: list[tuple[str, pa.DataType]] = [
+    ("continued", _word),  # how a follow-up goes on: conversation, or picture
+    ("parent", _PARENT),  # of another row: the request whose picture this one edits
+]
 
 _INDEX = [
     *_WHICH,
@@ -175,6 +182,7 @@ _INDEX = [
     *_ANSWERED,
     *_CARRIED,
     *_GROUNDED,
+    *_GOES_ON,
 ]
 
 _ANSWER_OF_ANOTHER = pa.struct(
@@ -201,6 +209,11 @@ _PLAN = [
     ("likely", pa.int64()),  # billionths of a dollar
     ("high", pa.int64()),
     ("spent", pa.int64()),  # on earlier attempts
+    ("turns", pa.string()),  # the follow-ups still to come: JSON, a list of the columns of their rows
+    ("after", pa.string()),  # the fingerprint of the request that this one goes on from
+    ("context", pa.int32()),  # tokens that its history adds, about
+    ("history", pa.string()),  # the conversation before it: JSON, the contents as the provider reads them
+    *_GOES_ON,
 ]
 
 _STAGED: list[tuple[str, pa.DataType]] = [
@@ -214,6 +227,7 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     ("spent", pa.int64()),
     *_ANSWERED,
     ("likeness", pa.binary()),  # of the final picture, for comparing it with others of its batch
+    ("said", pa.string()),  # the model's parts, where another turn goes on from them: JSON
     ("raw", pa.binary()),  # the line itself, where nobody claims it
     ("kept", pa.string()),  # or the file that holds it, where it is long
 ]
@@ -237,6 +251,11 @@ def retry_schema(columns: Sequence[str]) -> pa.Schema:
     """The requests of a batch that are worth another attempt, and what came of the last one."""
     last = [("last_outcome", _word), ("last_reason", _word), ("last_message", pa.string())]
     return pa.schema(_PLAN + last + _users(columns))
+
+
+def turns_schema(columns: Sequence[str]) -> pa.Schema:
+    """The requests that follow those of a batch, as they will be asked; their places are those they follow."""
+    return plan_schema(columns)
 
 
 def staged_schema() -> pa.Schema:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, Cut, Planned, Rows, Source, Takes
+from pipeline.events import FINAL, ON_ITS_WAY, UNASKED, Cut, Planned, Retries, Rows, Source, Takes, Turns
 from pipeline.run import Run
 from pipeline.state import RESERVING, Batch, Stage, State
 
@@ -64,6 +64,9 @@ def tally(run: Run) -> Tally:
     asked_anew = [batch.source for batch in state.batches if isinstance(batch.source, Takes)]
     for source in asked_anew:
         outcomes.subtract(source.were)
+    # What follows a further take was in the index before, without a picture to go on from.
+    again = sum(books.turns_again for books in settled)
+    outcomes.subtract({"no_parent": again})
     for books in settled:
         outcomes.update(books.outcomes)
         counts = books.tokens
@@ -72,18 +75,21 @@ def tally(run: Run) -> Tally:
     first = [(b, b.planned) for b in state.batches if b.planned is not None and _is_first(state, b)]
     sent = [plan.requests for batch, plan in first if batch.sends and _was_sent(batch.stage)]
     times = [batch.submitting.until for batch in state.batches if batch.submitting is not None]
+    asked = [*created.lanes.items(), *created.follow_ups.items()]
     likely = created.said or sum(plan.likely for _, plan in first)
     return Tally(
         name=created.name,
         url=run.storage.url,
         service=created.service,
-        requests=sum(count for lane, count in created.lanes.items() if lane != FINAL),
-        refused=created.lanes.get(FINAL, 0) - created.carried,
+        requests=sum(count for lane, count in asked if lane not in UNASKED),
+        refused=sum(count for lane, count in asked if lane == FINAL) - created.carried,
         reused=created.carried,
         before=sum(books.carried.get("ok", 0) for books in settled),
         expected=sum(books.carried.get(ON_ITS_WAY, 0) for books in settled),
         sent=sum(sent),
-        answered=sum(books.indexed for books in settled) - sum(len(source.places) for source in asked_anew),
+        answered=sum(books.indexed for books in settled)
+        - sum(len(source.places) for source in asked_anew)
+        - again,
         again=sum(books.retry for books in settled if books.batch in state.retries),
         pictures=outcomes["ok"],
         outcomes={name: count for name, count in sorted(outcomes.items()) if count},
@@ -108,16 +114,32 @@ def tally(run: Run) -> Tally:
 
 def _is_first(state: State, batch: Batch) -> bool:
     """Whether its requests were never asked before. Of a batch that was cut the pieces count."""
-    source = batch.source
-    if isinstance(source, Cut):
-        return batch.stage is not Stage.CUT and _comes_first(state, state.batches[source.batch].source)
-    return batch.stage is not Stage.CUT and isinstance(source, Rows)
+    return batch.stage is not Stage.CUT and _comes_first(state, batch.source)
 
 
 def _comes_first(state: State, source: Source) -> bool:
-    return isinstance(source, Rows) or (
-        isinstance(source, Cut) and _comes_first(state, state.batches[source.batch].source)
-    )
+    match source:
+        case Rows():
+            return True
+        case Cut(number):
+            return _comes_first(state, state.batches[number].source)
+        case Turns(_, pieces):
+            return not any(_is_further_take(state, state.batches[piece.batch].source) for piece in pieces)
+    return False
+
+
+def _is_further_take(state: State, source: Source) -> bool:
+    """Whether any of it was asked because a person wanted another try. What came of another attempt was not."""
+    match source:
+        case Takes():
+            return True
+        case Cut(number):
+            return _is_further_take(state, state.batches[number].source)
+        case Retries(numbers):
+            return any(_is_further_take(state, state.batches[number].source) for number in numbers)
+        case Turns(_, pieces):
+            return any(_is_further_take(state, state.batches[piece.batch].source) for piece in pieces)
+    return False
 
 
 def _causes(state: State, likely: int, first: Sequence[tuple[Batch, Planned]]) -> dict[str, int]:

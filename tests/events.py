@@ -10,6 +10,7 @@ from pipeline.events import (
     File,
     Held,
     Limits,
+    Piece,
     Planned,
     PutBack,
     Retries,
@@ -17,6 +18,7 @@ from pipeline.events import (
     Submitted,
     Submitting,
     Tokens,
+    Turns,
 )
 
 NOW = datetime(2026, 11, 21, 18, 0, tzinfo=UTC)
@@ -111,7 +113,13 @@ def ended(batch: int, *, how: str = "succeeded") -> Ended:
 
 
 def collected(
-    batch: int, *, indexed: int = 10, retry: int = 0, spent: int = 80, unconfirmed: int = 0
+    batch: int,
+    *,
+    indexed: int = 10,
+    retry: int = 0,
+    spent: int = 80,
+    unconfirmed: int = 0,
+    turns: dict[str, int] | None = None,
 ) -> Collected:
     return Collected(
         batch=batch,
@@ -125,4 +133,10 @@ def collected(
         tokens=Tokens(),
         spent=spent,
         unconfirmed=unconfirmed,
+        turns=turns or {},
+        turns_file=File("turns/00000.parquet", 1, "00") if turns else None,
     )
+
+
+def follow_ups(number: int, *pieces: tuple[int, int, int], lane: str = MODEL) -> Drawn:
+    return Drawn(batch=number, source=Turns(lane, tuple(Piece(*piece) for piece in pieces)))

@@ -26,6 +26,7 @@ def folder(bench: Bench) -> Path:
         references=["photo"],
         model="gemini-3-pro-image",
         thoughts=True,
+        turns=["by night"],
         night={"finish_online_below": "2 rows"},
     )
     names = sorted(path.name for path in photos.glob("*.jpg"))

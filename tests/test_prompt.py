@@ -304,9 +304,11 @@ def test_fingerprints_are_a_format_and_these_are_known_for_good():
 
 def test_whatever_the_model_would_see_changes_the_fingerprint():
     other = Prompt("m", "t", (), "s", "1:1", "4K", ("TEXT",), "minimal", ("image",), 8, 0.7)
-    other = replace(other, top_p=0.9, top_k=3, safety=(("harassment", "off"),), store=True, thoughts=True)
-    other = replace(other, imagen=Imagen(pictures=2))
-    seen = [name for name in Prompt.__struct_fields__ if name != "store"]
+    other = replace(other, top_p=0.9, top_k=3, safety=(("harassment", "off"),), store=True, after="5e")
+    other = replace(other, thoughts=True, imagen=Imagen(pictures=2))
+    # Of the conversation before it only what was asked there is known beforehand, and that is `after`.
+    unseen = ("store", "context", "history")
+    seen = [name for name in Prompt.__struct_fields__ if name not in unseen]
     changed = {fingerprint(replace(FULL, **{name: getattr(other, name)})) for name in seen}
     assert len(changed | {fingerprint(FULL)}) == len(seen) + 1
     assert fingerprint(replace(FULL, store=True)) == fingerprint(FULL), "who keeps it changes no picture"

@@ -206,3 +206,26 @@ def test_a_proof_on_vertex(shell: Shell, rows: int, tmp_path: Path) -> None:
         assert calls(service) == rows
         assert shell("run", *PAID).code == 0
         assert rows_billed(service) == 20 - rows
+
+
+def test_a_proof_takes_rows_that_need_no_other_and_asks_all_of_their_turns(
+    shell: Shell, service: emulator.Service
+) -> None:
+    """Eighteen rows edit the pictures of two; each of these has a follow-up, and a second shot that edits the first."""
+    lines = ["sku,title,from,turns"]
+    lines += [f"sku-{n},Shoe {n},{'' if n < 2 else f'sku-{n % 2}'},by night" for n in range(20)]
+    (shell.folder / "edits.csv").write_text("\n".join(lines))
+    job = JOB.replace("shoes.csv", "edits.csv").replace('references = ["photo"]\n', "")
+    job += '[shots.wide]\nprompt = "wider"\naspect_ratio = "16:9"\nfrom = "/hero"\n'
+    (shell.folder / "jobs" / "shoes.toml").write_text(job)
+    said = shell("proof", *PAID, "--rows", "6")
+    assert said.code == 0, said.all
+    assert "2 rows, hero, wide: 8 pictures at once at full price" in said.err
+    assert keys(shell) == {"sku-0", "sku-1"}
+    assert calls(service) == 8
+    index = pd.read_parquet(run_of(shell, "shoes-proof") / "index")
+    assert sorted(index["turn"]) == [0] * 4 + [1] * 4
+    assert set(index["outcome"]) == {"ok"}
+    said = shell("proof", *PAID, "--key", "sku-7")
+    assert said.code == 2
+    assert "what it is made from is not in this run" in said.err

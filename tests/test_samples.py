@@ -41,6 +41,9 @@ MANIFESTS = [
         "people.csv",
         "group.csv",
         "imagen.csv",
+        "conversations.csv",
+        "edits.jsonl",
+        "views.csv",
     )
 ]
 FEEDS = {
@@ -138,6 +141,9 @@ MODES = {
     "up to 4K": "four_k.csv",
     "thinking": "thinking.csv",
     "text and pictures in one answer": "illustrated.jsonl",
+    "several turns": "conversations.csv",
+    "another language, ratio and size in turn two; pictures made from pictures": "edits.jsonl",
+    "views around a thing": "jobs/views.toml",
     "all of it": "settings.jsonl",
 }
 INSTALLED = {"jobs": ROOT / "jobs", "sample_manifests": SAMPLES}
@@ -233,3 +239,34 @@ def test_the_sample_for_imagen_comes_back_as_it_was_asked(tmp_path, monkeypatch)
         "kite": ("clouds", "dont_allow"),
         "sign": (None, None),
     }
+
+
+def test_views_are_asked_one_after_the_other_and_show_the_photo_in_each(bench):
+    """A follow-up is told the conversation from its beginning; the emulator draws who was shown, in order."""
+    job, base = sample("jobs/views.toml", bench.folder)
+    found = survey(job, base=base)
+    assert found.waves == (3, 3, 3, 3)
+    run = begin(
+        found, name="run", storage=bench.place(), service=bench.service.url, clock=bench.clock, cap=None
+    )
+    Driver(run, bench.backend(), planner=planner(found, run)).to_the_end()
+    index = read_index(run)
+    assert list(index["continued"].dropna().unique()) == ["conversation"]
+    # A photo, then a photo and a picture, and so on: what is read grows by a picture with each turn.
+    read = [set(index[index["turn"] == turn]["reference_tokens"]) for turn in range(4)]
+    each = read[0].pop()
+    assert read[1:] == [{2 * each}, {3 * each}, {4 * each}]
+
+
+def test_edits_are_made_from_the_pictures_of_their_rows(bench):
+    shutil.copytree(SAMPLES, bench.folder, dirs_exist_ok=True)
+    bench.job = job_for("edits.jsonl")
+    index = bench.run().set_index(["key", "turn"])
+    assert index.loc[("leaf", 1), "height"] * 16 // 9 - index.loc[("leaf", 1), "width"] in range(-32, 33)
+    assert index.loc[("leaf", 1), "width"] == 2752
+    made_from = {key: index.loc[(key, 0), "parent"] for key in ("boot-spring", "boot-autumn", "boot-poster")}
+    assert [(each["key"], each["turn"]) for each in made_from.values()] == [
+        ("boot", 0),
+        ("boot", 0),
+        ("boot-winter", 1),
+    ]

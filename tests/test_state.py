@@ -345,3 +345,68 @@ def test_a_request_has_one_further_take() -> None:
     happen(state, [again])
     assert refuses(state, Drawn(batch=2, source=Takes(0, (5,))))
     assert not state.finished
+
+
+def with_follow_ups() -> State:
+    """Ten requests are home; eight lead to another turn, and two have nothing to go on from."""
+    return happen(sent(), [e.ended(0), e.collected(0, turns={e.MODEL: 8, "final": 2})])
+
+
+def test_a_run_is_not_finished_before_every_follow_up_is() -> None:
+    state = with_follow_ups()
+    assert state.turns_open == {e.MODEL: (0,), "final": (0,)}
+    assert not state.finished
+    happen(state, [e.follow_ups(1, (0, 0, 8)), e.follow_ups(2, (0, 0, 2), lane="final")])
+    assert state.turns_open == {}
+    assert not state.finished, "they are not settled"
+    assert [batch.wave for batch in state.batches] == [0, 1, 1]
+    assert [batch.sends for batch in state.batches] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [],
+        [(0, 1, 8)],  # not from the first
+        [(0, 0, 9)],  # more than there are
+        [(0, 3, 3)],
+        [(0, 0, 4), (0, 4, 8)],  # of one batch twice
+        [(1, 0, 1)],
+    ],
+)
+def test_follow_ups_are_drawn_in_order_and_each_once(pieces: list[tuple[int, int, int]]) -> None:
+    assert refuses(with_follow_ups(), e.follow_ups(1, *pieces))
+
+
+def test_what_does_not_fit_one_batch_goes_into_the_next() -> None:
+    state = happen(with_follow_ups(), [e.follow_ups(1, (0, 0, 5))])
+    assert refuses(state, e.follow_ups(2, (0, 0, 5)))
+    assert refuses(state, e.follow_ups(2, (0, 4, 8)))
+    assert not refuses(state, e.follow_ups(2, (0, 5, 8)))
+
+
+def test_follow_ups_of_a_lane_nobody_has_are_refused() -> None:
+    assert refuses(with_follow_ups(), e.follow_ups(1, (0, 0, 1), lane="gemini-3-pro-image"))
+
+
+@pytest.mark.parametrize("turns", [{e.MODEL: 0}, {e.MODEL: -1, "final": 2}])
+def test_books_of_follow_ups_that_are_none_are_refused(turns: dict[str, int]) -> None:
+    assert refuses(happen(sent(), [e.ended(0)]), e.collected(0, turns=turns))
+
+
+def test_follow_ups_without_a_file_are_refused() -> None:
+    books = e.collected(0, turns={e.MODEL: 1})
+    assert refuses(happen(sent(), [e.ended(0)]), msgspec.structs.replace(books, turns_file=None))
+
+
+def test_further_attempts_wait_for_their_own_wave_and_not_for_the_next() -> None:
+    """Two batches: one is home with a retry and follow-ups. Those go; the retry waits for the other batch alone."""
+    state = after(e.created(rows=20), e.drawn(0, 0, 10), e.drawn(1, 10, 20))
+    for batch in (0, 1):
+        number = state.next + 1
+        happen(state, [e.planned(batch), e.submitting(batch), e.submitted(batch, number)])
+    happen(state, [e.ended(0), e.collected(0, indexed=9, retry=1, turns={e.MODEL: 9})])
+    assert not state.retries_due
+    happen(state, [e.follow_ups(2, (0, 0, 9)), e.ended(1), e.collected(1)])
+    assert state.retries_due
+    assert state.next_retries == (0,)

@@ -1,5 +1,6 @@
 """Who a row of Vertex AI is, and what it says."""
 
+import base64
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from pipeline.backends import vertex_rows, wire
 from pipeline.backends.vertex_rows import LABEL, asked, identity, mark, row
 from pipeline.prompt import Prompt
-from pipeline.results import Line
+from pipeline.results import Line, Payload, read_object
 
 MODEL = "gemini-3.1-flash-image"
 
@@ -156,3 +157,18 @@ def test_whatever_a_server_sends_is_an_outcome(status: Any, response: Any) -> No
     line = answer({"labels": {LABEL: 3}}, status=status, response=response, processed_time=7)
     assert vertex_rows.outcome(line).kind == "error"
     assert identity(line, lambda: TWO) is None
+
+
+@pytest.mark.parametrize("spelled", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_conversation_with_pictures_is_known_however_they_are_written_back(spelled: Any) -> None:
+    """A picture comes back with every answer, as bytes that nobody has decoded."""
+    picture = bytes(range(256)) * 20
+    data = base64.b64encode(picture).decode()
+    said = {"role": "model", "parts": [{"inlineData": {"data": data, "mimeType": "image/png"}}]}
+    request = sent("b00000-0001", history=json.dumps([said], separators=(",", ":")))
+    back = json.loads(json.dumps(request).replace(data, spelled(picture).decode().rstrip("=")))
+    raw = answer(back).raw
+    line = Line(0, raw, read_object(raw))
+    assert isinstance(line.body["request"]["contents"][0]["parts"][0]["inlineData"]["data"], Payload)  # type: ignore[index]
+    assert mark(line.body["request"]) == mark(request)  # type: ignore[index]
+    assert identity(line, nothing_known) == "b00000-0001"

@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,18 @@ def test_what_is_not_said_is_not_sent() -> None:
     ]
     assert request["generationConfig"] == {"responseModalities": ["TEXT", "IMAGE"]}
     assert set(request) == {"contents", "generationConfig"}
+
+
+def test_a_conversation_comes_before_the_turn_it_leads_to() -> None:
+    history = [
+        {"role": "user", "parts": [{"text": 'a "shoe"'}]},
+        {"role": "model", "parts": [{"text": "here", "thoughtSignature": "c2ln"}]},
+    ]
+    first = Prompt("gemini-3.1-flash-image", "make it night")
+    later = msgspec.structs.replace(first, history=json.dumps(history))
+    alone, led = (json.loads(wire.encode("b00000-0000", prompt))["request"] for prompt in (first, later))
+    assert led["contents"] == [*history, *alone["contents"]]
+    assert {**led, "contents": []} == {**alone, "contents": []}
 
 
 def test_references_are_put_in_place_while_uploading() -> None:
@@ -326,3 +339,87 @@ def test_a_level_and_the_wish_for_thoughts_stand_beside_each_other() -> None:
     assert config(thinking="high") == {"thinkingLevel": "HIGH"}
     assert config(thoughts=True) == {"includeThoughts": True}
     assert config(thinking="high", thoughts=True) == {"thinkingLevel": "HIGH", "includeThoughts": True}
+
+
+# --- what is told to a model again --------------------------------------------------------------------------------
+
+KEPT = {
+    "path": "pictures/00000/0000-a.png",
+    "sha256": SHA,
+    "bytes": 7,
+    "mime": "image/png",
+    "declared_mime": "image/png",
+}
+
+
+def told(*parts: dict[str, Any], signed: bool = True, pictures: int = 1) -> Any:
+    found = wire.said(read(answer(*parts)).parts, [KEPT] * pictures, signed=signed)
+    return None if found is None else json.loads(found)
+
+
+def test_what_a_model_said_is_told_to_it_member_for_member() -> None:
+    words = {"text": 'Here:\u2028"it" is', "thoughtSignature": "d29yZHM=", "odd": {"b": 1, "a": [2.50, None]}}
+    between = {"text": "and"}
+    picture = image(thoughtSignature="cGljdHVyZQ==", partMetadata={"x": 1})
+    place = f"nightshoot:picture/{SHA}/7/pictures/00000/0000-a.png"
+    again = {**picture, "inlineData": {"mimeType": "image/png", "data": place}}
+    assert told(words, picture, between, picture, pictures=2) == [words, again, between, again]
+
+
+def test_thoughts_are_no_part_of_a_conversation_unless_they_are_signed() -> None:
+    thought, signed = (
+        {"text": "Hm", "thought": True},
+        {"text": "Oh", "thought": True, "thoughtSignature": "b2g="},
+    )
+    draft = image(thought=True)
+    picture = image(thoughtSignature="cGljdHVyZQ==")
+    assert [list(part) for part in told(thought, signed, draft, picture)] == [
+        ["text", "thought", "thoughtSignature"],
+        ["inlineData", "thoughtSignature"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [image()],
+        [{"text": "Here"}, image(thoughtSignature="cGljdHVyZQ==")],  # the words that it begins with
+        [image(thoughtSignature="cGljdHVyZQ=="), image()],
+        [image(thoughtSignature="")],
+    ],
+)
+def test_what_a_thinking_model_did_not_sign_cannot_be_told_to_it_again(parts: list[dict[str, Any]]) -> None:
+    pictures = sum("inlineData" in part for part in parts)
+    assert told(*parts, pictures=pictures) is None
+    assert told(*parts, pictures=pictures, signed=False) is not None
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_nor_can_an_answer_of_which_a_picture_is_not_there(kept: int) -> None:
+    """Which of them is which nobody knows then."""
+    assert told(image(thoughtSignature="cGljdHVyZQ=="), pictures=kept) is None
+
+
+def test_the_runs_own_pictures_are_put_into_the_conversation_and_nothing_else_is_touched() -> None:
+    """Words of the model or of the user that look like one of ours stay words."""
+    decoy = f'"inlineData":{{"data":"nightshoot:picture/{SHA}/7/pictures/x.png"'
+    said = wire.said(
+        [{"text": decoy, "thoughtSignature": "YQ=="}, image(thoughtSignature="Yg==")], [KEPT], signed=True
+    )
+    first = Prompt("m", decoy, (PHOTO,))
+    assert said is not None
+    later = Prompt("m", decoy, history=wire.conversation(first, said))
+    line = wire.encode("b00000-0000", later)
+    asked: list[tuple[str, str]] = []
+
+    def picture(sha256: str, path: str) -> bytes:
+        asked.append((sha256, path))
+        return b"picture"
+
+    contents = json.loads(wire.put_made(line, picture))["request"]["contents"]
+    assert asked == [(SHA, KEPT["path"])]
+    assert contents[1]["parts"][1]["inlineData"]["data"] == base64.b64encode(b"picture").decode()
+    assert [contents[0]["parts"][1], contents[2]["parts"][0]] == [{"text": decoy}] * 2
+    assert contents[1]["parts"][0]["text"] == decoy
+    assert len(wire.put_made(line, picture)) <= len(line) + wire.made_bytes(later)
+    assert list(wire.references_of(line)) == [(SHA, "image/jpeg")], "the photo is shown again"

@@ -163,7 +163,7 @@ class Outcome:
     model_version: str | None = None
     response_id: str | None = None
     at: datetime | None = None
-    parts: tuple[str | None, ...] = ()  # its words in their places: None is the next of its pictures
+    order: tuple[str | None, ...] = ()  # its words in their places: None is the next of its pictures
     thoughts: tuple[
         str | Drawing, ...
     ] = ()  # what it thought, words and drafts in order; no part of the answer
@@ -171,6 +171,7 @@ class Outcome:
         False  # of several drawings each is a result, and the first whole one is the final picture
     )
     safety_scores: str | None = None  # how harmful the service thinks it is, as JSON text
+    parts: tuple[Mapping[str, Any], ...] = ()  # all that the model said, as it came: for another turn
 
 
 class Backend(Protocol):

@@ -4,7 +4,7 @@ Written from Google's discovery document of GenerateContentRequest, as far as th
 closed. The values of sizes and ratios are the model's business and are checked with it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -31,7 +31,16 @@ class _Part(_Closed):
 
 class _Content(_Closed):
     parts: Annotated[tuple[_Part, ...], msgspec.Meta(min_length=1)]
-    role: Literal["user", "model"] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Asked(_Content, tag_field="role", tag="user"):
+    pass
+
+
+class _Said(_Closed, tag_field="role", tag="model"):
+    """What a model said before, in its own words: whatever it says may be told to it again."""
+
+    parts: Annotated[tuple[dict[str, Any], ...], msgspec.Meta(min_length=1)]
 
 
 class _Image(_Closed):
@@ -85,7 +94,7 @@ class _Safety(_Closed):
 
 
 class _Request(_Closed):
-    contents: Annotated[tuple[_Content, ...], msgspec.Meta(min_length=1)]
+    contents: Annotated[tuple[_Asked | _Said, ...], msgspec.Meta(min_length=1)]
     generationConfig: _Generation  # noqa: N815
     systemInstruction: _Content | None = None  # noqa: N815
     safetySettings: tuple[_Safety, ...] = ()  # noqa: N815

@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.backends import wire
 from pipeline.backends.base import Outcome
-from pipeline.results import Line
+from pipeline.results import Line, Payload, payload
 
 LABEL = "nightshoot"
 """What a row's label is called. It says the wire id and the mark of the request: b00017-0212-3fa2c1d0e4b5a697."""
@@ -56,7 +56,11 @@ def _plain(value: Any) -> Any:
     """One spelling of a value, which its way through the service may have written otherwise."""
     match value:
         case Mapping():
-            return {_camel(name): _plain(each) for name, each in value.items() if each is not None}
+            return {
+                _camel(name): _digest(each) if name == "data" else _plain(each)
+                for name, each in value.items()
+                if each is not None
+            }
         case list():
             return [_plain(each) for each in value]
         case float():
@@ -65,6 +69,14 @@ def _plain(value: Any) -> Any:
         case int() if not isinstance(value, bool):
             return f"{value:.6g}" if abs(value) < 10**6 else str(value)
     return value
+
+
+def _digest(data: Any) -> Any:
+    """What a picture is in a mark, however its base64 is written: megabytes of it need no copy."""
+    try:
+        return hashlib.sha256(payload(data)).hexdigest()
+    except (ValueError, AttributeError):  # no base64, or no text
+        return data.text() if isinstance(data, Payload) else _plain(data)
 
 
 def _camel(name: str) -> str:

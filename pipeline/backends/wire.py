@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,12 @@ PLACEHOLDER = re.compile(rb'"fileUri":"nightshoot:sha256/([0-9a-f]{64})","mimeTy
 """A reference in requests/. Inside a string of the user's the quotes would be escaped, so it matches only ours."""
 
 _SHOWN = re.compile(rb'\{"fileData":\{' + PLACEHOLDER.pattern + rb"\}\}")
+
+_MADE = "nightshoot:picture/"
+_MADE_HERE = re.compile(
+    rb'(?<="inlineData":\{"data":")' + _MADE.encode() + rb'([0-9a-f]{64})/(\d+)/([^"\\]+)(?=")'
+)
+"""A picture of the run's own within a conversation: its digest, its bytes, and the file that holds it."""
 
 TRANSIENT = frozenset({1, 2, 4, 8, 10, 13, 14, 408, 429, 500, 502, 503, 504})
 """Codes of a row's error that another attempt may cure: gRPC's on the Developer API, HTTP's on Vertex."""
@@ -53,6 +59,7 @@ THRESHOLDS = {
 
 _NO_FILE = re.compile(r"\bFile files/\S+ or it may not exist")
 _TEXT = "\0text\0"  # no other text has it between unescaped quotes
+_CONTENTS = b',"request":{"contents":['
 MOST = 10**12
 """No count of anything in one answer is larger."""
 
@@ -78,6 +85,9 @@ def encode(wire_id: str, prompt: Prompt) -> bytes:
         prompt.store,
         prompt.thoughts,
     )
+    if prompt.history is not None:
+        # Every line begins with its contents, and this turn is the last of them.
+        before = before.replace(_CONTENTS, _CONTENTS + prompt.history[1:-1].encode() + b",", 1)
     return b'{"key":%b%b%b%b' % (_encode(wire_id), before, _encode(prompt.text), after)
 
 
@@ -121,14 +131,19 @@ def _around_the_text(
     return before, after
 
 
-def _whole(wire_id: str, prompt: Prompt) -> bytes:
+def _asked(prompt: Prompt) -> dict[str, Any]:
+    """A prompt's own turn of the conversation."""
     parts: list[dict[str, Any]] = [
         {"fileData": {"fileUri": f"nightshoot:sha256/{shown.sha256}", "mimeType": shown.mime}}
         for shown in prompt.references
     ]
     parts.append({"text": prompt.text})
+    return {"role": "user", "parts": parts}
+
+
+def _whole(wire_id: str, prompt: Prompt) -> bytes:
     request: dict[str, Any] = {
-        "contents": [{"role": "user", "parts": parts}],
+        "contents": [_asked(prompt)],
         "generationConfig": _config(prompt),
     }
     if prompt.system:
@@ -200,7 +215,82 @@ def put_inline(line: bytes, read: Callable[[str, str], bytes]) -> bytes:
 
 def inline_bytes(prompt: Prompt) -> int:
     """How much longer a request is that carries its references itself."""
-    return sum(-(-shown.size // 3) * 4 for shown in prompt.references)
+    return sum(_base64(shown.size) for shown in prompt.references)
+
+
+def made_bytes(prompt: Prompt) -> int:
+    """How much longer a request is whose conversation has pictures of the run's own in it."""
+    said = (prompt.history or "").encode()
+    return sum(_base64(int(match[2])) for match in _MADE_HERE.finditer(said))
+
+
+def put_made(line: bytes, read: Callable[[str, str], bytes]) -> bytes:
+    """The line with the run's own pictures in it, each read by its digest and the name of its file."""
+    pieces: list[bytes] = []
+    end = 0
+    for match in _MADE_HERE.finditer(line):
+        data = read(match[1].decode(), match[3].decode())
+        pieces += [line[end : match.start()], pybase64.b64encode(data)]
+        end = match.end()
+    return b"".join([*pieces, line[end:]]) if pieces else line
+
+
+def _base64(size: int) -> int:
+    return -(-size // 3) * 4
+
+
+# --- the conversation -------------------------------------------------------------------------------------------
+
+
+def said(
+    parts: Iterable[Mapping[str, Any]], pictures: Sequence[Mapping[str, Any]], *, signed: bool
+) -> str | None:
+    """What a model said, to be told to it again: JSON of its parts, member for member and in their order, each
+    picture by the file that holds it.
+
+    None where that cannot be told again: a picture of it is not there, or wants a signature and has none. Thoughts
+    that carry no signature were never part of the conversation.
+    """
+    told: list[dict[str, Any]] = []
+    files = iter(pictures)
+    for given in parts:
+        part = {name: value for name, value in given.items() if value is not None}
+        blob = _dict(part.pop("inlineData", None) or part.pop("inline_data", None))
+        has_signature = bool(part.get("thoughtSignature", part.get("thought_signature")))
+        if part.get("thought") is True:
+            if has_signature and not blob:
+                told.append(part)
+            continue
+        if not blob and not part:
+            continue
+        begins = all(each.get("thought") is True for each in told)
+        if signed and not has_signature and (blob or begins):
+            return None
+        if blob:
+            if (file := next(files, None)) is None:
+                return None
+            told.append({"inlineData": _kept(blob, file), **part})
+        else:
+            told.append(part)
+    return _written(told) if next(files, None) is None else None
+
+
+def _kept(blob: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
+    """A picture's data by its file, and whatever else was said of it."""
+    names = ("data", "mimeType", "mime_type")
+    more = {name: value for name, value in blob.items() if name not in names and value is not None}
+    place = f"{_MADE}{file['sha256']}/{file['bytes']}/{file['path']}"
+    return {"data": place, "mimeType": file["declared_mime"] or file["mime"], **more}
+
+
+def conversation(prompt: Prompt, said: str) -> str:
+    """The history of the turn that follows this prompt, which was answered so: JSON of the contents."""
+    before = [prompt.history[1:-1]] if prompt.history else []
+    return (
+        "["
+        + ",".join([*before, _encode(_asked(prompt)).decode(), f'{{"parts":{said},"role":"model"}}'])
+        + "]"
+    )
 
 
 def outcome(line: Line) -> Outcome:
@@ -221,13 +311,14 @@ def outcome(line: Line) -> Outcome:
         reason=reason,
         message=_message(response, candidate),
         text="\n".join(each for each in said if isinstance(each, str)) or None,
+        parts=tuple(parts),
         grounding=_grounding(candidate),
         drawings=drawings,
         usage=usage(response),
         model_version=_str(response.get("modelVersion")),
         response_id=_str(response.get("responseId")),
         at=moment(response.get("createTime")),
-        parts=tuple(each if isinstance(each, str) else None for each in said),
+        order=tuple(each if isinstance(each, str) else None for each in said),
         thoughts=thoughts,
     )
 
@@ -335,13 +426,18 @@ def _grounding(candidate: dict[str, Any]) -> str | None:
     found = _looked_up(candidate)
     if not found:
         return None
+    return _written(found)
+
+
+def _written(found: Any) -> str | None:
+    """JSON text of what was read, as it was given."""
     try:
         return _as_given(found).decode()
     except (ValueError, OverflowError, RecursionError):
         return _oddly_given(found)
 
 
-def _oddly_given(found: dict[str, Any]) -> str | None:
+def _oddly_given(found: Any) -> str | None:
     """The same of what no fast encoder writes: half a pair of surrogates, numbers beyond all bounds."""
     try:
         text = json.dumps(found, ensure_ascii=False, default=lambda long: long.text())

@@ -5,7 +5,6 @@ its pictures, which is why a result of any size can be continued at any byte.
 """
 
 import base64
-import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from pipeline.emulator.grounding import Grounding, grounding
 from pipeline.emulator.lines import Asked
 from pipeline.emulator.models import QUERY, Model
 from pipeline.emulator.pictures import Picture, render, salted
+from pipeline.emulator.thoughts import for_picture, for_words
 
 GARBAGE = b'{"response":{"candidates":[{"content":{"parts":[{"text":"an answer that was cut \xff\n'
 TRAPS = "\u2028 and \u0085"  # legal inside a JSON string, and line ends to a careless reader
@@ -244,19 +244,19 @@ class Maker:
             picture(f"picture {answer.pictures - 1}" if answer.pictures > 1 else "", thought=True)
         said = self.said(answer)
         if said:
-            parts.append({"text": said} | self.signed(seed, "text"))
+            parts.append({"text": said} | self.signed(answer, for_words(said)))
         for number in range(answer.pictures):
             if number and asked.text:
                 parts.append({"text": f"And another one, number {number + 1}:"})
-            picture(f"picture {number}" if number else "", **self.signed(seed, f"picture {number}"))
+            salt = f"picture {number}" if number else ""
+            picture(salt, **self.signed(answer, for_picture(salted(seed, salt))))
         return parts
 
-    def signed(self, seed: bytes, salt: str) -> dict[str, str]:
+    def signed(self, answer: Answer, signature: str) -> dict[str, str]:
         """A thought signature, for the models that think."""
-        if not self.model.levels:
+        if not self.model.levels or "no_signature" in answer.flags:
             return {}
-        signature = hashlib.shake_128(seed + salt.encode()).digest(120)
-        return {"thoughtSignature": base64.b64encode(signature).decode()}
+        return {"thoughtSignature": signature}
 
     def picture(self, answer: Answer, asked: Asked, seed: bytes, *, draft: bool) -> Picture:
         width, height = self.model.size(asked.ratio, "1K" if draft else asked.size)

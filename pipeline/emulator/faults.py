@@ -126,6 +126,7 @@ KINDS: Mapping[str, Kind] = {
     "interim_picture": Kind(
         "draft pictures, marked as thoughts, come before the final one", "row", {"pictures": 1}
     ),
+    "no_signature": Kind("what a thinking model says comes without its thought signatures", "row"),
     "two_pictures": Kind("two pictures and words between them", "row"),
     "garbage_line": Kind("a line that is no JSON", "row"),
     "line_separator": Kind("U+2028 and U+0085 in the words", "row"),

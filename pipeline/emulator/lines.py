@@ -15,6 +15,7 @@ from pipeline.emulator.fields import LINE, Shape, normal
 from pipeline.emulator.models import Model
 from pipeline.emulator.pictures import Look, look
 from pipeline.emulator.problems import INVALID_ARGUMENT, RowProblem
+from pipeline.emulator.thoughts import check_turns
 
 WORDS = 96  # characters of the prompt that go into the picture
 
@@ -258,24 +259,6 @@ def modalities(settings: dict[str, Any], model: Model) -> set[str]:
     if wanted == {"IMAGE"} and not model.image_alone:
         raise RowProblem(INVALID_ARGUMENT, f"{model.name} answers with TEXT and IMAGE only")
     return wanted
-
-
-def check_turns(contents: list[dict[str, Any]], model: Model) -> None:
-    """A thinking model wants its own pictures back with the signature they came with."""
-    for number, content in enumerate(contents):
-        for place, part in enumerate(content["parts"]):
-            picture = "inlineData" in part or "fileData" in part
-            if (
-                model.levels
-                and content.get("role") == "model"
-                and picture
-                and not part.get("thoughtSignature")
-            ):
-                raise RowProblem(
-                    INVALID_ARGUMENT,
-                    "Image part is missing a thought_signature in content "
-                    f"position {number}, part position {place}",
-                )
 
 
 def text_tokens(contents: list[dict[str, Any]], system: dict[str, Any] | None) -> int:

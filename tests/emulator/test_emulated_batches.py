@@ -351,6 +351,64 @@ def test_a_model_that_thinks_wants_its_picture_back_with_its_signature(bench, ro
     assert "thought_signature" in lines["bare"]["error"]["message"]
 
 
+def test_a_signature_is_good_for_its_own_part_and_for_no_other(bench, row):
+    """Another picture's is refused, another text's, and one that nobody gave; in whatever turn they stand."""
+    bench.service.fault("two_pictures")
+    first = bench.run([row("a"), row("b", "a blue cup")], model="gemini-3-pro-image")
+    said, other = (outcome(first[key])["content"] for key in "ab")
+    shown = next(place for place, part in enumerate(said["parts"]) if "inlineData" in part)
+    bench.service.clear_faults()
+
+    def asked(place, signature):
+        parts = [
+            {**part, "thoughtSignature": signature} if n == place else part
+            for n, part in enumerate(said["parts"])
+        ]
+        turn = {"role": "user", "parts": [{"text": "now in blue"}]}
+        return {"contents": [turn, {"role": "model", "parts": parts}, turn]}
+
+    pictures = [part for part in said["parts"] if "inlineData" in part]
+    foreign = next(part for part in other["parts"] if "inlineData" in part)
+    wrong = {
+        "invented": "AAAA" * 40,
+        "second": pictures[-1]["thoughtSignature"],
+        "foreign": foreign["thoughtSignature"],
+    }
+    rows = [{"key": key, "request": asked(shown, signature)} for key, signature in wrong.items()]
+    good = asked(shown, said["parts"][shown]["thoughtSignature"])
+    lines = bench.run([*rows, {"key": "own", "request": good}], model="gemini-3-pro-image")
+    assert picture(lines["own"])
+    for key in wrong:
+        told = lines[key]["error"]["message"]
+        assert f"thought signature in content position 2, part position {shown + 1}" in told
+
+
+def test_the_words_that_a_thinking_model_begins_with_are_signed_and_those_between_are_not(bench, row):
+    bench.service.fault("two_pictures")
+    first = bench.run([row(f"{n}", f"a mug, the {n}th") for n in range(6)], model="gemini-3-pro-image")
+    said = next(
+        content
+        for content in (outcome(line)["content"] for line in first.values())
+        if "text" in content["parts"][0]
+    )
+    assert ["thoughtSignature" in part for part in said["parts"]] == [True, True, False, True]
+    bench.service.clear_faults()
+    turn = {"role": "user", "parts": [{"text": "now in blue"}]}
+
+    def told(parts):
+        return {"contents": [turn, {"role": "model", "parts": parts}, turn]}
+
+    unsigned = [{"text": said["parts"][0]["text"]}, *said["parts"][1:]]
+    changed = [{**said["parts"][0], "text": "Something else"}, *said["parts"][1:]]
+    rows = {"own": said["parts"], "unsigned": unsigned, "changed": changed}
+    lines = bench.run(
+        [{"key": key, "request": told(parts)} for key, parts in rows.items()], model="gemini-3-pro-image"
+    )
+    assert picture(lines["own"])
+    assert "Text part is missing a thought_signature" in lines["unsigned"]["error"]["message"]
+    assert "Corrupted thought signature" in lines["changed"]["error"]["message"]
+
+
 def test_a_job_waits_and_runs_as_long_as_its_seed_says(make_bench, row):
     """Drawn from the ranges, the same for the same seed, another for another."""
 

@@ -404,6 +404,14 @@ def test_two_pictures_have_words_between_them(bench, row):
     assert detail["tokenCount"] == 2 * 1120
 
 
+def test_what_a_model_says_can_come_unsigned(bench, row):
+    signed = pictures(befallen(bench, row, "two_pictures")["b"])
+    assert all(part["thoughtSignature"] for part in signed)
+    bare = parts(befallen(bench, row, "no_signature")["b"])
+    assert bare
+    assert not any("thoughtSignature" in part for part in bare)
+
+
 def test_a_line_can_be_no_json(bench, row):
     bench.service.fault("garbage_line", key="b")
     result = bench.output(bench.submit([row("a"), row("b", "a pot")]))

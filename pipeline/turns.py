@@ -1,0 +1,171 @@
+"""Follow-ups: what a settled request leads to, as the plan row of the next turn.
+
+A pure function of what is in the run: whoever settles a batch writes the same turns/.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from pipeline import tables
+from pipeline.asked import COLUMNS, prompt_of
+from pipeline.backends import wire
+from pipeline.earlier import resolved
+from pipeline.errors import Corrupt
+from pipeline.events import FINAL
+from pipeline.run import Run, plan_file, reference_file, turns_file
+from pipeline.storage import Storage, open_storage
+from pipeline.storage.base import NotFound
+
+CONVERSATION, PICTURE = "conversation", "picture"
+"""How a follow-up goes on: with all that was said and shown before it, or with the final picture alone."""
+
+PICTURED = frozenset({"ok", "wrong_size"})
+"""Outcomes that another turn can go on from."""
+
+_PINNED = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule", "generation", "role")
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def lane_of(row: Mapping[str, Any]) -> str:
+    """Which batches a follow-up goes into: its model's, or those of which nothing is sent."""
+    return FINAL if row["refusal"] is not None or row["carried"] is not None else str(row["model"])
+
+
+def next_turn(run: Run, row: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The request that follows this one, now that its answer is final; None if it was the last.
+
+    It keeps the place of the one before it. Where that has no picture it is refused, and keeps its own follow-ups:
+    each ends for the same reason, with a row of its own in the index.
+    """
+    if row["turns"] is None:
+        return None
+    asked, *rest = msgspec.json.decode(row["turns"])
+    turn = {
+        **row,
+        **dict.fromkeys(COLUMNS),
+        "model": row["model"],
+        "refusal": None,
+        "carried": None,
+        "parent": None,
+        "continued": None,
+        **asked,
+        "turn": row["turn"] + 1,
+        "turns": _encode(rest).decode() if rest else None,
+        "attempt": 1,
+        "spent": 0,
+    }
+    return turn | _going_on(run, row, answer, turn)
+
+
+class Waiting:
+    """The rows that edit a picture of one batch, as they were planned. Those of other batches are not in memory."""
+
+    def __init__(self, run: Run, number: int) -> None:
+        self._run = run
+        self._of: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+        there = [batch.number for batch in run.state.batches if batch.waits]
+        if not there:
+            return
+        import pyarrow.compute as pc
+
+        asked = tables.from_parquet(run.storage.read(plan_file(number)), columns=["key"])
+        keys = asked["key"].combine_chunks()
+        for each in there:
+            table = tables.from_parquet(run.storage.read(plan_file(each)))
+            ours = pc.is_in(pc.struct_field(table["parent"], "key"), value_set=keys)
+            for row in tables.rows_of(table.filter(ours)):
+                self._of.setdefault(_which(row["parent"]), []).append(row)
+
+    def released(self, parent: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The rows that edit this request's picture, now that its answer is final, in the order of the manifest."""
+        if not self._of or parent["turns"] is not None:
+            return  # the last turn of a conversation is what others edit
+        rows = self._of.get(_which(parent), [])
+        outcome = _outcome(answer)
+        shown = as_reference(self._run, answer) if rows and outcome in PICTURED else None
+        for row in rows:
+            now = {**row, "take": parent["take"]}
+            if shown is not None:
+                yield now | {"continued": PICTURE, "references": [shown, *(row["references"] or ())]}
+            elif outcome == "not_sent":
+                yield now  # the run was stopped: it is not sent either
+            else:
+                yield now | {"refusal": why_not(parent, answer)}
+
+
+def _which(row: Mapping[str, Any]) -> tuple[object, ...]:
+    return row["key"], row["shot"], row["variant"], row["turn"]
+
+
+def _outcome(answer: Mapping[str, Any]) -> str:
+    """What a request came to, in whichever run."""
+    return str(answer["earlier"] if answer["outcome"] == "reused" else answer["outcome"])
+
+
+def _going_on(
+    run: Run, row: Mapping[str, Any], answer: Mapping[str, Any], turn: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a turn's columns say of the one before it."""
+    outcome = _outcome(answer)
+    if turn["carried"] is not None or outcome == "not_sent":
+        return {}  # the run was stopped: it is not sent either
+    if outcome not in PICTURED:
+        return {"refusal": why_not(row, answer)}
+    said = answer.get("said")
+    prompt = prompt_of(row)
+    if said is None or prompt is None:
+        shown = [as_reference(run, answer), *(turn["references"] or ())]
+        return {"continued": PICTURE, "references": shown, "context": 0}
+    return {"continued": CONVERSATION, "history": wire.conversation(prompt, said)}
+
+
+def why_not(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """Why nothing can go on from a request: in a person's words, and with its name."""
+    if answer["outcome"] == "no_parent":
+        return str(answer["message"])  # of the one where it began
+    outcome = _outcome(answer)
+    which = f", variant {row['variant']}" if row["variant"] else ""
+    turn = f", turn {row['turn']}" if row["turn"] else ""
+    return f"{row['key']} {row['shot']}{which}{turn} has no picture to go on from: {outcome}"
+
+
+def as_reference(run: Run, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A final picture as the reference of another request: its bytes are put where references are kept."""
+    home = run.storage
+    if answer["outcome"] == "reused":
+        home = open_storage(resolved(answer["made_in"], run.storage.url.rpartition("/")[0]))
+    data = _picture(home, answer["path"], answer["sha256"])
+    name = reference_file(answer["sha256"], answer["mime"])
+    run.storage.put(name, data, content_type=answer["mime"])
+    told = {name: answer[name] for name in ("sha256", "mime", "width", "height")}
+    return dict.fromkeys(_PINNED) | told | {"source": answer["path"], "size": answer["bytes"]}
+
+
+def _picture(home: Storage, path: str, sha256: str) -> bytes:
+    """A picture of a run's. Raises Corrupt where it is not what was recorded."""
+    try:
+        data = home.read(path)
+    except NotFound as error:
+        hint = "restore it: another picture goes on from it"
+        raise Corrupt(f"{home.url}: {path} is gone", hint=hint) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        hint = "restore it: another picture goes on from it"
+        raise Corrupt(f"{home.url}: {path} is not the picture that was made", hint=hint)
+    return data
+
+
+def follow_ups(run: Run, number: int, lane: str, *, start: int, stop: int | None = None) -> pa.Table:
+    """Those of a settled batch that go into a lane, from one to another, in the order of their file."""
+    import pyarrow.compute as pc  # a sixth of what the others cost together, and few runs need it
+
+    table = tables.from_parquet(run.storage.read(turns_file(number)))
+    unsent = pc.or_(pc.is_valid(table["refusal"]), pc.is_valid(table["carried"]))
+    if lane == FINAL:
+        ours = table.filter(unsent)
+    else:
+        ours = table.filter(pc.and_(pc.invert(unsent), pc.equal(table["model"].cast(pa.string()), lane)))
+    return ours.slice(start, None if stop is None else stop - start)
