@@ -22,6 +22,7 @@ class Mode:
     name: str  # as the page calls it
     sample: str  # a manifest of sample_manifests/, or a job of jobs/
     can: Can = lambda model: None
+    there: Callable[[Model, str], str | None] = lambda model, surface: None  # why it cannot on one surface
     keys: Callable[[Model, str], tuple[str, ...]] = (
         lambda model, surface: ()
     )  # of the sample's rows; none: all
@@ -84,6 +85,18 @@ def _sized(model: Model) -> str | None:
 
 def _shaped(model: Model) -> str | None:
     return None if model.ratios else "its picture follows its input, and takes no ratio"
+
+
+def _converses(model: Model) -> str | None:
+    return None if model.converses else "one prompt, one answer"
+
+
+def _reframes(model: Model) -> str | None:
+    return _converses(model) or (None if "2K" in model.sizes else "it makes 1K, and no other size")
+
+
+def _makes_2k(model: Model, surface: str) -> str | None:
+    return None if "2K" in model.batch_sizes.get(surface, model.sizes) else "it makes 1K there"
 
 
 def _imagen(model: Model) -> str | None:
@@ -240,6 +253,35 @@ MODES = (
         about="Every shot of `nightshoot shots` over the first sample shoe; of Imagen those that show nothing.",
     ),
     Mode(
+        "several turns",
+        "conversations.csv",
+        _converses,
+        keys=lambda *_: ("car",),
+        about="A picture, and two follow-ups: each is told the conversation from its beginning, signatures and all.",
+    ),
+    Mode(
+        "a turn in another size",
+        "edits.jsonl",
+        _reframes,
+        _makes_2k,
+        keys=lambda *_: ("leaf",),
+        about="A follow-up in another language, ratio and size than the picture before it.",
+    ),
+    Mode(
+        "views around a thing",
+        "jobs/views.toml",
+        lambda model: _takes(1)(model) or _converses(model),
+        limit=1,
+        about="Four views of a product from one photo, each asked with those before it.",
+    ),
+    Mode(
+        "pictures of other rows",
+        "edits.jsonl",
+        _takes(1),
+        keys=lambda *_: ("boot", "boot-spring", "boot-autumn"),
+        about="`from`: two pictures are made from the picture of a third row.",
+    ),
+    Mode(
         "Imagen's own settings",
         "jobs/imagen.toml",
         _imagen,
@@ -262,8 +304,9 @@ def cells() -> Iterator[Cell]:
     """All that is run."""
     for mode in MODES:
         for name, model in MODELS.items():
-            if mode.can(model) is None:
-                yield from (Cell(name, mode, surface) for surface in surfaces(model))
+            for surface in surfaces(model):
+                if why_not(mode, model, surface) is None:
+                    yield Cell(name, mode, surface)
 
 
 # --- the page ----------------------------------------------------------------------------------------------------
@@ -277,7 +320,7 @@ def why_not(mode: Mode, model: Model, surface: str | None = None) -> str | None:
     reason = mode.can(model)
     if reason is None and surface is not None and surface not in surfaces(model):
         return "it is not served there"
-    return reason
+    return reason or (mode.there(model, surface) if surface is not None else None)
 
 
 def page() -> Iterator[str]:

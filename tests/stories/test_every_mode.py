@@ -112,11 +112,11 @@ def _shows(job: Job, shot: Any) -> bool:
 
 def _without(mode: Mode, model: Any) -> dict[str, Any]:
     """What is said above the sample; and where the sample asks for a shape that this model takes no word for, none."""
-    size = (
-        {}
-        if mode.name == "sizes" or (mode.name, model.size_settable) == (IMAGEN, True)
-        else {"image_size": "-"}
+    sized = mode.name in ("sizes", "a turn in another size") or (mode.name, model.size_settable) == (
+        IMAGEN,
+        True,
     )
+    size = {} if sized else {"image_size": "-"}
     has_word = "3:2" in model.ratios or mode.name in ("ratios", IMAGEN)
     ratio = {} if has_word and not mode.follows else {"aspect_ratio": "-"}
     return {**size, **ratio, **mode.said(model)}
@@ -176,8 +176,8 @@ def _check_picture(shot: Shot, row: dict[str, Any]) -> None:
 
 
 def _input_of(row: dict[str, Any]) -> tuple[int, int] | None:
-    """The pixels of the first picture it was shown."""
-    shown = list(row["references"])
+    """The pixels of the first picture it was shown. Those that other rows made here are square."""
+    shown = [one for one in row["references"] if row["parent"] is None]
     return _sizes_shown(shown)[0] if shown else None
 
 
@@ -198,11 +198,19 @@ def _check_tokens(shot: Shot, row: dict[str, Any]) -> None:
         assert row["usd"] == pytest.approx(len(row["pictures"]) * model.prices.standard.picture[size])
         return
     assert row["image_tokens"] == len(row["pictures"]) * theirs.tokens[size]
-    assert row["reference_tokens"] == len(row["references"]) * theirs.reference_tokens
+    assert row["reference_tokens"] == _shown_in_all(shot, row) * theirs.reference_tokens
     level = (row["thinking"] or theirs.unasked or next(iter(theirs.levels), "")).upper()
     least, further = theirs.thoughts[level] if level else (0, 1)
     assert least <= row["thought_tokens"] < least + further
     assert bool(row["searches"]) == bool(len(row["search"]))
+
+
+def _shown_in_all(shot: Shot, row: dict[str, Any]) -> int:
+    """The pictures that a request shows: of a conversation those of every turn before it, and what came of them."""
+    before = [each for each in shot.rows if each["key"] == row["key"] and each["turn"] < row["turn"]]
+    return sum(len(each["references"]) for each in [*before, row]) + sum(
+        len(each["pictures"]) for each in before
+    )
 
 
 def _nothing_more(shot: Shot, row: dict[str, Any]) -> None:
@@ -293,7 +301,41 @@ def _as_imagen_was_told(shot: Shot, row: dict[str, Any]) -> None:
     )
 
 
+def _went_on(shot: Shot, row: dict[str, Any]) -> None:
+    """Each turn was told all that was said before it, in the model's own words and with its own signatures."""
+    _nothing_more(shot, row)
+    assert row["continued"] == ("conversation" if row["turn"] else None)
+    turns = sorted(each["turn"] for each in shot.rows if each["key"] == row["key"])
+    assert turns == list(range(len(turns)))
+    assert len(turns) > 1
+
+
+def _reframed(shot: Shot, row: dict[str, Any]) -> None:
+    _went_on(shot, row)
+    wanted = [("4:3", None), ("16:9", "2K")][row["turn"]]
+    assert (row["aspect_ratio"], row["image_size"]) == wanted
+
+
+def _seen_from_four_sides(shot: Shot, row: dict[str, Any]) -> None:
+    _went_on(shot, row)
+    assert {each["turn"] for each in shot.rows} == {0, 1, 2, 3}
+
+
+def _made_from_another(shot: Shot, row: dict[str, Any]) -> None:
+    """Edits were shown the very bytes of the picture that they are made from."""
+    _nothing_more(shot, row)
+    rows = {each["key"]: each for each in shot.rows}
+    assert set(rows) == {"boot", "boot-spring", "boot-autumn"}
+    if row["key"] != "boot":
+        assert row["parent"]["key"] == "boot"
+        assert [one["sha256"] for one in row["references"]] == [rows["boot"]["sha256"]]
+
+
 _CHECKS = {
+    "several turns": _went_on,
+    "a turn in another size": _reframed,
+    "views around a thing": _seen_from_four_sides,
+    "pictures of other rows": _made_from_another,
     IMAGEN: _as_imagen_was_told,
     "ratio of its input": _follows_its_input,
     "composition": _composed,
