@@ -60,6 +60,7 @@ class Survey:
     warnings: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()  # what is worth knowing, and no reason to stop
     asked: dict[str, Asked] = field(default_factory=dict)  # of each model
+    by: dict[str, Lane] = field(default_factory=dict)  # how each model's requests go
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
     bad_rows: int = 0
@@ -213,10 +214,11 @@ def _count(found: Survey, request: Request, seen: set[bytes]) -> None:
     asked = found.asked.get(lane)
     if asked is None:
         asked = found.asked[lane] = Asked(model)
+        found.by[lane] = served(model, found.job.backend, found.lane)
     asked.add(request.prompt, request.key)
     found.shots[request.shot] = found.shots.get(request.shot, 0) + 1
-    price = estimate(request.prompt, model, served(model, found.job.backend, found.lane))
-    if not model.only_at_once(found.job.backend):  # that waits in no queue
+    price = estimate(request.prompt, model, found.by[lane])
+    if found.by[lane] == found.lane:  # what is asked at once alone waits in no queue
         found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
     inline = found.job.references.inline
