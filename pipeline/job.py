@@ -14,6 +14,7 @@ import msgspec
 from pipeline.checks import Checks
 from pipeline.clock import duration
 from pipeline.errors import BadInput
+from pipeline.imagen import Filter, Language, Output, People
 from pipeline.library import library, unusable
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import ratio, size, split, text_of
@@ -46,6 +47,7 @@ REFERENCE_COLUMNS = (
     "image_link",
 )
 PROMPT_COLUMNS = ("prompt", "text", "caption")
+TEMPLATES = ("prompt", "system", "negative_prompt")  # the settings that are
 _BACKENDS = ("developer", "vertex")
 _SHOT_NAME = re.compile(r"[\w-]{1,40}")
 _SHARE = r"(\d{1,3}(?:\.\d+)?)\s*%"
@@ -104,6 +106,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
     roles: Mapping[str, Role] | None = None  # of these, by column, template or file
+    # Imagen's alone: see pipeline/imagen.py
+    pictures: Annotated[int, msgspec.Meta(ge=1, le=4)] | None = None  # of one call
+    negative_prompt: str | None = None  # a template: what is not to be seen
+    person_generation: People | None = None
+    safety_filter: Filter | None = None  # one threshold for all kinds of harm
+    guidance: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None  # how closely the prompt is followed
+    language: Language | None = None  # of the prompt
+    enhance_prompt: bool | None = None  # whether the service may write a better one
+    watermark: bool | None = None
+    output: Output | None = None
+    quality: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None  # of a JPEG
+    safety_scores: bool | None = None  # whether the index is to hold how harmful it may be
 
 
 class Shot(Settings, frozen=True, kw_only=True, omit_defaults=True):
@@ -423,6 +437,8 @@ def _is_no_setting(column: str, sample: list[Row]) -> bool:
             return not all(re.fullmatch(r"\d+:\d+", ratio(cell)) for cell in cells)
         case "model":
             return not all(re.match(r"(models/)?(gemini|imagen|nano-banana)", cell) for cell in cells)
+        case "negative_prompt" | "person_generation":
+            return True  # Imagen's, and the first job asks Gemini
         case "variants" | "seed":
             return not all(cell.isdecimal() for cell in cells)
     return False
@@ -619,6 +635,9 @@ _SPELLED: dict[str, Callable[[str], str]] = {
     "search": str.lower,
     "modalities": str.upper,
     "convert": str.upper,
+    "person_generation": str.lower,
+    "safety_filter": str.lower,
+    "output": lambda said: said.lower().removeprefix("image/").replace("jpg", "jpeg"),
 }
 
 
@@ -670,7 +689,7 @@ def _template_problems(values: Mapping[str, Any], where: str) -> Iterator[Proble
     places += [(f"{where} [shots.{shot.name}]", shot) for shot in values["shots"]]
     places += [(f"{where} [[include]]", include) for include in values["include"]]
     for place, settings in places:
-        texts = {"prompt": settings.prompt, "system": settings.system}
+        texts = {name: getattr(settings, name) for name in TEMPLATES}
         texts |= {f"references {text}": text for text in settings.references or ()}
         for name, text in texts.items():
             yield from _unreadable(template, text, place, name)

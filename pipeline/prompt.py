@@ -13,6 +13,8 @@ import msgspec
 
 from pipeline.errors import BadInput
 from pipeline.events import FINAL
+from pipeline.imagen import Imagen, said_by
+from pipeline.imagen import problems as problems_of_imagen
 from pipeline.job import DEFAULT_MODEL, Job, Shot
 from pipeline.manifest import Row
 from pipeline.models import Model, Models
@@ -22,6 +24,7 @@ from pipeline.scale import Rule
 from pipeline.shot import SHOWN, Mould, Source, numbers_of, unknown_columns
 from pipeline.templates import BadTemplate, context_of, names_of
 
+DEFAULT_MODALITIES = ("TEXT", "IMAGE")
 _MOST_REMEMBERED = 10_000
 _ROWS_AHEAD = 64
 _TEXT = "\0text\0"  # nobody's system instruction has it behind an unescaped quote
@@ -46,6 +49,7 @@ class Prompt(msgspec.Struct, frozen=True):
     top_k: int | None = None
     safety: tuple[tuple[str, str], ...] = ()  # kind of harm, threshold; sorted
     store: bool | None = None  # None: as the project is set
+    imagen: Imagen | None = None  # what only Imagen is asked; of a Gemini model None
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -112,7 +116,10 @@ def pour(
     """One row in one shot, as the job and the row say it. Raises BadInput for a row that cannot be poured."""
     mould = Mould(job, shot, tuple(row.fields))
     problems: list[Problem] = []
-    prompt = _poured(mould, mould.values(row, problems), context_of(row.fields), references, problems)
+    context = context_of(row.fields)
+    values = mould.values(row, problems)
+    imagen = mould.imagen(row, values, context, problems)
+    prompt = _poured(mould, values, context, references, problems, imagen=imagen)
     if problems:
         raise refusal([mould.placed(problem, row) for problem in problems])
     return _varied(prompt, variant)
@@ -140,6 +147,7 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
         prompt.top_k,
         prompt.safety,
         variant if prompt.seed is None else 0,
+        prompt.imagen,
     )
     return hashlib.sha256((before + json.dumps(prompt.text) + after).encode()).hexdigest()
 
@@ -160,6 +168,7 @@ def _around_the_text(
     top_k: int | None,
     safety: tuple[tuple[str, str], ...],
     variant: int,
+    imagen: Imagen | None,
 ) -> tuple[str, str]:
     """The JSON that is digested, before and behind the one value that is another in every row."""
     seen: dict[str, Any] = {
@@ -181,6 +190,8 @@ def _around_the_text(
     }
     if variant:
         seen["variant"] = variant
+    if said := said_by(imagen):
+        seen["imagen"] = said
     # What is not said is left out, so that a setting invented later changes no fingerprint of before.
     said = {name: value for name, value in seen.items() if value not in (None, (), [])}
     before, _, after = json.dumps(said, sort_keys=True, separators=(",", ":")).partition(json.dumps(_TEXT))
@@ -255,12 +266,14 @@ def _requests_of(
         variants = values["variants"] or 1
         sources = mould.sources(row, context, problems, gate.pins.named_after)
         references = gate.references(sources, problems)
-        prompt = gate.passed(_poured(mould, values, context, references, problems), problems)
+        imagen = mould.imagen(row, values, context, problems)
+        asked = _poured(mould, values, context, references, problems, imagen=imagen)
+        prompt = gate.passed(asked, problems, says_how=bool(values["modalities"]))
     told = tuple(mould.placed(problem, row) for problem in problems)
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
     for variant in range(variants):
-        asked = None if prompt is None or told else _varied(prompt, variant)
-        yield Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, why, told)
+        this = None if prompt is None or told else _varied(prompt, variant)
+        yield Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, this, why, told)
 
 
 def _poured(
@@ -269,6 +282,8 @@ def _poured(
     context: Mapping[str, Any],
     references: tuple[Reference, ...],
     problems: list[Problem],
+    *,
+    imagen: Imagen | None,
 ) -> Prompt:
     if mould.tells_roles and SHOWN not in context:
         context = {**context, SHOWN: numbers_of(reference.role for reference in references)}
@@ -280,7 +295,7 @@ def _poured(
         system=system,
         aspect_ratio=values["aspect_ratio"],
         image_size=values["image_size"],
-        modalities=values["modalities"] or ("TEXT", "IMAGE"),
+        modalities=values["modalities"] or DEFAULT_MODALITIES,
         thinking=values["thinking"],
         search=values["search"] or (),
         seed=values["seed"],
@@ -289,6 +304,7 @@ def _poured(
         top_k=values["top_k"],
         safety=tuple(sorted((values["safety"] or {}).items())),
         store=values["store"],
+        imagen=imagen,
     )
 
 
@@ -316,12 +332,18 @@ class _Gate:
                 pinned.append(reference if role is None else replace(reference, role=role))
         return tuple(pinned)
 
-    def passed(self, prompt: Prompt, problems: list[Problem]) -> Prompt | None:
-        """The prompt as this model wants it said, with its full name; None if there is no such model."""
+    def passed(self, prompt: Prompt, problems: list[Problem], *, says_how: bool) -> Prompt | None:
+        """The prompt as this model wants it said, with its full name; None if there is no such model.
+
+        `says_how` is whether somebody chose the modalities.
+        """
         model = self._model(prompt.model)
         if isinstance(model, Problem):
             problems.append(model)
             return None
+        if model.call == "predict":
+            how = prompt.modalities if says_how else ("IMAGE",)
+            prompt = msgspec.structs.replace(prompt, imagen=prompt.imagen or Imagen(), modalities=how)
         problems += self._limits(model, prompt)
         unsaid = not model.size_settable and prompt.image_size in model.sizes
         size = None if unsaid else prompt.image_size
@@ -338,6 +360,8 @@ class _Gate:
         return self._found[name]
 
     def _limits(self, model: Model, prompt: Prompt) -> list[Problem]:
+        if prompt.imagen is not None:
+            return [*model.problems(prompt, self._surface), *problems_of_imagen(model, prompt)]
         # A million rows ask for a handful of different things: each is judged once.
         kind = (
             model.name,
