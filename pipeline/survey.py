@@ -62,6 +62,7 @@ class Survey:
     warnings: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()  # what is worth knowing, and no reason to stop
     asked: dict[str, Asked] = field(default_factory=dict)  # of each model
+    by: dict[str, Lane] = field(default_factory=dict)  # how each model's requests go
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
     bad_rows: int = 0
@@ -270,11 +271,12 @@ def _add(
     asked = found.asked.get(lane)
     if asked is None:
         asked = found.asked[lane] = Asked(model)
+        found.by[lane] = served(model, found.job.backend, found.lane)
     asked.add(prompt, key)
     shown = msgspec.structs.replace(prompt, references=(*prompt.references, TO_COME)) if edits else prompt
-    price = estimate(shown, model, served(model, found.job.backend, found.lane))
+    price = estimate(shown, model, found.by[lane])
     found.input_bytes += price.output_bytes if edits else 0  # about as large as what comes of it
-    if not model.only_at_once(found.job.backend):  # that waits in no queue
+    if found.by[lane] == found.lane:  # what is asked at once alone waits in no queue
         found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
     inline = found.job.references.inline

@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google import genai
+from google.oauth2.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from pipeline.backends import imagen, lines, schema, wire
 from pipeline.backends.base import Outcome
@@ -21,6 +27,7 @@ from pipeline.money import Usage, actual, estimate, nanos
 from pipeline.prompt import Prompt, fingerprint, requests
 from pipeline.results import Line, Payload, read_object
 from pipeline.tables import plan_schema
+from tests.servers import serve
 
 PNG = b"\x89PNG\r\n\x1a\n pretend"
 MODELS = load_models()
@@ -53,6 +60,51 @@ def test_a_plain_line_says_what_it_must_and_nothing_else() -> None:
     assert imagen.predict_of(line, {"team": "shoes"}) == json.loads(line)["predict"] | {
         "labels": {"team": "shoes"}
     }
+
+
+def test_what_is_asked_is_what_google_s_own_sdk_would_ask() -> None:
+    """Every member of it, letter for letter: names that are ours alone would agree with nobody."""
+    heard: list[Any] = []
+
+    async def hear(request: Request) -> JSONResponse:
+        heard.append((request.url.path, await request.json()))
+        return JSONResponse({"predictions": []})
+
+    with serve(Starlette(routes=[Route("/{path:path}", hear, methods=["POST"])])) as url:
+        client = genai.Client(
+            vertexai=True,
+            project="p",
+            location="us-central1",
+            credentials=Credentials(token="t"),
+            http_options={"base_url": url},
+        )
+        config = {
+            "number_of_images": 2,
+            "include_rai_reason": True,
+            "aspect_ratio": "3:4",
+            "image_size": "2K",
+            "negative_prompt": "rain",
+            "person_generation": "ALLOW_ALL",
+            "safety_filter_level": "BLOCK_ONLY_HIGH",
+            "guidance_scale": 7.5,
+            "language": "ja",
+            "enhance_prompt": True,
+            "add_watermark": False,
+            "seed": 7,
+            "include_safety_attributes": True,
+            "output_mime_type": "image/jpeg",
+            "output_compression_quality": 80,
+            "labels": {"team": "shoes"},
+        }
+        client.models.generate_images(model="imagen-4.0-generate-001", prompt="a mug", config=config)
+        client.close()
+    own = Imagen(2, "rain", "allow_all", "high", 7.5, "ja", True, False, "jpeg", 80, True)
+    prompt = Prompt(
+        "imagen-4.0-generate-001", "a mug", aspect_ratio="3:4", image_size="2K", seed=7, imagen=own
+    )
+    ((path, body),) = heard
+    assert imagen.predict_of(lines.encode("b00000-0000", prompt), {"team": "shoes"}) == body
+    assert path.endswith("/publishers/google/models/imagen-4.0-generate-001:predict")
 
 
 def test_gemini_s_lines_stay_what_they_were() -> None:

@@ -915,6 +915,20 @@ DEFECTS = (
         ("tests/test_submit.py",),
     ),
     Defect(
+        "a listing that nothing vouches for is believed after ten minutes",
+        SUBMIT,
+        "or not _has_witness(run, batch)",
+        "or False",
+        ("tests/test_submit.py",),
+    ),
+    Defect(
+        "what is drawn and not planned yet is forgotten as a witness",
+        SUBMIT,
+        "or any(other.sends for other in run.state.at(Stage.DRAWN))",
+        "or False",
+        ("tests/test_submit.py",),
+    ),
+    Defect(
         "another key's 404 writes a result off",
         COLLECT,
         "not batch.is_of(backend.account) or",
