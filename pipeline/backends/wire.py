@@ -213,8 +213,9 @@ def inline_bytes(prompt: Prompt) -> int:
 
 def made_bytes(prompt: Prompt) -> int:
     """How much longer a request is whose conversation has pictures of the run's own in it."""
-    said = (prompt.history or "").encode()
-    return sum(_base64(int(match[2])) for match in _MADE_HERE.finditer(said))
+    if prompt.history is None:
+        return 0
+    return sum(_base64(int(match[2])) for match in _MADE_HERE.finditer(prompt.history.encode()))
 
 
 def put_made(line: bytes, read: Callable[[str, str], bytes]) -> bytes:
