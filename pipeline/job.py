@@ -647,7 +647,9 @@ def _from_library(turns: Any, where: str, problems: list[Problem]) -> Any:
     """A job's turns, those that use a prompt of the library written out."""
     if not isinstance(turns, list | tuple):
         return turns
-    return [_written_out(turn, f"{where} turn {number}", problems) for number, turn in enumerate(turns, start=1)]
+    return [
+        _written_out(turn, f"{where} turn {number}", problems) for number, turn in enumerate(turns, start=1)
+    ]
 
 
 def turns_of(said: Any, where: str, problems: list[Problem]) -> tuple[Settings, ...]:

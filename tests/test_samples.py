@@ -208,7 +208,9 @@ def test_views_are_asked_one_after_the_other_and_show_the_photo_in_each(bench):
     job, base = sample("jobs/views.toml", bench.folder)
     found = survey(job, base=base)
     assert found.waves == (3, 3, 3, 3)
-    run = begin(found, name="run", storage=bench.place(), service=bench.service.url, clock=bench.clock, cap=None)
+    run = begin(
+        found, name="run", storage=bench.place(), service=bench.service.url, clock=bench.clock, cap=None
+    )
     Driver(run, bench.backend(), planner=planner(found, run)).to_the_end()
     index = read_index(run)
     assert list(index["continued"].dropna().unique()) == ["conversation"]
