@@ -61,12 +61,13 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
     if canary := canary_of(found):
         yield "canary", f"{canary:,}", "of each model go first, the rest when they came back as asked"
     if len(found.waves) > 1:
-        yield "waves", f"{len(found.waves)}", _waves(found)
+        yield "in turn", f"{len(found.waves)}", _in_turn(found)
     yield _sending(found)
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
     worst = "4 days" if found.job.backend == "vertex" else "48 h"
-    each = ", for each wave" if len(found.waves) > 1 else ""
+    times = len(found.waves)
+    each = f"; {times} times, one after the other" if times > 1 else ""
     yield "ready", "", f"usually in 1 to 24 h, at worst in {worst}{each}"
     for bound in bounds(found):
         yield bound.name, "", bound.words
@@ -77,7 +78,7 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
         yield "cap", dollars(cap), _cap(found, cap)
 
 
-def _waves(found: Survey) -> str:
+def _in_turn(found: Survey) -> str:
     """How many go at first, and how many when those before them are back."""
     first, *later = (f"{count:,}" for count in found.waves)
     pictures = "1 picture" if found.waves[0] == 1 else f"{first} pictures"
@@ -174,7 +175,7 @@ def plan_document(found: Survey, *, cap: int | None = None) -> dict[str, Any]:
         "requests": found.requests,
         "lanes": found.lanes,
         "follow_ups": found.follow_ups,
-        "waves": list(found.waves),
+        "in_turn": list(found.waves),
         "shots": found.shots,
         "as_before": found.carried,
         "proved": sum(found.proved.values()),

@@ -194,7 +194,7 @@ def test_waves_prices_and_words_count_edits_as_what_comes_later(tmp_path: Path) 
     assert found.price.tokens_in >= 4 * tokens + 3 * 2 * tokens, "each edit reads a picture, its turns two"
     text = "\n".join(plan_lines(found))
     assert (
-        "  waves              4  1 picture at first, then 3, then 3, then 1: each goes on from one before"
+        "  in turn            4  1 picture at first, then 3, then 3, then 1: each goes on from one before"
         in text
     )
 

@@ -262,11 +262,11 @@ def test_the_plan_counts_prices_and_tells_the_waves(tmp_path: Path) -> None:
     assert found.price.likely - found.price.retrying == sum(estimate(p, model).likely for p in everything)
     assert found.input_bytes > 4 * 2_000_000 + 2 * 4_000_000, "the pictures before a turn are sent with it"
     text = "\n".join(plan_lines(found))
-    assert "  waves              3  4 pictures at first, then 4, then 2: each goes on from one before" in text
-    assert "at worst in 48 h, for each wave" in text
+    assert "  in turn            3  4 pictures at first, then 4, then 2: each goes on from one before" in text
+    assert "at worst in 48 h; 3 times, one after the other" in text
     assert "words and earlier turns $0.00" in text
     document = plan_document(found)
-    assert (document["waves"], document["follow_ups"]) == ([4, 4, 2], {"gemini-nano-banana-2.1": 6})
+    assert (document["in_turn"], document["follow_ups"]) == ([4, 4, 2], {"gemini-nano-banana-2.1": 6})
 
 
 def test_what_is_expanded_asks_for_the_same_turns(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ UPLOADS = "pipeline/backends/uploads.py"
 ONLINE = "pipeline/backends/online.py"
 SHOWN = "pipeline/shown.py"
 TURNS = "pipeline/turns.py"
+PROMPT = "pipeline/prompt.py"
+FAMILIES = "pipeline/families.py"
 LOCAL = "pipeline/storage/local.py"
 GCS = "pipeline/storage/gcs.py"
 EMULATOR = "pipeline/emulator/"
@@ -1007,6 +1009,111 @@ DEFECTS = (
         '    if row["turns"] is None:\n',
         '    if row["turns"] is None or answer["outcome"] == "not_sent":\n',
         ("tests/stories/test_turns.py::test_a_run_that_is_stopped_has_every_turn_in_its_index",),
+    ),
+    Defect(
+        "a turn is known by its own words alone",
+        PROMPT,
+        "    if prompt.after is not None:\n",
+        "    if False:\n",
+        ("tests/test_turns.py",),
+    ),
+    Defect(
+        "only the first prompt is looked over",
+        PROMPT,
+        "problems += [in_turn(number, problem, turn.column) for problem in wrong if problem not in problems]",
+        "pass",
+        ("tests/test_turns.py",),
+    ),
+    Defect(
+        "a conversation is priced as if it were one prompt",
+        PROMPT,
+        "        context += _remembered(follow_up, model)\n",
+        "",
+        ("tests/test_turns.py",),
+    ),
+    Defect(
+        "all variants go on from the first one's picture",
+        PROMPT,
+        "after, context, chain = fingerprint(first, variant=variant),",
+        "after, context, chain = fingerprint(first),",
+        ("tests/test_turns.py",),
+    ),
+    Defect(
+        "an empty cell between two follow-ups is stepped over",
+        "pipeline/shot.py",
+        "            if number != due:\n",
+        "            if False:\n",
+        ("tests/test_turns.py",),
+    ),
+    Defect(
+        "a turn that was carried over is asked again with the rest",
+        "pipeline/earlier.py",
+        "            if answer is not None:\n                yield msgspec",
+        "            if False:\n                yield msgspec",
+        ("tests/stories/test_turns_again.py",),
+    ),
+    Defect(
+        "what an unfinished night will ask after a picture is asked here too",
+        "pipeline/earlier.py",
+        'for turn in msgspec.json.decode(turns or "[]")',
+        "for turn in ()",
+        ("tests/stories/test_turns_again.py",),
+    ),
+    Defect(
+        "an edit is known by its own words alone",
+        FAMILIES,
+        'first = msgspec.structs.replace(prompt, after=f"{made.after} picture")',
+        "first = prompt",
+        ("tests/test_families.py",),
+    ),
+    Defect(
+        "what is edited is a conversation's first picture",
+        FAMILIES,
+        "parent = Parent(request.key, request.shot, request.variant, len(edit.turns))",
+        "parent = Parent(request.key, request.shot, request.variant, 0)",
+        ("tests/stories/test_families.py",),
+    ),
+    Defect(
+        "rows of a circle are shot",
+        FAMILIES,
+        "                made = _circle([request, *above.values()], found)\n",
+        '                made = _Made(Parent(found.key, found.shot, 0, 0), "", 1)\n',
+        ("tests/test_families.py",),
+    ),
+    Defect(
+        "a picture is settled before all its edits are known",
+        STATE,
+        "        if self.drawn[LATER] < self.created.rows:\n            return False\n",
+        "",
+        ("tests/stories/test_families.py",),
+    ),
+    Defect(
+        "rows that wait are planned last",
+        "pipeline/plan.py",
+        "key=lambda each: each[0] != LATER",
+        "key=lambda each: each[0] == LATER",
+        ("tests/stories/test_families.py",),
+    ),
+    Defect(
+        "edits that nobody released are missed by nobody",
+        "pipeline/drive.py",
+        "if run.state.finished and run.state.unreleased:",
+        "if False:",
+        ("tests/stories/test_families.py",),
+    ),
+    Defect(
+        "an edit shows its own photos first",
+        TURNS,
+        '"references": [shown, *(row["references"] or ())]}\n            elif',
+        '"references": [*(row["references"] or ()), shown]}\n            elif',
+        ("tests/stories/test_families.py",),
+    ),
+    Defect(
+        "a further take of a picture leaves its edits behind",
+        TURNS,
+        'now = {**row, "take": parent["take"]}',
+        "now = {**row}",
+        ("tests/stories/test_families.py",),
     ),
 )
 """Later issues add theirs here."""

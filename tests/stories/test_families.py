@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline.drive import Driver
 from pipeline.errors import Corrupt
 from pipeline.index import read_index
 from pipeline.job import Job, job_for
 from pipeline.survey import survey
+from pipeline.takes import draw, failed
 from pipeline.tally import tally
 from tests.bench import Bench, outcomes
 
@@ -32,9 +34,10 @@ def shoot(bench: Bench, *rows: dict[str, object], **said: object) -> Driver:
 
 
 def test_a_row_is_shown_the_picture_that_it_edits_before_its_own(bench: Bench) -> None:
+    Image.new("RGB", (32, 32), "red").save(bench.folder / "sky.png")
     driver = shoot(
         bench,
-        {"id": "night", "prompt": "make it night", "from": "base"},
+        {"id": "night", "prompt": "make it night", "from": "base", "references": "sky.png"},
         {"id": "base", "prompt": "a red shoe"},
         {"id": "snow", "prompt": "with snow", "from": "night", "aspect_ratio": "16:9"},
     )
@@ -43,7 +46,8 @@ def test_a_row_is_shown_the_picture_that_it_edits_before_its_own(bench: Bench) -
     assert dict(index["continued"].dropna()) == {"night": "picture", "snow": "picture"}
     for child, parent in (("night", "base"), ("snow", "night")):
         assert index.loc[child, "parent"] == {"key": parent, "shot": "main", "variant": 0, "turn": 0}
-        assert [shown["sha256"] for shown in index.loc[child, "references"]] == [index.loc[parent, "sha256"]]
+        assert index.loc[child, "references"][0]["sha256"] == index.loc[parent, "sha256"]
+    assert [shown["source"] for shown in index.loc["night", "references"]][1:] == ["sky.png"]
     assert bench.bill() == driver.run.state.spent
     now = tally(driver.run)
     assert (now.total, now.answered, now.pictures, now.sent) == (3, 3, 3, 3)
@@ -202,3 +206,22 @@ def test_another_night_carries_edits_over_and_asks_only_for_what_changed(bench: 
     assert outcomes(read_index(third)) == {"reused": 3, "ok": 1}
     rows[0] = night | {"prompt": "a darker night"}
     assert look(*rows).waves == (0, 1, 1), "who is made from what changed is made anew"
+
+
+def test_a_further_take_of_a_lost_picture_brings_its_edits_along(bench: Bench) -> None:
+    bench.service.fault("image_safety", prompt="a table", times=1)
+    driver = shoot(
+        bench,
+        {"id": "base", "prompt": "a table"},
+        {"id": "edit", "prompt": "with a cup", "from": "base", "turns": ["with two"]},
+    )
+    run = driver.run
+    assert outcomes(read_index(run)) == {"blocked": 1, "no_parent": 2}
+    assert draw(run, failed(run, ["blocked"])) == 1
+    driver.to_the_end()
+    assert outcomes(read_index(run)) == {"ok": 3}
+    assert set(read_index(run)["take"]) == {2}
+    assert len(read_index(run, takes="all")) == 6
+    now = tally(run)
+    assert (now.total, now.answered, now.pictures, run.state.unreleased) == (3, 3, 3, 0)
+    assert bench.bill() == run.state.spent
