@@ -40,6 +40,7 @@ from pipeline.run import (
     plan_file,
     quarantine_file,
     retry_file,
+    signature_file,
     staged_file,
     turns_file,
 )
@@ -312,7 +313,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
     kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
     final = pictures[-1] if pictures and pictures[-1]["role"] == "final" else {}
-    said = wire.said(outcome.parts, pictures, signed=asked.model.signs) if place in asked.leads_on else None
+    said = _said(run, batch, place, outcome, pictures, asked.model) if place in asked.leads_on else None
     answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
     return {
         **where,
@@ -332,6 +333,19 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         "said": said,
         **{name: final.get(name) for name in ("path", "width", "height", "mime", "bytes", "sha256")},
     }
+
+
+def _said(
+    run: Run, batch: int, place: int, outcome: Outcome, pictures: list[dict[str, Any]], model: Model
+) -> str | None:
+    """What another turn tells the model that it said."""
+
+    def keep(sha256: str, signature: bytes) -> str:
+        name = signature_file(batch, place, sha256)
+        run.storage.put(name, signature, content_type="text/plain")
+        return name
+
+    return wire.said(outcome.parts, pictures, signed=model.signs, keep=keep)
 
 
 def _unclaimed(run: Run, batch: int, line: Line) -> dict[str, Any]:

@@ -21,7 +21,13 @@ def folder(bench: Bench) -> Path:
     photos = HOUSE / "sample_manifests" / "photos"
     for photo in photos.glob("*.jpg"):
         (bench.folder / photo.name).write_bytes(photo.read_bytes())
-    bench.make_job(rows=6, references=["photo"], night={"finish_online_below": "2 rows"}, turns=["by night"])
+    bench.make_job(
+        rows=6,
+        references=["photo"],
+        model="gemini-3.1-flash-image",
+        night={"finish_online_below": "2 rows"},
+        turns=["by night"],
+    )
     names = sorted(path.name for path in photos.glob("*.jpg"))
     lines = (bench.folder / "shoes.csv").read_text().splitlines()
     rows = [line + names[n] for n, line in enumerate(lines[1:])]
