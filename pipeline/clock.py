@@ -49,6 +49,13 @@ class MachineClock:
         time.sleep(seconds)
 
 
+class _Connection(HTTPConnection):
+    """Closed with the last who knows of it: a thread that ends, or a clock that nobody asks any more."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class EmulatorClock:
     """The virtual time of an emulator, so that real processes live a night in a second.
 
@@ -89,9 +96,9 @@ class EmulatorClock:
             ) from error
 
     def _exchange(self, method: str, body: dict[str, str] | None) -> dict[str, str]:
-        connection: HTTPConnection | None = getattr(self._open, "connection", None)
+        connection: _Connection | None = getattr(self._open, "connection", None)
         if connection is None:
-            connection = self._open.connection = HTTPConnection(self._host, self._port, timeout=10)
+            connection = self._open.connection = _Connection(self._host, self._port, timeout=10)
         try:
             connection.request(method, "/_clock", json.dumps(body) if body else None)
             answer: dict[str, str] = json.loads(connection.getresponse().read())

@@ -41,6 +41,7 @@ from pipeline.run import (
     plan_file,
     quarantine_file,
     retry_file,
+    signature_file,
     staged_file,
     turns_file,
 )
@@ -320,9 +321,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     home = written(run, outcome, batch=batch, place=place, wanted=wanted)
     kind, checks = judged(outcome, home, wanted)
     final = home.final
-    told = (
-        wire.said(outcome.parts, home.pictures, signed=asked.model.signs) if place in asked.leads_on else None
-    )
+    told = _said(run, batch, place, outcome, home.pictures, asked.model) if place in asked.leads_on else None
     answer = {"outcome": kind, "message": home.broken.reason if home.broken is not None else outcome.message}
     return {
         **where,
@@ -349,6 +348,19 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
 
 _FLAT = ("path", "width", "height", "mime", "bytes", "sha256", "enhanced_prompt")
 """What the row says of its final picture, so that nobody has to look into the list of all."""
+
+
+def _said(
+    run: Run, batch: int, place: int, outcome: Outcome, pictures: list[dict[str, Any]], model: Model
+) -> str | None:
+    """What another turn tells the model that it said."""
+
+    def keep(sha256: str, signature: bytes) -> str:
+        name = signature_file(batch, place, sha256)
+        run.storage.put(name, signature, content_type="text/plain")
+        return name
+
+    return wire.said(outcome.parts, pictures, signed=model.signs, keep=keep)
 
 
 def _unclaimed(run: Run, batch: int, line: Line) -> dict[str, Any]:

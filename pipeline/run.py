@@ -170,6 +170,11 @@ def turns_file(batch: int) -> str:
     return f"turns/{batch:05}.parquet"
 
 
+def signature_file(batch: int, place: int, sha256: str) -> str:
+    """A long signature, beneath what the model said or drew for one request."""
+    return f"turns/{batch:05}/{place:04}-{sha256[:8]}.signature"
+
+
 def quarantine_file(batch: int) -> str:
     return f"quarantine/{batch:05}.jsonl"
 

@@ -281,20 +281,20 @@ def inline_lines(run: Run, batch: Batch) -> Iterator[bytes]:
 
 
 def _told(run: Run, batch: Batch) -> Iterator[bytes]:
-    """The stored lines, with the run's own pictures in the conversations that show them. One line is in memory."""
+    """The stored lines, with what the model made in the conversations that show it. One line is in memory."""
     for line in _stored(run, batch):
         yield wire.put_made(line, lambda sha256, path: _made(run, sha256, path))
 
 
 def _made(run: Run, sha256: str, path: str) -> bytes:
-    """A picture of the run's own, as the model made it. Raises Corrupt if it is not."""
+    """A picture of the run's own, or a signature, as the model made it. Raises Corrupt if it is not."""
     hint = "restore it: another turn goes on from it; nothing was sent, and nothing is lost"
     try:
         data = run.storage.read(path)
     except NotFound as error:
         raise Corrupt(f"{run.storage.url}: {path} is gone", hint=hint) from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise Corrupt(f"{run.storage.url}: {path} is not the picture that the model made", hint=hint)
+        raise Corrupt(f"{run.storage.url}: {path} is not what the model made", hint=hint)
     return data
 
 

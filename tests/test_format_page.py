@@ -24,7 +24,7 @@ def folder(bench: Bench) -> Path:
     bench.make_job(
         rows=6,
         references=["photo"],
-        model="gemini-3-pro-image",
+        model="gemini-3.1-flash-image",
         thoughts=True,
         turns=["by night"],
         night={"finish_online_below": "2 rows"},

@@ -352,8 +352,12 @@ KEPT = {
 }
 
 
+def unasked(sha256: str, signature: bytes) -> str:
+    raise AssertionError("it is short")
+
+
 def told(*parts: dict[str, Any], signed: bool = True, pictures: int = 1) -> Any:
-    found = wire.said(read(answer(*parts)).parts, [KEPT] * pictures, signed=signed)
+    found = wire.said(read(answer(*parts)).parts, [KEPT] * pictures, signed=signed, keep=unasked)
     return None if found is None else json.loads(found)
 
 
@@ -404,7 +408,10 @@ def test_the_runs_own_pictures_are_put_into_the_conversation_and_nothing_else_is
     """Words of the model or of the user that look like one of ours stay words."""
     decoy = f'"inlineData":{{"data":"nightshoot:picture/{SHA}/7/pictures/x.png"'
     said = wire.said(
-        [{"text": decoy, "thoughtSignature": "YQ=="}, image(thoughtSignature="Yg==")], [KEPT], signed=True
+        [{"text": decoy, "thoughtSignature": "YQ=="}, image(thoughtSignature="Yg==")],
+        [KEPT],
+        signed=True,
+        keep=unasked,
     )
     first = Prompt("m", decoy, (PHOTO,))
     assert said is not None
@@ -423,3 +430,24 @@ def test_the_runs_own_pictures_are_put_into_the_conversation_and_nothing_else_is
     assert contents[1]["parts"][0]["text"] == decoy
     assert len(wire.put_made(line, picture)) <= len(line) + wire.made_bytes(later)
     assert list(wire.references_of(line)) == [(SHA, "image/jpeg")], "the photo is shown again"
+
+
+def test_a_long_signature_is_kept_once_and_told_whole() -> None:
+    """Each further turn names its file, and not its thousands of characters."""
+    signature = "c2lnbmVk" * 2000
+    kept: dict[str, bytes] = {}
+
+    def keep(sha256: str, data: bytes) -> str:
+        kept[sha256] = data
+        return "turns/00000/0000-a.signature"
+
+    parts = [{"text": "Here", "thoughtSignature": "YQ=="}, image(thoughtSignature=signature)]
+    said = wire.said(parts, [KEPT], signed=True, keep=keep)
+    assert said is not None
+    assert len(said) < 1000
+    later = Prompt("m", "and now", history=wire.conversation(Prompt("m", "a shoe"), said))
+    line = wire.encode("b00000-0000", later)
+    whole = wire.put_made(line, lambda sha256, path: kept.get(sha256, b"picture"))
+    _, picture = json.loads(whole)["request"]["contents"][1]["parts"]
+    assert picture["thoughtSignature"] == signature
+    assert len(whole) <= len(line) + wire.made_bytes(later)

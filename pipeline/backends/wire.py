@@ -1,5 +1,6 @@
 """Gemini's JSON lines, both halves: a prompt becomes a line, a line becomes an outcome. Pure."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,11 +22,14 @@ PLACEHOLDER = re.compile(rb'"fileUri":"nightshoot:sha256/([0-9a-f]{64})","mimeTy
 
 _SHOWN = re.compile(rb'\{"fileData":\{' + PLACEHOLDER.pattern + rb"\}\}")
 
-_MADE = "nightshoot:picture/"
-_MADE_HERE = re.compile(
-    rb'(?<="inlineData":\{"data":")' + _MADE.encode() + rb'([0-9a-f]{64})/(\d+)/([^"\\]+)(?=")'
+_MADE = re.compile(
+    rb'(?:"inlineData":\{"data"|"thoughtSignature"|"thought_signature"):'
+    rb'"(nightshoot:(picture|signature)/([0-9a-f]{64})/(\d+)/([^"\\]+))"'
 )
-"""A picture of the run's own within a conversation: its digest, its bytes, and the file that holds it."""
+"""What the model made, within a conversation: a picture or a long signature, its digest, its bytes, and its file."""
+
+LONG = 8192
+"""Characters of a signature that is kept in a file of its own: each further turn says all of them again."""
 
 TRANSIENT = frozenset({1, 2, 4, 8, 10, 13, 14, 408, 429, 500, 502, 503, 504})
 """Codes of a row's error that another attempt may cure: gRPC's on the Developer API, HTTP's on Vertex."""
@@ -57,6 +61,7 @@ THRESHOLDS = {
 }
 """Google's words for from which probability of harm on something is blocked."""
 
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*=*")
 _NO_FILE = re.compile(r"\bFile files/\S+ or it may not exist")
 _TEXT = "\0text\0"  # no other text has it between unescaped quotes
 _CONTENTS = b',"request":{"contents":['
@@ -219,19 +224,21 @@ def inline_bytes(prompt: Prompt) -> int:
 
 
 def made_bytes(prompt: Prompt) -> int:
-    """How much longer a request is whose conversation has pictures of the run's own in it."""
-    said = (prompt.history or "").encode()
-    return sum(_base64(int(match[2])) for match in _MADE_HERE.finditer(said))
+    """How much longer a request is whose conversation has in it what the model made."""
+    if prompt.history is None:
+        return 0
+    found = _MADE.finditer(prompt.history.encode())
+    return sum(int(match[4]) if match[2] == b"signature" else _base64(int(match[4])) for match in found)
 
 
 def put_made(line: bytes, read: Callable[[str, str], bytes]) -> bytes:
-    """The line with the run's own pictures in it, each read by its digest and the name of its file."""
+    """The line with what the model made in it, each read by its digest and the name of its file."""
     pieces: list[bytes] = []
     end = 0
-    for match in _MADE_HERE.finditer(line):
-        data = read(match[1].decode(), match[3].decode())
-        pieces += [line[end : match.start()], pybase64.b64encode(data)]
-        end = match.end()
+    for match in _MADE.finditer(line):
+        data = read(match[3].decode(), match[5].decode())
+        pieces += [line[end : match.start(1)], data if match[2] == b"signature" else pybase64.b64encode(data)]
+        end = match.end(1)
     return b"".join([*pieces, line[end:]]) if pieces else line
 
 
@@ -243,10 +250,14 @@ def _base64(size: int) -> int:
 
 
 def said(
-    parts: Iterable[Mapping[str, Any]], pictures: Sequence[Mapping[str, Any]], *, signed: bool
+    parts: Iterable[Mapping[str, Any]],
+    pictures: Sequence[Mapping[str, Any]],
+    *,
+    signed: bool,
+    keep: Callable[[str, bytes], str],
 ) -> str | None:
-    """What a model said, to be told to it again: JSON of its parts, member for member and in their order, each
-    picture by the file that holds it.
+    """What a model said, to be told to it again: JSON of its parts, member for member and in their order; each
+    picture by the file that holds it, and a long signature by the one that `keep` puts it in.
 
     None where that cannot be told again: a picture of it is not there, or wants a signature and has none. Thoughts
     that carry no signature were never part of the conversation.
@@ -256,30 +267,37 @@ def said(
     for given in parts:
         part = {name: value for name, value in given.items() if value is not None}
         blob = _dict(part.pop("inlineData", None) or part.pop("inline_data", None))
-        has_signature = bool(part.get("thoughtSignature", part.get("thought_signature")))
-        if part.get("thought") is True:
-            if has_signature and not blob:
-                told.append(part)
-            continue
-        if not blob and not part:
+        signature = part.get("thoughtSignature", part.get("thought_signature"))
+        is_thought = part.get("thought") is True
+        if (not blob and not part) or (is_thought and (blob or not signature)):
             continue
         begins = all(each.get("thought") is True for each in told)
-        if signed and not has_signature and (blob or begins):
+        if signed and not signature and not is_thought and (blob or begins):
             return None
+        if isinstance(signature, str):
+            name = "thoughtSignature" if "thoughtSignature" in part else "thought_signature"
+            part[name] = _kept_signature(signature, keep)
         if blob:
             if (file := next(files, None)) is None:
                 return None
-            told.append({"inlineData": _kept(blob, file), **part})
-        else:
-            told.append(part)
+            part = {"inlineData": _kept_picture(blob, file), **part}
+        told.append(part)
     return _written(told) if next(files, None) is None else None
 
 
-def _kept(blob: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
+def _kept_signature(signature: str, keep: Callable[[str, bytes], str]) -> str:
+    if len(signature) < LONG or _BASE64.fullmatch(signature) is None:
+        return signature
+    data = signature.encode()
+    sha256 = hashlib.sha256(data).hexdigest()
+    return f"nightshoot:signature/{sha256}/{len(data)}/{keep(sha256, data)}"
+
+
+def _kept_picture(blob: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
     """A picture's data by its file, and whatever else was said of it."""
     names = ("data", "mimeType", "mime_type")
     more = {name: value for name, value in blob.items() if name not in names and value is not None}
-    place = f"{_MADE}{file['sha256']}/{file['bytes']}/{file['path']}"
+    place = f"nightshoot:picture/{file['sha256']}/{file['bytes']}/{file['path']}"
     return {"data": place, "mimeType": file["declared_mime"] or file["mime"], **more}
 
 

@@ -1164,14 +1164,14 @@ DEFECTS = (
     Defect(
         "a conversation is told without its signatures",
         WIRE,
-        'told.append({"inlineData": _kept(blob, file), **part})',
-        'told.append({"inlineData": _kept(blob, file)})',
+        'part = {"inlineData": _kept_picture(blob, file), **part}',
+        'part = {"inlineData": _kept_picture(blob, file)}',
         ("tests/test_wire.py",),
     ),
     Defect(
         "a picture without its signature is told again",
         WIRE,
-        "if signed and not has_signature and (blob or begins):",
+        "if signed and not signature and not is_thought and (blob or begins):",
         "if False:",
         ("tests/test_wire.py", "tests/stories/test_turns.py"),
     ),
@@ -1188,6 +1188,13 @@ DEFECTS = (
         "if hashlib.sha256(data).hexdigest() != sha256:",
         "if False:",
         ("tests/stories/test_turns.py",),
+    ),
+    Defect(
+        "a long signature is told by the name of its file",
+        WIRE,
+        'pieces += [line[end : match.start(1)], data if match[2] == b"signature" else pybase64.b64encode(data)]',
+        'pieces += [line[end : match.start(1)], match[1] if match[2] == b"signature" else pybase64.b64encode(data)]',
+        ("tests/test_wire.py", "tests/stories/test_turns.py"),
     ),
     Defect(
         "a conversation weighs nothing",
@@ -1276,8 +1283,8 @@ DEFECTS = (
     Defect(
         "rows of a circle are shot",
         FAMILIES,
-        "                made = _circle([request, *above.values()], found)\n",
-        '                made = _Made(Parent(found.key, found.shot, 0, 0), "", 1)\n',
+        "                made = _circle([_which(request), *above], which)\n",
+        '                made = _Made(Parent(which[0], which[1], 0, 0), "", 1)\n',
         ("tests/test_families.py",),
     ),
     Defect(
