@@ -24,6 +24,8 @@ class Asked:
     transparent: bool = False
     script: str | None = None  # that none of its languages is written in
     example: str = ""  # a row in that script
+    languages: tuple[str, ...] = ()  # that it was to be written in
+    forbids: bool = False  # whether something is not to be seen
 
     def add(self, prompt: Prompt, key: str) -> None:
         self.sizes.add(prompt.image_size or self.model.default_size)
@@ -33,23 +35,44 @@ class Asked:
             self.searches = True
         if "transparent background" in prompt.text:
             self.transparent = True
+        if prompt.imagen is not None and prompt.imagen.negative_prompt:
+            self.forbids = True
         if self.script is None and not prompt.text.isascii():
-            self.script, self.example = foreign_script(prompt.text, self.model.languages), key
+            self.languages = _languages(prompt, self.model)
+            self.script, self.example = foreign_script(prompt.text, self.languages), key
 
 
-def hints(asked: Mapping[str, Asked], *, surface: str, waits: bool) -> Iterator[str]:
+_TRANSLATED = ("en", "zh", "hi", "ja", "ko", "pt", "es")
+"""What Imagen translates by itself, where it is told to see for itself."""
+
+
+def _languages(prompt: Prompt, model: Model) -> tuple[str, ...]:
+    """What this prompt may be written in."""
+    said = prompt.imagen.language if prompt.imagen is not None else None
+    if said is None:
+        return model.languages
+    return _TRANSLATED if said == "auto" else (said,)
+
+
+def hints(
+    asked: Mapping[str, Asked], *, surface: str, waits: bool, location: str | None = None
+) -> Iterator[str]:
     """Limits, each said once however many rows meet it."""
     for name, these in asked.items():
         model = these.model
-        about = {surface, *these.sizes, *(["queue"] if waits else [])}
+        about = {surface, *these.sizes, *(["queue"] if waits else []), *([location] if location else [])}
         about |= {"references"} if these.most_references else set()
+        about |= {"negative_prompt"} if these.forbids else set()
+        if model.only_at_once(surface):
+            yield f"{name} never comes in batches: asked at once, at the full price"
         yield from (f"{name}: {note}" for note in _notes(model, about))
         best = model.references.best
         if best is not None and these.most_references > best:
             yield f"{name} works best with up to {best} references; some rows show {these.most_references}"
         if these.script is not None:
-            known = ", ".join(model.languages)
-            yield f"{name} works best in {known}; {these.example} has words in {these.script} letters"
+            known = ", ".join(these.languages)
+            better = '; language = "auto" has it translated' if these.languages == ("EN",) else ""
+            yield f"{name} works best in {known}; {these.example} has words in {these.script} letters{better}"
     if any(these.transparent for these in asked.values()):
         yield "no model makes a transparent background: it paints one"
     if any(these.searches for these in asked.values()):

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
+import msgspec
+
+from pipeline.imagen import Imagen
 from pipeline.prompt import Prompt
 from pipeline.references import Reference
 
@@ -28,7 +31,7 @@ _SHOWN = ("source", "sha256", "mime", "size", "width", "height", "made_from", "r
 
 _settings_of, _shown_of = attrgetter(*_SETTINGS), attrgetter(*_SHOWN)
 
-COLUMNS = ("prompt", "references", "safety", *_SETTINGS)
+COLUMNS = ("prompt", "references", "safety", *_SETTINGS, "imagen")
 """All that a prompt is made of."""
 
 
@@ -37,7 +40,8 @@ def columns_of(prompt: Prompt) -> dict[str, Any]:
     asked: dict[str, Any] = dict(zip(_SETTINGS, _settings_of(prompt), strict=True))
     shown = [dict(zip(_SHOWN, _shown_of(reference), strict=True)) for reference in prompt.references]
     safety = [f"{harm}={threshold}" for harm, threshold in prompt.safety]
-    return asked | {"prompt": prompt.text, "references": shown, "safety": safety}
+    imagen = None if prompt.imagen is None else msgspec.structs.asdict(prompt.imagen)
+    return asked | {"prompt": prompt.text, "references": shown, "safety": safety, "imagen": imagen}
 
 
 def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
@@ -50,4 +54,5 @@ def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
     shown = tuple(Reference(**reference) for reference in row["references"] or ())
     pairs = (said.partition("=") for said in row["safety"] or ())
     safety = tuple((harm, threshold) for harm, _, threshold in pairs)
-    return Prompt(text=row["prompt"], references=shown, safety=safety, **settings)
+    imagen = Imagen(**row["imagen"]) if row.get("imagen") else None
+    return Prompt(text=row["prompt"], references=shown, safety=safety, imagen=imagen, **settings)

@@ -107,6 +107,8 @@ class _Asked:
 
     names: list[str]  # for the file names of pictures
     sizes: list[tuple[int, int] | None]  # pixels that were asked for
+    sizes_said: list[str | None]  # the same in the model's word, where one was said
+    pictures: list[int]  # of one call
     rules: list[Rules]  # what is checked
     of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
@@ -116,11 +118,11 @@ class _Asked:
 
 def _asked(run: Run, batch: Batch) -> _Asked:
     assert batch.planned is not None
-    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "turn", "turns"]
+    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "imagen", "turn", "turns"]
     plan = _read(run, plan_file(batch.number), columns)
     model = msgspec.convert(run.created.models[batch.planned.model], Model)
     checks = msgspec.convert(run.created.job.get("checks", {}), Checks)
-    names, sizes, rules = [], [], []
+    names, sizes, said, pictures, rules = [], [], [], [], []
     of_shot: dict[str, Rules] = {}
     leads_on = set()
     for place, row in enumerate(tables.rows_of(plan)):
@@ -130,10 +132,12 @@ def _asked(run: Run, batch: Batch) -> _Asked:
         which += f"-take{row['take']}" if row["take"] > 1 else ""
         names.append(f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{which}")
         sizes.append(model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None)
+        said.append(row["image_size"])
+        pictures.append(row["imagen"]["pictures"] if row["imagen"] else 1)
         if row["shot"] not in of_shot:
             of_shot[row["shot"]] = rules_of(checks, row["shot"])
         rules.append(of_shot[row["shot"]])
-    return _Asked(names, sizes, rules, of_shot, model, lane_of(batch), frozenset(leads_on))
+    return _Asked(names, sizes, said, pictures, rules, of_shot, model, lane_of(batch), frozenset(leads_on))
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -305,14 +309,17 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     wire_id = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire_id, batch) if wire_id is not None else None
     outcome = backend.outcome(line)
-    bill = _bill(outcome, asked.model, asked.lane)
     if place is None or place >= len(asked.names):
+        bill = _bill(outcome, asked.model, asked.lane, size=None)
         return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}
+    bill = _bill(outcome, asked.model, asked.lane, size=asked.sizes_said[place])
     rules = asked.rules[place]
-    pictures, last = _write(run, batch, place, asked.names[place], outcome.drawings, rules=rules)
-    broken, seen = (last, None) if isinstance(last, Broken) else (None, last)
+    pictures, told = _write(run, batch, place, asked.names[place], outcome, rules=rules)
+    broken, seen = (told, None) if isinstance(told, Broken) else (None, told)
     kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
-    final = pictures[-1] if pictures and pictures[-1]["role"] == "final" else {}
+    if outcome.alternatives and pictures and len(pictures) < asked.pictures[place]:
+        checks.append("fewer")
+    final = next((picture for picture in pictures if picture["role"] == "final"), {})
     said = _said(run, batch, place, outcome, pictures, asked.model) if place in asked.leads_on else None
     answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
     return {
@@ -323,6 +330,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         "reason": outcome.reason,
         "text": outcome.text,
         "grounding": outcome.grounding,
+        "safety_scores": outcome.safety_scores,
         "pictures": pictures,
         "checks": [*checks, *final.get("checks", [])],
         "numbers": final.get("numbers"),
@@ -331,8 +339,12 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         "response_id": outcome.response_id,
         "answered_at": outcome.at,
         "said": said,
-        **{name: final.get(name) for name in ("path", "width", "height", "mime", "bytes", "sha256")},
+        **{name: final.get(name) for name in _FLAT},
     }
+
+
+_FLAT = ("path", "width", "height", "mime", "bytes", "sha256", "enhanced_prompt")
+"""What the row says of its final picture, so that nobody has to look into the list of all."""
 
 
 def _said(
@@ -358,11 +370,13 @@ def _unclaimed(run: Run, batch: int, line: Line) -> dict[str, Any]:
     return {"kept": name}
 
 
-def _bill(outcome: Outcome, model: Model, lane: Lane) -> dict[str, Any]:
+def _bill(outcome: Outcome, model: Model, lane: Lane, *, size: str | None) -> dict[str, Any]:
     """What a line cost. Nothing is known of it where the provider gave no counts for an answer."""
     usage = outcome.usage
     if usage is None:
         return {"spent": None if outcome.billed else 0}
+    if usage.pictures is not None:
+        return {"spent": actual(usage, model, lane, size=size)}  # and nobody counted tokens
     return {
         "prompt_tokens": usage.prompt,
         "reference_tokens": usage.references,
@@ -375,37 +389,50 @@ def _bill(outcome: Outcome, model: Model, lane: Lane) -> dict[str, Any]:
 
 
 def _write(
-    run: Run, batch: int, place: int, name: str, drawings: Iterable[Drawing], *, rules: Rules
+    run: Run, batch: int, place: int, name: str, outcome: Outcome, *, rules: Rules
 ) -> tuple[list[dict[str, Any]], Seen | Broken | None]:
-    """Every whole picture of an answer, byte for byte; and what the last one showed, or what is wrong with it."""
+    """Every whole picture of an answer, byte for byte; and what the one that counts showed, or what is wrong with it.
+
+    The last one counts; of alternatives the first that is whole.
+    """
     pictures: list[dict[str, Any]] = []
+    first: Seen | None = None
     seen: Seen | Broken | None = None
-    for drawing in drawings:
+    several = outcome.alternatives and len(outcome.drawings) > 1
+    for number, drawing in enumerate(outcome.drawings, start=1):
         picture = look(drawing.data)
         seen = picture if isinstance(picture, Broken) else examine(drawing.data, picture, rules)
         if isinstance(picture, Broken) or isinstance(seen, Broken):
             continue
-        path = picture_file(batch, place, name, picture.sha256, picture.extension)
+        first = first or seen
+        # Their order is for people too: digests have none.
+        called = f"{name}-{number}" if several else name
+        path = picture_file(batch, place, called, picture.sha256, picture.extension)
         run.storage.put(path, drawing.data, content_type=picture.mime)
-        pictures.append(_described(path, picture, drawing.declared_mime, seen))
+        role = "alternative" if outcome.alternatives else "interleaved"
+        pictures.append(_described(path, picture, drawing, seen, role=role))
+    if outcome.alternatives and pictures:
+        pictures[0]["role"] = "final"
+        return pictures, first
     if pictures and not isinstance(seen, Broken):
         pictures[-1]["role"] = "final"
     return pictures, seen
 
 
-def _described(path: str, picture: Picture, declared: str | None, seen: Seen) -> dict[str, Any]:
+def _described(path: str, picture: Picture, drawing: Drawing, seen: Seen, *, role: str) -> dict[str, Any]:
     return {
         "path": path,
         "width": picture.width,
         "height": picture.height,
         "mime": picture.mime,
-        "declared_mime": declared,
+        "declared_mime": drawing.declared_mime,
         "bytes": picture.size,
         "sha256": picture.sha256,
-        "role": "interleaved",
+        "role": role,
         "mark": picture.mark,
         "checks": seen.words,
         "numbers": seen.numbers,
+        "enhanced_prompt": drawing.prompt,
     }
 
 
@@ -417,9 +444,10 @@ def _judge(
         return outcome.kind, []
     if broken or not pictures:
         return "broken", []
-    final = pictures[-1]
-    checks = [] if final["declared_mime"] in (None, final["mime"]) else ["declared_mime"]
-    if wanted is not None and not _fits(final["width"], final["height"], wanted):
+    results = [picture for picture in pictures if picture["role"] != "interleaved"]
+    declared = all(picture["declared_mime"] in (None, picture["mime"]) for picture in results)
+    checks = [] if declared else ["declared_mime"]
+    if wanted is not None and not all(_fits(one["width"], one["height"], wanted) for one in results):
         return "wrong_size", [*checks, "size"]
     return "ok", checks
 
@@ -434,15 +462,18 @@ def _unless_unfit(answer: Mapping[str, Any], words: Iterable[str], rules: Rules)
 
 def _compared(answer: dict[str, Any], noticed: Noticed, rules: Rules) -> dict[str, Any]:
     """An answer, with what the other pictures of its batch say about its own."""
-    *others, final = answer["pictures"]
     numbers = {**(answer["numbers"] or {}), **noticed.numbers}
-    final = {**final, "checks": [*final["checks"], *noticed.words], "numbers": numbers}
     return {
         **answer,
         **_unless_unfit(answer, noticed.words, rules),
         "checks": [*answer["checks"], *noticed.words],
         "numbers": numbers,
-        "pictures": [*others, final],
+        "pictures": [
+            {**picture, "checks": [*picture["checks"], *noticed.words], "numbers": numbers}
+            if picture["role"] == "final"
+            else picture
+            for picture in answer["pictures"]
+        ],
     }
 
 

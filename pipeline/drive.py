@@ -119,7 +119,7 @@ class Driver:
         return self._draw() or self._help()
 
     def submit(self) -> bool:
-        """Send all that may be sent."""
+        """Send all that may be sent; of what is asked at once a batch."""
         self.run.catch_up()
         self._over_budget = None
         moved = self._submit()
@@ -156,12 +156,16 @@ class Driver:
 
     def _submit(self) -> bool:
         state, moved = self.run.state, False
-        for batch in state.at(Stage.PLANNED) if state.stopped is None else ():
+        planned = state.at(Stage.PLANNED) if state.stopped is None else []
+        for batch in sorted(planned, key=lambda each: each.online):
             if not batch.sends or not self._admission.has_room(batch):
                 continue
             if self._refusal is not None or self._is_silent:
                 break
-            moved |= self._send(batch)
+            sent = self._send(batch)
+            moved |= sent
+            if batch.online and sent:
+                break  # that took minutes: what came of it is brought home, and a tick keeps its time
         now = self.run.clock.now()
         for batch in state.at(Stage.SUBMITTING) + state.at(Stage.HELD):
             # The local clock only says when to look; what is found is judged by the provider's.

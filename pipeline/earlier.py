@@ -51,6 +51,8 @@ _CARRIED = (
     "grounding",
     "checks",
     "numbers",
+    "enhanced_prompt",
+    "safety_scores",
 )
 _ANSWERED = ("model_version", "response_id", "answered_at", "earlier", "made_in")
 _BATCHES_AT_HAND = 8

@@ -122,7 +122,7 @@ def of_life(model: Model, now: datetime, surface: str) -> Finding:
     """Whether the table knows an end of a model."""
     name, about = model.name, "life"
     instead = f"try its successor: --model {model.replaced_by}" if model.replaced_by else None
-    if surface not in model.batch:
+    if surface not in model.batch and not model.only_at_once(surface):
         return problem(about, f"{name} never comes in batches on {_SURFACES.get(surface, surface)}", instead)
     if model.status == "retired":
         return problem(about, f"{name} is retired", instead)
@@ -151,6 +151,8 @@ def of_quota(job: Job | None, table: Models) -> Iterator[Finding]:
             model = table.find(name)
         except BadInput:
             continue  # said elsewhere
+        if model.only_at_once(job.backend):
+            continue  # it waits in no queue
         waiting = queue_tokens(table, model.name, tier=tier or 1)
         told = f"tier {tier}" if tier else "tier 1, since the job names none"
         words = f"{told}: {waiting:,} tokens of {model.name} may wait at once"

@@ -15,6 +15,7 @@ import msgspec
 from pipeline.checks import Checks
 from pipeline.clock import duration
 from pipeline.errors import BadInput
+from pipeline.imagen import SETTINGS, Filter, Language, Output, People
 from pipeline.library import library, unusable
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import is_none, ratio, size, split, text_of
@@ -48,6 +49,7 @@ REFERENCE_COLUMNS = (
     "image_link",
 )
 PROMPT_COLUMNS = ("prompt", "text", "caption")
+TEMPLATES = ("prompt", "system", "negative_prompt")  # the settings that are
 _BACKENDS = ("developer", "vertex")
 _SHOT_NAME = re.compile(r"[\w-]{1,40}")
 _SHARE = r"(\d{1,3}(?:\.\d+)?)\s*%"
@@ -109,6 +111,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     from_: str | None = msgspec.field(name="from", default=None)  # a template: whose picture is edited
     # What is asked after it, each with its prompt; what one does not say is as in the turn before all of them.
     turns: tuple["Settings", ...] | None = None
+    # Imagen's alone: see pipeline/imagen.py
+    pictures: Annotated[int, msgspec.Meta(ge=1, le=4)] | None = None  # of one call
+    negative_prompt: str | None = None  # a template: what is not to be seen
+    person_generation: People | None = None
+    safety_filter: Filter | None = None  # one threshold for all kinds of harm
+    guidance: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None  # how closely the prompt is followed
+    language: Language | None = None  # of the prompt
+    enhance_prompt: bool | None = None  # whether the service may write a better one
+    watermark: bool | None = None
+    output: Output | None = None
+    quality: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None  # of a JPEG
+    safety_scores: bool | None = None  # whether the index is to hold how harmful it may be
 
 
 NO_TURNS = (Settings(prompt=NONE),)
@@ -440,6 +454,8 @@ def _is_no_setting(column: str, sample: list[Row]) -> bool:
             return not any(cell in keys or cell.rpartition("/")[0] in keys for cell in cells)
         case "turns":
             return all(cell.isdecimal() for cell in cells)
+        case "negative_prompt" | "person_generation":
+            return True  # Imagen's, and the first job asks Gemini
         case "variants" | "seed":
             return not all(cell.isdecimal() for cell in cells)
     return False
@@ -640,6 +656,7 @@ _NOT_IN_TURNS = {
     "turns": "write the next turn behind it",
     "roles": "say them in the shot",
     "from_": "it goes on from the turn before it",
+    **dict.fromkeys(SETTINGS, "only Imagen has it, which takes no follow-ups"),
 }
 
 
@@ -701,6 +718,9 @@ _SPELLED: dict[str, Callable[[str], str]] = {
     "search": str.lower,
     "modalities": str.upper,
     "convert": str.upper,
+    "person_generation": str.lower,
+    "safety_filter": str.lower,
+    "output": lambda said: said.lower().removeprefix("image/").replace("jpg", "jpeg"),
 }
 
 
@@ -755,7 +775,7 @@ def _template_problems(values: Mapping[str, Any], where: str) -> Iterator[Proble
         (f"{place} turn {n}", turn) for place, said in places for n, turn in enumerate(said.turns or (), 1)
     ]
     for place, settings in places:
-        texts = {"prompt": settings.prompt, "system": settings.system, "from": settings.from_}
+        texts = {name: getattr(settings, name) for name in TEMPLATES} | {"from": settings.from_}
         texts |= {f"references {text}": text for text in settings.references or ()}
         for name, text in texts.items():
             yield from _unreadable(template, text, place, name)

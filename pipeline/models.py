@@ -55,7 +55,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A doubt about a model that matters to some only."""
 
     says: str
-    about: str  # a surface, a size, 'references', or 'queue'
+    about: str  # a surface, a size, 'references', 'negative_prompt', 'queue', or 'global' for that location
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +108,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     modalities: tuple[tuple[str, ...], ...]
     converses: bool = True  # takes follow-ups
     container: str
+    call: Literal["generateContent", "predict"] = (
+        "generateContent"  # predict: Imagen's, with settings of its own
+    )
+    most_pictures: int = 1  # that a single call may ask for
     tokens: Mapping[str, int] = {}  # output tokens of one picture, by size
     picture_bytes: Mapping[str, int] = {}  # of one picture in a result, by size
     text_bytes_per_token: int = 4
@@ -130,6 +134,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ratios = (-(-shown_high // max(1, shown)), -(-(shown_high + said_high) // max(1, shown + said)))
         return max(self.text_bytes_per_token, *ratios)
 
+    def only_at_once(self, surface: str) -> bool:
+        """Whether this surface serves it by calls that are answered at once, and in no other way."""
+        priced = self.prices.standard is not None
+        return surface not in self.batch and surface in self.online and priced
+
     def pixels(self, ratio: str | None, size: str | None) -> tuple[int, int] | None:
         """Width and height; None where the model decides, or the table cannot be trusted."""
         cell = self.pixel_table.get(ratio or "", {}).get(size or self.default_size)
@@ -150,7 +159,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return (near if near and abs(quotients[near] - 1) <= TOLERANCE else None), None
 
     def problems(self, asked: Asked, surface: str = "developer") -> list[Problem]:
-        """All that this model refuses in batches on this surface, each with the nearest thing it takes."""
+        """All that this model refuses on this surface, in batches where it comes in them, each with the nearest
+        thing it takes."""
         return [
             *self._surface_problems(surface),
             *self._size_problems(asked, surface),
@@ -186,8 +196,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return [f"{self.name} {verb}: {', '.join(f'{end.says} says {end.on}' for end in ends)}{instead}"]
 
     def _surface_problems(self, surface: str) -> Iterator[Problem]:
-        if surface not in self.batch:
-            where = _SURFACES.get(surface, surface)
+        if surface in self.batch or self.only_at_once(surface):
+            return
+        where = _SURFACES.get(surface, surface)
+        elsewhere = next((other for other in self.online if self.only_at_once(other)), None)
+        if elsewhere is not None:
+            hint = f'shut down there; {_SURFACES[elsewhere]} serves it: backend = "{elsewhere}"'
+            yield Problem(f"{self.name} is not served on {where}", column="model", hint=hint)
+        else:
             others = f"; {self.replaced_by} is its successor" if self.replaced_by else ""
             hint = "choose a model that comes in batches" + others
             yield Problem(f"{self.name} never comes in batches on {where}", column="model", hint=hint)

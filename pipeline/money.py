@@ -56,6 +56,12 @@ class Usage:
     text: int = 0  # all other tokens of the answer, without thoughts
     thought: int = 0
     searches: int = 0
+    pictures: int | None = None  # made, where a picture has a price and nobody counts tokens
+
+
+def served(model: Model, surface: str, lane: Lane = "batch") -> Lane:
+    """The lane that its requests go by: at once, where the surface serves it no other way."""
+    return "standard" if model.only_at_once(surface) else lane
 
 
 def estimate(prompt: Prompt, model: Model, lane: Lane = "batch") -> Estimate:
@@ -69,6 +75,7 @@ def estimate(prompt: Prompt, model: Model, lane: Lane = "batch") -> Estimate:
         "TEXT" in prompt.modalities,
         bool(prompt.search),
         prompt.context,
+        1 if prompt.imagen is None else prompt.imagen.pictures,
     )
 
 
@@ -103,7 +110,7 @@ class _Same:
 
 
 @lru_cache(maxsize=64)
-def _estimates(same: _Same, lane: Lane) -> Callable[[int, int, str, str, bool, bool, int], Estimate]:
+def _estimates(same: _Same, lane: Lane) -> Callable[[int, int, str, str, bool, bool, int, int], Estimate]:
     """What requests cost that differ in words only by their length: a million of them are a few hundred prices."""
     return lru_cache(maxsize=4096)(partial(_estimated, same.model, lane))
 
@@ -118,6 +125,7 @@ def _estimated(
     says: bool,
     searches: bool,
     context: int,
+    pictures: int,
 ) -> Estimate:
     rates = _rates(model, lane)
     likely, high_each = model.reference_tokens
@@ -127,7 +135,7 @@ def _estimated(
     said, said_high = model.words if says else (0, min(100, model.words[1]))
     searched, searched_high = (nanos(rates.search or 0) * n for n in model.searches) if searches else (0, 0)
 
-    picture = _picture(model, rates, size)
+    picture = pictures * _picture(model, rates, size)
     reading = _priced(read, rates.text_in)
     answering = _priced(thought + said, rates.text_out)
     high = picture + _priced(read_high, rates.text_in) + _priced(thought_high + said_high, rates.text_out)
@@ -139,16 +147,18 @@ def _estimated(
         reading=reading,
         thinking=answering,
         searching=searched,
-        images=1,
+        images=pictures,
         tokens_in=read,
         tokens_out=model.tokens.get(size, 0) + thought + said,
-        output_bytes=model.picture_bytes.get(size, 0) + _ENVELOPE,
+        output_bytes=pictures * model.picture_bytes.get(size, 0) + _ENVELOPE,
     )
 
 
-def actual(usage: Usage, model: Model, lane: Lane = "batch") -> Nanos:
-    """What an answer cost by the provider's own count."""
+def actual(usage: Usage, model: Model, lane: Lane = "batch", *, size: str | None = None) -> Nanos:
+    """What an answer cost by the provider's own count; `size` is what was asked for, if anything was."""
     rates = _rates(model, lane)
+    if usage.pictures is not None:
+        return usage.pictures * _picture(model, rates, size or model.default_size)
     return (
         _priced(usage.prompt, rates.text_in)
         + _priced(usage.image, rates.image_out)

@@ -23,9 +23,9 @@ from pipeline.index import Shown
 from pipeline.job import Job as JobFile
 from pipeline.job import job_for, read_job
 from pipeline.manifest import frame_manifest, open_manifest
-from pipeline.money import dollars, estimate, nanos
+from pipeline.money import Estimate, dollars, estimate, nanos, served
 from pipeline.overview import notes, plan_lines, problem_lines
-from pipeline.prompt import Request, requests
+from pipeline.prompt import Prompt, Request, requests
 from pipeline.run import Run as RunDirectory
 from pipeline.run import open_run as open_directory
 from pipeline.runs import Choice, choose, find, next_name, nights, place
@@ -186,7 +186,6 @@ class Plan:
         """Every picture that would be asked for, in order. Of a big job look at a few: `job.plan(limit=5)`."""
         import pandas as pd
 
-        table = self._found.table
         lines = [
             {
                 "key": request.key,
@@ -195,13 +194,17 @@ class Plan:
                 "prompt": request.prompt.text,
                 "model": request.prompt.model,
                 "references": [reference.source for reference in request.prompt.references],
-                "usd": estimate(request.prompt, table.find(request.prompt.model)).likely / 1e9,
+                "usd": self._priced(request.prompt).likely / 1e9,
             }
             for request in self._poured()
             if request.prompt is not None
         ]
         columns = ["key", "shot", "variant", "prompt", "model", "references", "usd"]
         return pd.DataFrame(lines, columns=columns)
+
+    def _priced(self, prompt: Prompt) -> Estimate:
+        model = self._found.table.find(prompt.model)
+        return estimate(prompt, model, served(model, self._found.job.backend))
 
     def submit(self, *, max_usd: float, skip_bad: bool = False, new: bool = False) -> "Run":
         """Plan all of it and send it, as far as the cap and Google's limits allow; wait for nothing.

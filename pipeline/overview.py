@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.bounds import bounds
+from pipeline.imagen import said_by
 from pipeline.money import dollars
 from pipeline.prompt import Prompt, Request
 from pipeline.survey import Survey, canary_of
@@ -35,7 +36,7 @@ def notes(found: Survey) -> list[str]:
 
 def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, str, str]]:
     price = found.price
-    yield "pictures", f"{found.requests:,}", _pictures(found)
+    yield "pictures", f"{pictures(found):,}", _pictures(found)
     before = {name: count - found.proved.get(name, 0) for name, count in found.carried.items()}
     if total := sum(before.values()):
         others = ", ".join(
@@ -65,13 +66,11 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
     yield _sending(found)
     batches = f"in about {_batches(found):,} batches" if found.requests > FEW or verbose else ""
     yield "receive", size(price.output_bytes), batches
-    worst = "4 days" if found.job.backend == "vertex" else "48 h"
-    times = len(found.waves)
-    each = f"; {times} times, one after the other" if times > 1 else ""
-    yield "ready", "", f"usually in 1 to 24 h, at worst in {worst}{each}"
+    yield "ready", "", _ready(found)
     for bound in bounds(found):
         yield bound.name, "", bound.words
-    at_once = f"; the same at once: {dollars(found.at_once)}" if found.at_once else ""
+    differs = found.at_once and found.only_at_once < found.requests
+    at_once = f"; the same at once: {dollars(found.at_once or 0)}" if differs else ""
     yield "price", dollars(price.likely), f"from {dollars(price.low)} to {dollars(price.high)}{at_once}"
     yield "", "", f"{_parts(found)}; prices of {found.table.as_of}"
     if cap is not None:
@@ -81,9 +80,26 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
 def _in_turn(found: Survey) -> str:
     """How many go at first, and how many when those before them are back."""
     first, *later = (f"{count:,}" for count in found.waves)
-    pictures = "1 picture" if found.waves[0] == 1 else f"{first} pictures"
-    begun = f"{pictures} at first, " if found.waves[0] else ""  # what they go on from may be there already
+    words = "1 picture" if found.waves[0] == 1 else f"{first} pictures"
+    begun = f"{words} at first, " if found.waves[0] else ""  # what they go on from may be there already
     return f"{begun}then {', then '.join(later)}: each goes on from one before"
+
+
+def pictures(found: Survey) -> int:
+    """How many there will be: a call may ask for several."""
+    return max(found.price.images, found.requests)
+
+
+def _ready(found: Survey) -> str:
+    """When all of it is back: what is asked at once takes as long as its calls may."""
+    each = found.job.online.per_minute
+    calls = f"{-(-found.only_at_once // each):,} min, at {each:,} calls a minute"
+    if found.only_at_once and found.only_at_once == found.requests:
+        return f"in about {calls}"
+    worst = "4 days" if found.job.backend == "vertex" else "48 h"
+    times = f"; {len(found.waves)} times, one after the other" if len(found.waves) > 1 else ""
+    others = f"; what is asked at once in about {calls}" if found.only_at_once else ""
+    return f"usually in 1 to 24 h, at worst in {worst}{times}{others}"
 
 
 def _sending(found: Survey) -> tuple[str, str, str]:
@@ -98,7 +114,8 @@ def _pictures(found: Survey) -> str:
     )
     rows = "of 1 row" if found.good_rows == 1 else f"of {found.good_rows:,} rows"
     proved = f"{sum(found.proved.values()):,} proved already" if found.proved else ""
-    return "; ".join(filter(None, [rows, proved, shots, ", ".join(found.models)]))
+    calls = f"in {found.requests:,} calls" if pictures(found) > found.requests else ""
+    return "; ".join(filter(None, [rows, calls, proved, shots, ", ".join(found.models)]))
 
 
 def _parts(found: Survey) -> str:
@@ -159,7 +176,7 @@ def question(found: Survey) -> str:
     """The one question."""
     likely = dollars(found.price.likely)
     if not found.bad_rows:
-        return f"Shoot {found.requests:,} pictures for about {likely}?"
+        return f"Shoot {pictures(found):,} pictures for about {likely}?"
     bad = f"{found.bad_rows:,} {'row has a problem' if found.bad_rows == 1 else 'rows have problems'}"
     return f"{bad}. Shoot the other {found.good_rows:,} for about {likely}?"
 
@@ -173,6 +190,8 @@ def plan_document(found: Survey, *, cap: int | None = None) -> dict[str, Any]:
         "rows": found.chosen_rows,
         "bad_rows": found.bad_rows,
         "requests": found.requests,
+        "pictures": pictures(found),
+        "at_once": found.only_at_once,
         "lanes": found.lanes,
         "follow_ups": found.follow_ups,
         "in_turn": list(found.waves),
@@ -243,6 +262,7 @@ def _asked(prompt: Prompt) -> dict[str, Any]:
     """What a prompt says, by the names that columns have."""
     ours = ("text", "references", "after", "context", "history")
     asked = {name: getattr(prompt, name) for name in prompt.__struct_fields__ if name not in ours}
+    asked |= said_by(asked.pop("imagen"))
     asked |= {
         "modalities": list(prompt.modalities),
         "search": list(prompt.search),

@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline import tables
 from pipeline.asked import columns_of, prompt_of
-from pipeline.backends import schema, wire
+from pipeline.backends import lines, schema, wire
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import (
     FINAL,
@@ -46,6 +46,9 @@ from pipeline.turns import follow_ups
 
 FINAL_REQUESTS = 50_000
 """How many requests without a result go into one batch: nothing is sent, so only memory counts."""
+
+AT_ONCE = 40
+"""Requests to a batch that goes online: as many as can be asked in the time that one has."""
 
 MOST_AT_ONCE = 200
 """More retries than that are no tail: asking for them one by one would take half the night."""
@@ -118,7 +121,8 @@ class Planner:
     def _draw(self, lane: str, start: int) -> bool:
         stop, requests = self._streams[lane].cut(start)
         number = len(self._run.state.batches)
-        if not self._run.try_record(Drawn(batch=number, source=Rows(start, stop, lane))):
+        drawn = Drawn(batch=number, source=Rows(start, stop, lane), online=self.only_at_once(lane))
+        if not self._run.try_record(drawn):
             return True  # another driver drew these rows, or took the number: look again
         self.write(number, lane, requests)
         return True
@@ -170,9 +174,16 @@ class Planner:
     def model(self, lane: str) -> Model | None:
         return self._models.get(lane)
 
-    @property
-    def limits(self) -> Limits:
-        return self._run.created.limits
+    def only_at_once(self, lane: str) -> bool:
+        """Whether this model is served by calls that are answered at once, and in no other way."""
+        model = self._models.get(lane)
+        return model is not None and model.only_at_once(self._run.created.backend)
+
+    def limits(self, lane: str) -> Limits:
+        limits = self._run.created.limits
+        if not self.only_at_once(lane):
+            return limits
+        return msgspec.structs.replace(limits, requests=min(AT_ONCE, limits.requests))
 
     @property
     def inline(self) -> bool:
@@ -244,13 +255,15 @@ class _Stream:
         if self._lane in UNASKED:
             return size.requests <= FINAL_REQUESTS
         goes_first = self._start == 0 and self._planner.canary
-        return size.fits(self._planner.limits) and not (goes_first and size.requests > self._planner.canary)
+        return size.fits(self._planner.limits(self._lane)) and not (
+            goes_first and size.requests > self._planner.canary
+        )
 
 
 def size_of(prompt: Prompt, model: Model, *, inline: bool) -> Size:
     """What one request adds to a batch."""
-    price = estimate(prompt, model)
-    length = len(wire.encode("", prompt)) + 1 + (wire.inline_bytes(prompt) if inline else 0)
+    price = estimate(prompt, model, "batch" if model.prices.batch else "standard")
+    length = len(lines.encode("", prompt)) + 1 + (wire.inline_bytes(prompt) if inline else 0)
     length += wire.made_bytes(prompt)
     return Size(1, length, price.output_bytes, tokens(price))
 
@@ -276,17 +289,18 @@ def draw_retries(run: Run) -> bool:
         return False
     name = model_of(run.state.batches[open_batches[0]])
     model = _model(run, open_batches[0])
+    at_once = model.only_at_once(run.created.backend)
     taken: list[int] = []
     size = Size()
     for number in open_batches:
         if model_of(run.state.batches[number]) != name:
             continue
         size += _size_of_retries(run, number, model)
-        if taken and not size.fits(run.created.limits):
+        if taken and not (size.fits(run.created.limits) and (not at_once or size.requests <= AT_ONCE)):
             break
         taken.append(number)
     number = len(run.state.batches)
-    online = _goes_online(run, taken, model)
+    online = at_once or _goes_online(run, taken, model)
     if not run.try_record(Drawn(batch=number, source=Retries(tuple(taken)), online=online)):
         return True  # another driver drew them
     write_again(run, run.state.batches[number])
@@ -439,7 +453,7 @@ def write_batch(
 
     What is asked follows from the rows; who has it at hand may give it.
     """
-    lines, inlined = [], 0
+    encoded, inlined = [], 0
     lane = lane_of(run.state.batches[number])
     prices: Counter[Estimate] = Counter()  # most requests of a batch cost one of a few amounts
     shapes: set[Hashable] = set()
@@ -447,19 +461,19 @@ def write_batch(
     for row, prompt in zip(rows, asked or map(prompt_of, rows), strict=True):
         if model is None or prompt is None:
             continue
-        line = wire.encode(wire_id(number, row["place"]), prompt)
+        line = lines.encode(wire_id(number, row["place"]), prompt)
         if (shape := _shape(prompt)) not in shapes:  # a batch asks for a handful of different things
             shapes.add(shape)
             schema.check(line)
         price = estimate(prompt, model, lane)
         row["likely"], row["high"] = price.likely, price.high
-        lines.append(line + b"\n")
+        encoded.append(line + b"\n")
         inlined += (wire.inline_bytes(prompt) if inline else 0) + wire.made_bytes(prompt)
         prices[price] += 1
     total = sum((price.times(count) for price, count in prices.items()), Estimate())
     if model is None:
         total = _spared(run, rows)
-    stored = b"".join(lines)
+    stored = b"".join(encoded)
     digest = hashlib.sha256(stored).hexdigest()
     kept = None
     if model is not None:
@@ -473,7 +487,7 @@ def write_batch(
         model=model.name if model else "",
         requests=len(rows),
         tokens=tokens(total),
-        sent_bytes=sum(map(len, lines)) + inlined,
+        sent_bytes=sum(map(len, encoded)) + inlined,
         low=total.low,
         likely=total.likely,
         high=total.high,
@@ -504,9 +518,11 @@ def _shape(prompt: Prompt) -> Hashable:
     """What two requests share that only texts and pictures tell apart."""
     told = (prompt.aspect_ratio, prompt.image_size, prompt.modalities, prompt.thinking, prompt.search)
     sampled = (prompt.temperature, prompt.top_p, prompt.top_k, prompt.safety, prompt.store)
+    own = prompt.imagen and msgspec.structs.replace(prompt.imagen, negative_prompt=None)
     return (
         told,
         sampled,
+        own,
         prompt.system is None,
         prompt.seed is None,
         bool(prompt.references),

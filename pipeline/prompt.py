@@ -13,6 +13,8 @@ import msgspec
 
 from pipeline.errors import BadInput
 from pipeline.events import FINAL, LATER
+from pipeline.imagen import Imagen, said_by
+from pipeline.imagen import problems as problems_of_imagen
 from pipeline.job import DEFAULT_MODEL, Job, Shot
 from pipeline.manifest import Row
 from pipeline.models import Model, Models
@@ -25,6 +27,7 @@ from pipeline.templates import BadTemplate, context_of, names_of
 TO_COME = Reference("", "0" * 64, "image/png", 0, 0, 0)
 """A picture that is shown and not made yet: it counts, and is no more than that."""
 
+DEFAULT_MODALITIES = ("TEXT", "IMAGE")
 _MOST_REMEMBERED = 10_000
 _ROWS_AHEAD = 64
 _TEXT = "\0text\0"  # nobody's system instruction has it behind an unescaped quote
@@ -52,6 +55,7 @@ class Prompt(msgspec.Struct, frozen=True):
     after: str | None = None  # the fingerprint of the request that this one goes on from
     context: int = 0  # tokens that the history adds to what is read, about: for the price
     history: str | None = None  # the conversation before this turn: JSON of its contents
+    imagen: Imagen | None = None  # what only Imagen is asked; of a Gemini model None
 
 
 class Parent(NamedTuple):
@@ -138,7 +142,10 @@ def pour(
     """One row in one shot, as the job and the row say it. Raises BadInput for a row that cannot be poured."""
     mould = Mould(job, shot, tuple(row.fields))
     problems: list[Problem] = []
-    prompt = _poured(mould, mould.values(row, problems), context_of(row.fields), references, problems)
+    context = context_of(row.fields)
+    values = mould.values(row, problems)
+    imagen = mould.imagen(row, values, context, problems)
+    prompt = _poured(mould, values, context, references, problems, imagen=imagen)
     if problems:
         raise refusal([mould.placed(problem, row) for problem in problems])
     return _varied(prompt, variant)
@@ -166,6 +173,7 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
         prompt.top_k,
         prompt.safety,
         variant if prompt.seed is None else 0,
+        prompt.imagen,
     )
     asked = before + json.dumps(prompt.text) + after
     if prompt.after is not None:
@@ -190,6 +198,7 @@ def _around_the_text(
     top_k: int | None,
     safety: tuple[tuple[str, str], ...],
     variant: int,
+    imagen: Imagen | None,
 ) -> tuple[str, str]:
     """The JSON that is digested, before and behind the one value that is another in every row."""
     seen: dict[str, Any] = {
@@ -211,6 +220,8 @@ def _around_the_text(
     }
     if variant:
         seen["variant"] = variant
+    if said := said_by(imagen):
+        seen["imagen"] = said
     # What is not said is left out, so that a setting invented later changes no fingerprint of before.
     said = {name: value for name, value in seen.items() if value not in (None, (), [])}
     before, _, after = json.dumps(said, sort_keys=True, separators=(",", ":")).partition(json.dumps(_TEXT))
@@ -288,16 +299,18 @@ def _requests_of(
         origin = mould.origin(row, values, context, problems) if mould.edits else None
         sources = mould.sources(row, context, problems, gate.pins.named_after, needed=origin is None)
         references = gate.references(sources, problems)
-        poured = _poured(mould, values, context, references, problems)
-        prompt = gate.passed(poured, problems, more=origin is not None)
+        imagen = mould.imagen(row, values, context, problems)
+        poured = _poured(mould, values, context, references, problems, imagen=imagen)
+        says_how = bool(values["modalities"])
+        prompt = gate.passed(poured, problems, says_how=says_how, more=origin is not None)
         later = _follow_ups(gate, mould, row, values, context, prompt, problems) if mould.has_turns else []
     told = tuple(mould.placed(problem, row) for problem in problems)
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
     for variant in range(variants):
-        asked = None if prompt is None or told else _varied(prompt, variant)
-        request = Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, why, told)
-        if asked is not None and (later or origin is not None):
-            turns = gate.chained(asked, later, variant)
+        this = None if prompt is None or told else _varied(prompt, variant)
+        request = Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, this, why, told)
+        if this is not None and (later or origin is not None):
+            turns = gate.chained(this, later, variant)
             request = msgspec.structs.replace(request, turns=turns, origin=origin)
         yield request
 
@@ -322,7 +335,8 @@ def _follow_ups(
         wrong: list[Problem] = []
         references = gate.references(turn.sources, wrong)
         said = {**turn.values, "model": first.model}
-        prompt = gate.passed(_asked(said, turn.text, turn.system, references), wrong, more=bool(references))
+        asked = _asked(said, turn.text, turn.system, references)
+        prompt = gate.passed(asked, wrong, says_how=True, more=bool(references))
         # What it has from the first prompt was said of that.
         problems += [in_turn(number, problem, turn.column) for problem in wrong if problem not in problems]
         if prompt is not None:
@@ -338,15 +352,22 @@ def _poured(
     context: Mapping[str, Any],
     references: tuple[Reference, ...],
     problems: list[Problem],
+    *,
+    imagen: Imagen | None,
 ) -> Prompt:
     if mould.tells_roles and SHOWN not in context:
         context = {**context, SHOWN: numbers_of(reference.role for reference in references)}
     text, system = mould.texts(context, problems)
-    return _asked(values, text, system, references)
+    return _asked(values, text, system, references, imagen=imagen)
 
 
 def _asked(
-    values: Mapping[str, Any], text: str, system: str | None, references: tuple[Reference, ...]
+    values: Mapping[str, Any],
+    text: str,
+    system: str | None,
+    references: tuple[Reference, ...],
+    *,
+    imagen: Imagen | None = None,
 ) -> Prompt:
     return Prompt(
         model=values["model"] or DEFAULT_MODEL,
@@ -355,7 +376,7 @@ def _asked(
         system=system,
         aspect_ratio=values["aspect_ratio"],
         image_size=values["image_size"],
-        modalities=values["modalities"] or ("TEXT", "IMAGE"),
+        modalities=values["modalities"] or DEFAULT_MODALITIES,
         thinking=values["thinking"],
         search=values["search"] or (),
         seed=values["seed"],
@@ -364,6 +385,7 @@ def _asked(
         top_k=values["top_k"],
         safety=tuple(sorted((values["safety"] or {}).items())),
         store=values["store"],
+        imagen=imagen,
     )
 
 
@@ -393,6 +415,10 @@ def _remembered(prompt: Prompt, model: Model) -> int:
     return words + said + model.reference_tokens[0] * (len(prompt.references) + 1)
 
 
+def _with_more(prompt: Prompt) -> Prompt:
+    return msgspec.structs.replace(prompt, references=(*prompt.references, TO_COME))
+
+
 class _Gate:
     """What stands between a poured prompt and a request: the model's own limits, and the files on disk."""
 
@@ -411,14 +437,21 @@ class _Gate:
                 pinned.append(reference if role is None else replace(reference, role=role))
         return tuple(pinned)
 
-    def passed(self, prompt: Prompt, problems: list[Problem], *, more: bool = False) -> Prompt | None:
-        """The prompt as this model wants it said, with its full name; None if there is no such model. With more, a
-        picture that is not there yet will be shown with it.
+    def passed(
+        self, prompt: Prompt, problems: list[Problem], *, says_how: bool, more: bool = False
+    ) -> Prompt | None:
+        """The prompt as this model wants it said, with its full name; None if there is no such model.
+
+        `says_how` is whether somebody chose the modalities; with `more` a picture that is not there yet will be shown
+        with it.
         """
         model = self._model(prompt.model)
         if isinstance(model, Problem):
             problems.append(model)
             return None
+        if model.call == "predict":
+            how = prompt.modalities if says_how else ("IMAGE",)
+            prompt = msgspec.structs.replace(prompt, imagen=prompt.imagen or Imagen(), modalities=how)
         problems += self._limits(model, prompt, more=more)
         unsaid = not model.size_settable and prompt.image_size in model.sizes
         size = None if unsaid else prompt.image_size
@@ -450,6 +483,9 @@ class _Gate:
         return self._found[name]
 
     def _limits(self, model: Model, prompt: Prompt, *, more: bool) -> list[Problem]:
+        if prompt.imagen is not None:
+            asked = _with_more(prompt) if more else prompt
+            return [*model.problems(asked, self._surface), *problems_of_imagen(model, prompt)]
         # A million rows ask for a handful of different things: each is judged once.
         kind = (
             model.name,
@@ -464,7 +500,6 @@ class _Gate:
         if kind not in self._judged:
             if len(self._judged) > _MOST_REMEMBERED:
                 self._judged.clear()
-            shown = (*prompt.references, TO_COME) if more else prompt.references
-            asked = msgspec.structs.replace(prompt, references=shown)
+            asked = _with_more(prompt) if more else prompt
             self._judged[kind] = model.problems(asked, self._surface)
         return self._judged[kind]

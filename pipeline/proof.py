@@ -192,7 +192,8 @@ def words_of(found: Survey) -> list[str]:
     if not found.requests:
         return [f"{rows}, {shots}: {there or 'on their way'}, nothing to pay"]
     price = f"about {dollars(found.price.likely)}, at most {dollars(most_of(found))}"
-    pictures = "1 picture" if found.requests == 1 else f"{found.requests:,} pictures"
+    count = max(found.requests, found.price.images)  # a call may ask for several
+    pictures = "1 picture" if count == 1 else f"{count:,} pictures"
     return [f"{', '.join(filter(None, [rows, shots, there]))}: {pictures} at once at full price: {price}"]
 
 

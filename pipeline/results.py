@@ -6,7 +6,7 @@ their mark; whatever does not go by that is parsed whole, slowly and by the book
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -37,7 +37,8 @@ _BACKSLASH = 0x5C
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # possessive: megabytes need no stack
 _ESCAPE = re.compile(rb"\\u00(2[BbDdFf]|3[Dd]|5[Ff])")  # + - / = _
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
-_INLINE = frozenset({"inlineData", "inline_data"})
+_PAYLOADS = {"inlineData": "data", "inline_data": "data", "predictions": "bytesBase64Encoded"}
+"""Members that hold pictures, and what those are called in them; in a list of such as well."""
 _BLANK = b" \t\r\n"  # what JSON calls space; a line of anything else has something in it
 
 _decode = msgspec.json.decode
@@ -58,7 +59,7 @@ class Payload:
 class Line:
     """One line of a result: where it stood, and what it said.
 
-    In its body the long strings of inlineData are Payloads, and everything else is as any parser says.
+    In its body the long strings of inlineData, and of predictions, are Payloads; all else is as any parser says.
     """
 
     offset: int
@@ -143,7 +144,7 @@ def _stripped(source: Source, size: int) -> int | None:
 def read_object(
     buffer: Any, start: int = 0, size: int | None = None, *, long: int = LONG
 ) -> dict[str, Any] | None:
-    """The JSON object that the bytes are; None if they are none. Long strings of inlineData come as Payloads."""
+    """The JSON object that the bytes are; None if they are none. The long strings of pictures come as Payloads."""
     end = len(buffer) if size is None else start + size
     cuts = _cut(buffer, start, end, long)
     if cuts:
@@ -215,22 +216,19 @@ def _without(buffer: Any, start: int, end: int, cuts: list[tuple[int, int, Bytes
 
 def _put_back(body: dict[str, Any], cuts: list[Bytes]) -> bool:
     """Every string to the place of its mark: payloads as they are, others as texts. False: one is a member's name."""
-    waiting: list[tuple[Any, bool]] = [(body, False)]
+    waiting: list[tuple[Any, str | None]] = [(body, None)]
     while waiting:
-        node, inline = waiting.pop()
-        if isinstance(node, dict):
-            if any(name[:1] == _MARK for name in node):
-                return False
-            items: Any = node.items()
-        else:
-            items = enumerate(node)
+        node, called = waiting.pop()
+        if isinstance(node, dict) and any(name[:1] == _MARK for name in node):
+            return False
+        items: Iterable[tuple[Any, Any]] = node.items() if isinstance(node, dict) else enumerate(node)
         for name, value in items:
             if isinstance(value, str):
                 if value[:1] == _MARK:
                     payload = Payload(cuts[int(value[1:])])
-                    node[name] = payload if inline and name == "data" else payload.text()
+                    node[name] = payload if name == called else payload.text()
             elif isinstance(value, dict | list):
-                waiting.append((value, name in _INLINE))
+                waiting.append((value, _PAYLOADS.get(name) if isinstance(node, dict) else called))
     return True
 
 

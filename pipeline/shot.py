@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from pipeline.imagen import SETTINGS, Imagen, People, imagen_of
 from pipeline.job import (
     ALIASES,
     DEFAULT_MODEL,
@@ -16,6 +17,7 @@ from pipeline.job import (
     PROMPT_COLUMNS,
     REFERENCE_COLUMNS,
     ROLES,
+    TEMPLATES,
     Job,
     Role,
     Settings,
@@ -73,7 +75,7 @@ def numbers_of(roles: Iterable[str | None]) -> dict[str, str]:
 
 def unknown_columns(text: str, columns: tuple[str, ...], *, place: str, name: str) -> Iterator[Problem]:
     """A problem for each name in a template that no column answers to, with the nearest that does."""
-    for unknown in unknown_names(text, (*columns, SHOWN) if name in ("prompt", "system") else columns):
+    for unknown in unknown_names(text, (*columns, SHOWN) if name in TEMPLATES else columns):
         hint = did_you_mean(unknown, names_of(columns))
         yield Problem(f"unknown column {unknown!r}", place, column=name, hint=hint)
 
@@ -96,6 +98,13 @@ class Mould:
         prompts = [f"{{{{ {name} }}}}" for name in PROMPT_COLUMNS if name in names_of(columns)]
         self._prompt = said["prompt"] or (prompts[0] if prompts else None)
         self._system = said["system"]
+        self._negative = said["negative_prompt"]
+        self._negatives = next((c for c in self._offered if name_of(c) == "negative_prompt"), None)
+        self._says_imagen = (
+            self._negatives is not None
+            or any(said[name] is not None for name in SETTINGS)
+            or not {*self._cells.values()}.isdisjoint(SETTINGS)
+        )
         self._references = said["references"]
         self._from = said[FROM]
         self._roles: Mapping[str, Role] = said["roles"] or {}
@@ -154,6 +163,21 @@ class Mould:
         if text == "":
             problems.append(Problem("the prompt is empty", column="prompt"))
         return text or "", system or None
+
+    def imagen(
+        self, row: Row, values: Mapping[str, Any], context: Mapping[str, Any], problems: list[Problem]
+    ) -> Imagen | None:
+        """What this row says to Imagen alone; None: nothing."""
+        if not self._says_imagen:
+            return None
+        return imagen_of({**values, "negative_prompt": self._not_seen(row, context, problems)})
+
+    def _not_seen(self, row: Row, context: Mapping[str, Any], problems: list[Problem]) -> str | None:
+        """What is not to be seen: as the row's own cell says, which is no template, or else as the shot does."""
+        cell = "" if self._negatives is None else row.fields[self._negatives].strip()
+        if cell and "negative_prompt" not in self._above:
+            return None if is_none(cell) else cell
+        return self._filled(self._negative, context, "negative_prompt", problems) or None
 
     def sources(
         self,
@@ -337,7 +361,8 @@ class Mould:
 
     def unknown_in_words(self) -> Iterator[Problem]:
         """The same in prompt, system instruction and references alone."""
-        for name, text in {"prompt": self._prompt, "system": self._system}.items():
+        texts = {"prompt": self._prompt, "system": self._system, "negative_prompt": self._negative}
+        for name, text in texts.items():
             yield from unknown_columns(text or "", self._columns, place=self._place_of(name), name=name)
         if self._from is not None:
             yield from unknown_columns(self._from, self._columns, place=self._place_of(FROM), name="from")
@@ -370,9 +395,8 @@ class Mould:
 
     def placed(self, problem: Problem, row: Row) -> Problem:
         """A problem with the row, and with the column its value came from."""
-        column = next(
-            (c for c, s in self._cells.items() if s == problem.column and row.fields[c].strip()), None
-        )
+        cells = {**self._cells, **({self._negatives: "negative_prompt"} if self._negatives else {})}
+        column = next((c for c, s in cells.items() if s == problem.column and row.fields[c].strip()), None)
         hint = problem.hint
         if column is not None:
             own = f'if {column!r} is a column of your own, add data = ["{column}"] to the job'
@@ -418,7 +442,6 @@ class Mould:
 
 _BUILT_IN: dict[str, Any] = dict.fromkeys(Settings.__struct_fields__) | {
     "model": DEFAULT_MODEL,
-    "modalities": ("TEXT", "IMAGE"),
     "variants": 1,
 }
 
@@ -470,6 +493,12 @@ def _temperature(cell: str) -> float:
     return float(cell.replace(",", "."))
 
 
+def _people(cell: str) -> str:
+    if cell.lower() not in get_args(People):
+        raise ValueError(f"none of {', '.join(get_args(People))}")
+    return cell.lower()
+
+
 _READ: dict[str, Callable[[str], Any]] = {
     "model": str,
     FROM: str,
@@ -480,6 +509,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "temperature": _temperature,
     "thinking": str.lower,
     "search": lambda cell: tuple(item.lower() for item in split(cell)),
+    "person_generation": _people,
 }
 
 

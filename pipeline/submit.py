@@ -5,12 +5,10 @@ is not idempotent, and there is no request id. So an intent is written first. It
 file of its own, and it has an end. Whoever finds an intent without a ticket asks the provider's listing, and may only
 send again when the listing is complete, shows the newest job that this account is known to have made, is ten minutes
 younger than the intent's end by the provider's own clock, and still shows nothing after the intent's input file was
-removed.
+removed. A listing that does not show what was made after the job in question is known to lie: so what is still to be
+sent goes first; and where nothing was made after it, the listing has an hour to tell the truth.
 
-Where more is still to be sent, that goes first, for up to an hour: a listing that does not show what was made after
-the job in question is known to lie.
-
-What stays open: a create call that the provider accepted, but does not list for more than ten minutes, that no longer
+What stays open: a create call that the provider accepted, but does not list for more than an hour, that no longer
 needs its input file, and next to which nothing else was sent. Nothing was seen to behave so; a second job would then be
 paid, and nobody here would know.
 """
@@ -50,7 +48,8 @@ SMALLEST_QUEUE = 1_000_000
 """Tokens that any account may have waiting, where nothing is known of a model."""
 
 PATIENCE = timedelta(hours=1)
-"""How long a listing may be incomplete or behind before the batch is held for a person to look at."""
+"""How long a listing may be incomplete or behind before the batch is held for a person to look at; and how old an
+intent is before a listing is believed that nothing else vouches for."""
 
 
 def label_of(run: Run, batch: Batch) -> str:
@@ -335,7 +334,9 @@ def _is_evidence(run: Run, batch: Batch, found: Found) -> bool:
 
 
 def _witness_may_come(run: Run, backend: Backend, batch: Batch, found: Found) -> bool:
-    """Whether jobs will soon be there that the listing has to show, or it is known to lie. Waited for so long."""
+    """Whether the listing may yet be found out: by jobs that will be there soon, and that it has to show; or, where it
+    showed none that was made later, by time. Waited for so long.
+    """
     assert batch.intent is not None
     assert batch.submitting is not None
     assert found.at is not None
@@ -344,9 +345,20 @@ def _witness_may_come(run: Run, backend: Backend, batch: Batch, found: Found) ->
     unclear = run.state.at(Stage.SUBMITTING)
     return (
         not run.state.all_drawn
+        or not _has_witness(run, batch)
+        or any(other.sends for other in run.state.at(Stage.DRAWN))
         or any(other.intent is not None and other.intent > batch.intent for other in unclear)
         or any(other.sends and _may_go(run, backend, other) for other in run.state.at(Stage.PLANNED))
     )
+
+
+def _has_witness(run: Run, batch: Batch) -> bool:
+    """Whether a job is known that was made after it: a listing that shows that one is not behind."""
+    assert batch.intent is not None
+    assert batch.submitting is not None
+    account, intent = batch.submitting.account, batch.intent
+    sent = (other.submitted for other in run.state.batches if other.is_of(account))
+    return any(submitted is not None and submitted.intent > intent for submitted in sent)
 
 
 def _may_go(run: Run, backend: Backend, batch: Batch) -> bool:

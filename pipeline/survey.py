@@ -14,7 +14,7 @@ import msgspec
 
 from pipeline import __version__
 from pipeline.advice import Asked, endings, hints
-from pipeline.backends import wire
+from pipeline.backends import lines, location_of, wire
 from pipeline.backends.base import ROOM
 from pipeline.clock import Clock
 from pipeline.earlier import MADE, Earlier, Night, nights_of
@@ -24,8 +24,8 @@ from pipeline.families import Families, edit_others
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Manifest, Row, duplicate_keys
 from pipeline.models import Model, Models, load_models
-from pipeline.money import Estimate, Lane, estimate, retries
-from pipeline.plan import Planner, tokens
+from pipeline.money import Estimate, Lane, estimate, retries, served
+from pipeline.plan import AT_ONCE, Planner, tokens
 from pipeline.problems import Group, Problem, group, refusal
 from pipeline.prompt import TO_COME, Prompt, Request, pins_for, problems_of_templates, requests
 from pipeline.references import Pins, Reference
@@ -35,7 +35,6 @@ from pipeline.storage import Storage
 
 BATCH_REQUESTS = 10_000
 IN_FLIGHT = 100  # jobs at once, says Google
-AT_ONCE = 40  # requests to a batch that goes online
 UNCOUNTED = 10**15  # tokens, where no queue counts them
 
 CANARY, MANY = 20, 500
@@ -63,6 +62,7 @@ class Survey:
     warnings: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()  # what is worth knowing, and no reason to stop
     asked: dict[str, Asked] = field(default_factory=dict)  # of each model
+    by: dict[str, Lane] = field(default_factory=dict)  # how each model's requests go
     rows: int = 0  # of the manifest, up to the last one that counts
     chosen_rows: int = 0
     bad_rows: int = 0
@@ -101,6 +101,15 @@ class Survey:
         """How many can be sent at first, and in each wave after that."""
         first = sum(count for lane, count in self.lanes.items() if lane not in UNASKED)
         return (first, *self.later)
+
+    @property
+    def only_at_once(self) -> int:
+        """Of these, the ones that are asked at once because their model is served in no other way."""
+        return sum(
+            count
+            for lane, count in self.lanes.items()
+            if lane not in UNASKED and self.table.find(lane).only_at_once(self.job.backend)
+        )
 
     @property
     def good_rows(self) -> int:
@@ -157,7 +166,8 @@ def survey(
     found.price = once + retries(once, attempts=job.attempts, shares=table.again)
     found.warnings += tuple(note for name in found.models if (note := table.note(name)))
     waits = rounds(found, tier=job.tier or 1) > 1
-    found.hints = tuple(hints(found.asked, surface=job.backend, waits=waits))
+    where = location_of(job) if job.backend == "vertex" else None
+    found.hints = tuple(hints(found.asked, surface=job.backend, waits=waits, location=where))
     if not found.chosen_rows:
         raise BadInput(f"{manifest.path}: no row is chosen", hint="loosen --where, --key or --limit")
     return found
@@ -261,14 +271,16 @@ def _add(
     asked = found.asked.get(lane)
     if asked is None:
         asked = found.asked[lane] = Asked(model)
+        found.by[lane] = served(model, found.job.backend, found.lane)
     asked.add(prompt, key)
     shown = msgspec.structs.replace(prompt, references=(*prompt.references, TO_COME)) if edits else prompt
-    price = estimate(shown, model, found.lane)
+    price = estimate(shown, model, found.by[lane])
     found.input_bytes += price.output_bytes if edits else 0  # about as large as what comes of it
-    found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
+    if found.by[lane] == found.lane:  # what is asked at once alone waits in no queue
+        found.tokens[lane] = found.tokens.get(lane, 0) + tokens(price)
     found.prices[price] = found.prices.get(price, 0) + 1
     inline = found.job.references.inline
-    found.input_bytes += len(wire.encode("", prompt)) + 20 + (wire.inline_bytes(prompt) if inline else 0)
+    found.input_bytes += len(lines.encode("", prompt)) + 20 + (wire.inline_bytes(prompt) if inline else 0)
     found.at_once = _plus(found.at_once, shown, model)
     for reference in prompt.references:
         digest = bytes.fromhex(reference.sha256)

@@ -32,10 +32,14 @@ _PICTURE = pa.struct(
         ("declared_mime", pa.string()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        ("role", pa.string()),  # final, or interleaved: one of those before it
+        (
+            "role",
+            pa.string(),
+        ),  # final; interleaved: one of those before it; alternative: a result as good as it
         ("mark", pa.string()),
         ("checks", pa.list_(pa.string())),
         ("numbers", _NUMBERS),
+        ("enhanced_prompt", pa.string()),
     ]
 )
 _SHOWN = pa.struct(
@@ -81,6 +85,8 @@ _ANSWER: list[tuple[str, pa.DataType]] = [
     ("grounding", pa.string()),  # JSON, as the provider wrote it
     ("checks", pa.list_(pa.string())),
     ("numbers", _NUMBERS),
+    ("enhanced_prompt", pa.string()),  # what the service made of it
+    ("safety_scores", pa.string()),  # JSON, as the provider wrote it
 ]
 
 _TOKENS = [
@@ -94,6 +100,21 @@ _TOKENS = [
 
 _ANSWERED: list[tuple[str, pa.DataType]] = [("response_id", pa.string()), ("answered_at", _time)]
 
+_IMAGEN = pa.struct(  # what only Imagen is asked
+    [
+        ("pictures", pa.int16()),
+        ("negative_prompt", pa.string()),
+        ("person_generation", pa.string()),
+        ("safety_filter", pa.string()),
+        ("guidance", pa.float64()),
+        ("language", pa.string()),
+        ("enhance_prompt", pa.bool_()),
+        ("watermark", pa.bool_()),
+        ("output", pa.string()),
+        ("quality", pa.int16()),
+        ("safety_scores", pa.bool_()),
+    ]
+)
 _SETTINGS = [
     ("aspect_ratio", _word),
     ("image_size", _word),
@@ -106,6 +127,7 @@ _SETTINGS = [
     ("top_k", pa.int32()),
     ("safety", pa.list_(pa.string())),  # harassment=high
     ("store", pa.bool_()),
+    ("imagen", _IMAGEN),
 ]
 
 _EFFECTIVE = pa.struct(

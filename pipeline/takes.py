@@ -4,11 +4,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from pipeline import tables
 from pipeline.events import Drawn, Takes
+from pipeline.models import Model
 from pipeline.plan import write_again
 from pipeline.run import Run, index_file, plan_file
-from pipeline.state import Stage
+from pipeline.state import Stage, model_of
 
 USUAL = ("text_only", "no_image", "truncated", "broken", "error", "missing", "expired", "cancelled")
 """What another try may better. Who wants what was refused for what it shows tried again has to say so."""
@@ -54,7 +57,11 @@ def draw(run: Run, those: Collection[Failed]) -> int:
     count = 0
     for one in those:
         number = len(run.state.batches)
-        if not run.try_record(Drawn(batch=number, source=one.source)):
+        # What can be asked at once only is asked so again.
+        name = model_of(run.state.batches[one.source.batch]) or ""
+        model = msgspec.convert(run.created.models[name], Model)
+        online = model.only_at_once(run.created.backend)
+        if not run.try_record(Drawn(batch=number, source=one.source, online=online)):
             continue  # somebody else did
         write_again(run, run.state.batches[number])
         count += one.requests

@@ -21,7 +21,7 @@ from pipeline.behaviours import REFERENCE, Evidence, behaviours
 from pipeline.clock import clock_for
 from pipeline.console import Console, place_line
 from pipeline.drive import Driver
-from pipeline.errors import NightshootError, Refused
+from pipeline.errors import BadInput, NightshootError, Refused
 from pipeline.findings import models_of
 from pipeline.index import parts
 from pipeline.job import Job, job_for
@@ -126,6 +126,11 @@ def _job(said: Job | None, base: Path, own: Path, *, model: str | None) -> Job:
         (own / "models.toml").write_bytes((base / said.models).read_bytes())
     table = load_models(own / "models.toml" if said is not None and said.models else None)
     asked = table.find(model or models_of(said)[0])
+    if asked.call == "predict":
+        raise BadInput(
+            f"{asked.name}: this tries what comes in batches, and it comes in none",
+            hint="try it for the price of a picture:  nightshoot proof JOB --rows 1",
+        )
     with (own / f"{NAME}.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "photo"), ("tile", "tile.png")])
     _draw(own / "tile.png")

@@ -26,7 +26,8 @@ def test_prices_are_old_after_ninety_days(days: int, level: Level) -> None:
         ("gemini-2.5-flash-image", NOW, "developer", Level.WARNING, "may have ended: Google's pricing page"),
         ("gemini-3.1-flash-image", datetime(2026, 10, 1, tzinfo=UTC), "developer", Level.WARNING, "will end"),
         ("gemini-3.1-flash-image", NOW, "vertex", Level.OK, "no end is announced"),
-        ("imagen-4.0-generate-001", NOW, "vertex", Level.PROBLEM, "never comes in batches on Vertex AI"),
+        ("imagen-4.0-generate-001", NOW, "vertex", Level.WARNING, "may have ended: a caution"),
+        ("imagen-4.0-generate-001", NOW, "developer", Level.PROBLEM, "never comes in batches"),
     ],
 )
 def test_a_model_s_end_is_told_by_who_says_it(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import emulator
 from pipeline.drive import Driver
 from pipeline.index import read_index
 from pipeline.job import job_for, read_job, write_job
@@ -38,6 +39,7 @@ MANIFESTS = [
         "conversations.csv",
         "edits.jsonl",
         "views.csv",
+        "imagen.csv",
     )
 ]
 FEEDS = {
@@ -232,3 +234,35 @@ def test_edits_are_made_from_the_pictures_of_their_rows(bench):
         ("boot", 0),
         ("boot-winter", 1),
     ]
+
+
+def test_the_sample_for_imagen_comes_back_as_it_was_asked(tmp_path, monkeypatch):
+    """On the strict emulator of Vertex AI: two pictures a call, in the asked pixels, for just what was said."""
+    with emulator.start(picture_bytes=2000, buckets=("my-bucket",)) as service:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+        bench = Bench(service, tmp_path)
+        bench.job, base = sample("jobs/imagen.toml", tmp_path)
+        found = survey(bench.job, base=base)
+        assert (found.problems, found.price.likely, found.price.images) == ([], 320_000_000, 8)
+        clock = bench.clock
+        run = begin(found, name="run", storage=bench.place(), service=service.url, clock=clock, cap=None)
+        Driver(run, bench.backend_of(run), planner=planner(found, run)).to_the_end()
+        index = read_index(run).set_index("key")
+        assert set(index["outcome"]) == {"ok"}
+        assert tally(run).spent == bench.bill() == 320_000_000
+    assert list(index["pictures"].map(len)) == [2] * 4
+    assert set(index["mime"]) == {"image/jpeg"}
+    sizes = {key: (row["width"], row["height"]) for key, row in index.to_dict("index").items()}
+    assert sizes == {
+        "lighthouse": (1792, 2560),
+        "market": (1408, 768),
+        "kite": (1280, 896),
+        "sign": (2048, 2048),
+    }
+    own = {key: (own["negative_prompt"], own["person_generation"]) for key, own in index["imagen"].items()}
+    assert own == {
+        "lighthouse": (None, None),
+        "market": (None, "allow_adult"),
+        "kite": ("clouds", "dont_allow"),
+        "sign": (None, None),
+    }

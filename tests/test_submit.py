@@ -14,7 +14,7 @@ from pipeline.backends.developer import Developer, fingerprint
 from pipeline.clock import EmulatorClock
 from pipeline.drive import Driver
 from pipeline.errors import BadInput, Denied, NightshootError, Refused
-from pipeline.events import Capped, Submitting
+from pipeline.events import Capped, Drawn, Rows, Submitting
 from pipeline.index import read_index
 from pipeline.journal import Journal
 from pipeline.run import Run, open_run, requests_file
@@ -265,6 +265,37 @@ def test_a_listing_that_hides_the_very_first_job_is_found_out_by_those_after_it(
         bench.service.advance(600)
     assert driver.run.state.batches[0].stage is Stage.HELD
     bench.service.clear_faults()
+    driver.to_the_end()
+    assert driver.run.state.batches[0].replaced == 0
+    assert_all_paid_once(bench, driver.run)
+
+
+def test_what_another_driver_is_about_to_plan_is_waited_for_too(bench: Bench) -> None:
+    """A witness is there already, and a listing of one line shows it: what will be made later has to be shown too."""
+    driver = bench.begin()
+    driver.draw()
+    driver.draw()
+    run, lane = driver.run, bench.job.defaults.model
+    assert lane is not None
+    run.record(Drawn(batch=2, source=Rows(4, 6, lane)))  # and that driver is somewhere else
+    bench.service.fault("lost", display_name="-00000-")
+    for number in (0, 1):
+        submit(run, bench.backend(), number)
+    bench.service.fault("list_truncated", size=1)
+    bench.service.advance(20 * 60)
+    assert not resolve(run, bench.backend(), 0)
+    assert len(intents(run)) == 2
+    bench.service.clear_faults()
+    driver.to_the_end()
+    assert_all_paid_once(bench, run)
+
+
+def test_a_listing_that_nothing_vouches_for_has_an_hour_to_tell_the_truth(bench: Bench) -> None:
+    """The only job of a run was made and its reply lost, and the listing is half an hour behind."""
+    bench.make_job(max_requests=6)
+    bench.service.fault("lost")
+    bench.service.fault("list_lags", seconds=1800)
+    driver = bench.begin()
     driver.to_the_end()
     assert driver.run.state.batches[0].replaced == 0
     assert_all_paid_once(bench, driver.run)

@@ -143,6 +143,7 @@ class Drawing:
 
     data: bytes
     declared_mime: str | None
+    prompt: str | None = None  # what the service made of the prompt for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +155,19 @@ class Outcome:
     message: str | None = None  # its sentence
     text: str | None = None
     grounding: str | None = None  # what it looked up, as JSON text
-    drawings: tuple[Drawing, ...] = ()  # in order; the last one is the final picture
+    drawings: tuple[
+        Drawing, ...
+    ] = ()  # in order; the last one is the final picture, unless they are alternatives
     usage: Usage | None = None  # None: not said, or nothing was billed
     billed: bool = True  # False: an error row
     model_version: str | None = None
     response_id: str | None = None
     at: datetime | None = None
     parts: tuple[Mapping[str, Any], ...] = ()  # all that the model said, as it came: for another turn
+    alternatives: bool = (
+        False  # of several drawings each is a result, and the first whole one is the final picture
+    )
+    safety_scores: str | None = None  # how harmful the service thinks it is, as JSON text
 
 
 class Backend(Protocol):

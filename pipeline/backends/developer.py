@@ -17,7 +17,7 @@ import msgspec
 from google import genai
 from google.genai import errors as genai_errors
 
-from pipeline.backends import wire
+from pipeline.backends import lines, wire
 from pipeline.backends.base import (
     Attached,
     Candidate,
@@ -80,7 +80,7 @@ class Developer:
         )
 
     def encode(self, wire_id: str, prompt: Prompt) -> bytes:
-        return wire.encode(wire_id, prompt)
+        return lines.encode(wire_id, prompt)
 
     def line_id(self, line: Line, *, ticket: str) -> str | None:
         key = line.body.get("key") if line.body else None

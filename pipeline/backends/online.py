@@ -17,12 +17,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from pipeline.backends import wire
+from pipeline.backends import imagen, wire
 from pipeline.backends.base import (
     Attached,
     Backend,
@@ -82,6 +82,9 @@ class Online:
         self.reads_buckets = inner.reads_buckets
         self.life = timedelta(hours=1)
         self._known: dict[str, tuple[str, ...]] = {}
+        self._pace = _Pace(
+            clock, settings.per_minute
+        )  # of all batches: the service counts calls, not batches
 
     def encode(self, wire_id: str, prompt: Prompt) -> bytes:
         return self._inner.encode(wire_id, prompt)
@@ -97,6 +100,8 @@ class Online:
             return Outcome(kind="not_sent", message=str(line.body["unsent"]), billed=False)
         if "unanswered" in line.body:
             return Outcome(kind="missing", message=str(line.body["unanswered"]))
+        if isinstance(predicted := line.body.get("predicted"), dict):
+            return imagen.outcome(predicted)
         return wire.outcome(line)
 
     # --- before the money -------------------------------------------------------------------------------------------
@@ -126,8 +131,13 @@ class Online:
 
     def submit(self, label: str, model: str, staged: str) -> str:
         """Make the calls, and put each reply as it comes. Raises NotBought if nothing at all was asked of it."""
-        ends = self._clock.now() + span(len(self._places(staged)), self._settings)
-        work = _Work(self, staged, model, _Pace(self._clock, self._settings.per_minute, ends=ends))
+        now = self._clock.now()
+        ends = now + span(len(self._places(staged)), self._settings)
+        if self._pace.cool_until >= ends:
+            # Nothing of it would be asked, and it would be drawn anew for nothing.
+            left = (self._pace.cool_until - now).total_seconds()
+            raise NotBought("the service wants to be left alone", wait=left)
+        work = _Work(self, staged, model, self._pace, ends)
         pool = ThreadPoolExecutor(self._settings.in_flight, thread_name_prefix="calls")
         try:
             _work_off(pool, work, self._requests(staged), at_once=self._settings.in_flight)
@@ -199,6 +209,9 @@ class Online:
             return len(stream.read(1)) == 1
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        return self._clock.now()
 
     def call(self, model: str, line: bytes) -> bytes:
         return self._inner.ask(model, line, timeout=CALL)
@@ -283,14 +296,17 @@ class _Work:
     folder: str
     model: str
     pace: "_Pace"
+    ends: datetime  # no call is begun after that
     bought: bool = False  # or maybe, or refused for good: the batch was taken
     refusal: NotBought | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, place: str, line: bytes) -> None:
         """One request: claimed, asked until somebody takes it or the time is up, and its reply put."""
-        if not self.pace.wait() or not self.online.claim_for(self.folder, place, self.pace.ends + CALL):
+        until = self.ends + CALL
+        if not self.pace.wait(self.ends) or not self.online.claim_for(self.folder, place, until):
             return
+        predicts = imagen.is_predict(line)
         while True:
             try:
                 answer = self.online.call(self.model, line)
@@ -303,10 +319,11 @@ class _Work:
                 self.bought = True
             except Refusal as refusal:
                 error = {"code": refusal.code, "status": refusal.status, "message": refusal.message}
-                reply = _line(place, error=error)
+                reply = _line(place, predicted={"error": error}) if predicts else _line(place, error=error)
                 self.bought = True
             else:
-                reply = b'{"key":%b,"response":%b}\n' % (_json(place), answer)
+                name = b"predicted" if predicts else b"response"
+                reply = b'{"key":%b,"%b":%b}\n' % (_json(place), name, answer)
                 self.bought = True
             self.online.reply(self.folder, place, reply)
             return
@@ -315,10 +332,10 @@ class _Work:
         """Whether to ask once more, since nothing was bought: all wait for it together, as long as there is time."""
         self.refusal = refusal
         if refusal.fatal is not None:
-            self.pace.stop()
+            self.ends = min(self.ends, self.online.now())  # it will never do: nobody asks any more
             return False
         self.pace.cool(refusal.wait)
-        return self.pace.wait()
+        return self.pace.wait(self.ends)
 
 
 def _work_off(
@@ -347,23 +364,22 @@ def _work_off(
 class _Pace:
     """When the next call may begin: so many a minute, and none while the service wants to be left alone."""
 
-    def __init__(self, clock: Clock, per_minute: int, *, ends: datetime) -> None:
-        self.ends = ends
+    def __init__(self, clock: Clock, per_minute: int) -> None:
+        self.cool_until = datetime.min.replace(tzinfo=UTC)
         self._clock = clock
         self._lock = threading.Lock()
-        self._cool = clock.now()
         self._begun: list[datetime] = []
         self._most = per_minute
 
-    def wait(self) -> bool:
+    def wait(self, ends: datetime) -> bool:
         """Wait for one's turn. False: it does not come before the time is up."""
         while True:
             with self._lock:
                 now = self._clock.now()
-                turn = max(now, self._cool)
+                turn = max(now, self.cool_until)
                 if len(self._begun) >= self._most:
                     turn = max(turn, self._begun[-self._most] + timedelta(minutes=1))
-                if turn >= self.ends:
+                if turn >= ends:
                     return False
                 if turn <= now:
                     self._begun = [*self._begun[-self._most :], now]
@@ -373,12 +389,7 @@ class _Pace:
     def cool(self, seconds: float) -> None:
         """The service is busy: nobody asks before then."""
         with self._lock:
-            self._cool = max(self._cool, self._clock.now() + timedelta(seconds=seconds))
-
-    def stop(self) -> None:
-        """It will never do: nobody asks any more."""
-        with self._lock:
-            self.ends = min(self.ends, self._clock.now())
+            self.cool_until = max(self.cool_until, self._clock.now() + timedelta(seconds=seconds))
 
 
 class _Chain(io.RawIOBase):

@@ -101,9 +101,52 @@ class _Request(_Closed):
     store: bool | None = None
 
 
+class _Instance(_Closed):
+    prompt: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Output(_Closed):
+    mimeType: Literal["image/png", "image/jpeg"]  # noqa: N815
+    compressionQuality: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None  # noqa: N815
+
+
+_Filter = Literal["BLOCK_LOW_AND_ABOVE", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_ONLY_HIGH", "BLOCK_NONE"]
+
+
+class _Parameters(_Closed):
+    sampleCount: Annotated[int, msgspec.Meta(ge=1, le=4)]  # noqa: N815
+    includeRaiReason: Literal[True]  # noqa: N815
+    aspectRatio: Annotated[str, msgspec.Meta(pattern=r"^\d+:\d+$")] | None = None  # noqa: N815
+    sampleImageSize: Literal["1K", "2K"] | None = None  # noqa: N815
+    negativePrompt: Annotated[str, msgspec.Meta(min_length=1)] | None = None  # noqa: N815
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
+    guidanceScale: Annotated[float, msgspec.Meta(gt=0)] | None = None  # noqa: N815
+    safetySetting: _Filter | None = None  # noqa: N815
+    personGeneration: Literal["DONT_ALLOW", "ALLOW_ADULT", "ALLOW_ALL"] | None = None  # noqa: N815
+    language: str | None = None
+    enhancePrompt: bool | None = None  # noqa: N815
+    addWatermark: bool | None = None  # noqa: N815
+    includeSafetyAttributes: bool | None = None  # noqa: N815
+    outputOptions: _Output | None = None  # noqa: N815
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and self.addWatermark is not False:
+            raise ValueError("a seed beside a watermark")
+
+
+class _Predict(_Closed):
+    instances: tuple[_Instance]
+    parameters: _Parameters
+
+
 class _Line(_Closed):
     key: Annotated[str, msgspec.Meta(min_length=1)]
-    request: _Request
+    request: _Request | msgspec.UnsetType = msgspec.UNSET
+    predict: _Predict | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        if (self.request is msgspec.UNSET) == (self.predict is msgspec.UNSET):
+            raise ValueError("a line is a request of Gemini or of Imagen")
 
 
 _decode = msgspec.json.Decoder(_Line).decode

@@ -21,7 +21,7 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError
 from google.oauth2.credentials import Credentials as Token
 
-from pipeline.backends import vertex_rows, wire
+from pipeline.backends import imagen, lines, vertex_rows, wire
 from pipeline.backends.base import (
     Attached,
     Candidate,
@@ -89,7 +89,7 @@ class Vertex:
         self._lock, self._reading = threading.Lock(), threading.Lock()
 
     def encode(self, wire_id: str, prompt: Prompt) -> bytes:
-        return wire.encode(wire_id, prompt)
+        return lines.encode(wire_id, prompt)
 
     def line_id(self, line: Line, *, ticket: str) -> str | None:
         return vertex_rows.identity(line, lambda: self._asked_by(ticket))
@@ -154,9 +154,11 @@ class Vertex:
         )
 
     def ask(self, model: str, line: bytes, *, timeout: timedelta) -> bytes:
-        request = msgspec.json.decode(vertex_rows.row(line))["request"]
-        path = f"publishers/google/models/{quote(model, safe='')}:generateContent"
-        return self._calls.ask(path, request, timeout=timeout)
+        path = f"publishers/google/models/{quote(model, safe='')}"
+        if (body := imagen.predict_of(line, self._labels)) is not None:
+            return self._calls.ask(f"{path}:predict", body, timeout=timeout)
+        request = msgspec.json.decode(vertex_rows.row(line, self._labels))["request"]
+        return self._calls.ask(f"{path}:generateContent", request, timeout=timeout)
 
     def time(self) -> datetime | None:
         return self._calls.time(JOBS)

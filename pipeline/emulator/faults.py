@@ -101,7 +101,9 @@ KINDS: Mapping[str, Kind] = {
     "text_only": Kind("words instead of a picture, and STOP", "row"),
     "no_image": Kind("NO_IMAGE, without a picture", "row", {"reason": "NO_IMAGE"}),
     "image_safety": Kind(
-        "the picture was made and withheld, with a finishMessage", "row", {"reason": "IMAGE_SAFETY"}
+        "the picture was made and withheld, with a finishMessage",
+        "row",
+        {"reason": "IMAGE_SAFETY", "pictures": None},  # of one call of Imagen's so many; None: all
     ),
     "prompt_blocked": Kind("promptFeedback and no candidates", "row", {"reason": "PROHIBITED_CONTENT"}),
     "max_tokens": Kind("MAX_TOKENS in the middle of the words, no picture", "row"),

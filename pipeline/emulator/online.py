@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from pipeline.emulator.calls import Call
 from pipeline.emulator.clock import VirtualClock
 from pipeline.emulator.faults import Faults
 from pipeline.emulator.fields import LINE, REQUEST, VERTEX_LINE, VERTEX_REQUEST
-from pipeline.emulator.imagen import PREDICT, Imagen, Order, find_imagen
+from pipeline.emulator.imagen import HARM, PREDICT, Imagen, Order, find_imagen
 from pipeline.emulator.lines import Resolve
 from pipeline.emulator.models import find
 from pipeline.emulator.pictures import render
@@ -24,8 +24,18 @@ from pipeline.emulator.reading import Reader
 from pipeline.emulator.settings import Settings
 
 Platform = Literal["developer", "vertex"]
-FILTERED = ("no_image", "image_safety", "prompt_blocked")
-"""Faults of rows that leave Imagen with a reason instead of a picture."""
+FILTERED = ("no_image", "image_safety")
+"""Faults of rows that leave Imagen with a reason instead of a picture, or of so many `pictures` of a call."""
+
+_BLOCKED = (
+    "The prompt could not be submitted. This prompt contains sensitive words that violate Google's Responsible AI"
+    " practices. Try rephrasing the prompt. If you think this was an error, send feedback. Support codes: 61493863"
+)
+_WITHHELD = (
+    "Unable to show {which} images. {which} images were filtered out because they violated Vertex AI's usage"
+    " guidelines. You will not be charged for blocked images. Try rephrasing the prompt. If you think this was an"
+    " error, send feedback. Support codes: {code}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +106,30 @@ class Online:
         for kind, told in kinds:
             if kind == "row_error":
                 raise Problem(HTTP_CODES.get(told["code"], 500), told["message"])
-        filtered = order.count if any(kind in FILTERED for kind, _ in kinds) else 0
-        body = await self._in_worker(lambda: self._predictions(model, order, filtered))
+            if kind == "prompt_blocked":
+                raise Problem(400, _BLOCKED)
+        code = order.withheld_for()
+        filtered = order.count if code else _filtered(kinds, order.count)
+        body = await self._in_worker(lambda: self._predictions(model, order, filtered, code or HARM))
         made = order.count - filtered
         self._bill(call, account, model.name, pictures=made, cost=made * model.nanodollars)
-        return Response(msgspec.json.encode(body), media_type="application/json")
+        data = _afflicted(msgspec.json.encode(body), [kind for kind, _ in kinds])
+        return Response(data, media_type="application/json")
 
-    def _predictions(self, model: Imagen, order: Order, filtered: int) -> dict[str, Any]:
+    def _predictions(self, model: Imagen, order: Order, filtered: int, code: str) -> dict[str, Any]:
         predictions: list[dict[str, Any]] = []
         for number in range(order.count - filtered):
             picture = model.picture(order, number, weight=self._settings.picture_bytes)
             data = base64.b64encode(render(picture)).decode()
-            more = {"prompt": f"{order.prompt}, in soft light"} if order.enhance else {}
+            more: dict[str, Any] = {"prompt": order.enhanced} if order.enhance else {}
+            more |= {"safetyAttributes": order.attributes(number)} if order.scores else {}
             predictions.append({"bytesBase64Encoded": data, "mimeType": order.mime} | more)
         if filtered and order.reasons:
-            reason = (
-                "Unable to show generated images. All images were filtered out because they violated "
-                "usage guidelines. Support codes: 39322892"
-            )
-            predictions.append({"raiFilteredReason": reason})
+            which = "All" if filtered == order.count else "Some"
+            predictions.append({"raiFilteredReason": _WITHHELD.format(which=which, code=code)})
+        if order.scores:
+            of_prompt = {"contentType": "Positive Prompt", "safetyAttributes": order.attributes(None)}
+            predictions.append(of_prompt)
         return {"predictions": predictions} if predictions else {}
 
     def _check_size(self, call: Call, body: bytes) -> None:
@@ -128,6 +143,26 @@ class Online:
 
     async def _in_worker(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+
+def _filtered(kinds: Iterable[tuple[str, Mapping[str, Any]]], count: int) -> int:
+    """How many pictures of a call are withheld by order."""
+    told = [arguments.get("pictures") for kind, arguments in kinds if kind in FILTERED]
+    return max((count if most is None else min(most, count) for most in told), default=0)
+
+
+def _afflicted(body: bytes, kinds: Collection[str]) -> bytes:
+    """The answer as misfortune leaves it, the first of its pictures spoilt."""
+    value = msgspec.json.decode(body)
+    pictures = [one for one in value.get("predictions", ()) if "bytesBase64Encoded" in one]
+    if not pictures or not {"broken_picture", "wrong_mime"} & {*kinds}:
+        return body
+    if "broken_picture" in kinds:
+        pictures[0]["bytesBase64Encoded"] = pictures[0]["bytesBase64Encoded"][:4000]
+    if "wrong_mime" in kinds:
+        other = {"image/png": "image/jpeg", "image/jpeg": "image/png"}
+        pictures[0]["mimeType"] = other[pictures[0]["mimeType"]]
+    return msgspec.json.encode(value)
 
 
 def whole(maker: Maker, answer: Answer) -> bytes:

@@ -14,6 +14,7 @@ ROWS = "pipeline/backends/vertex_rows.py"
 VERTEX = "pipeline/backends/vertex.py"
 UPLOADS = "pipeline/backends/uploads.py"
 ONLINE = "pipeline/backends/online.py"
+IMAGEN = "pipeline/backends/imagen.py"
 SHOWN = "pipeline/shown.py"
 TURNS = "pipeline/turns.py"
 PROMPT = "pipeline/prompt.py"
@@ -306,7 +307,7 @@ DEFECTS = (
     Defect(
         "every long string is a payload",
         RESULTS,
-        'payload if inline and name == "data" else payload.text()',
+        "payload if name == called else payload.text()",
         "payload",
         ("tests/test_results.py",),
     ),
@@ -782,7 +783,7 @@ DEFECTS = (
     Defect(
         "one call's refusal keeps no other from asking",
         ONLINE,
-        "self._cool = max(self._cool, self._clock.now() + timedelta(seconds=seconds))",
+        "self.cool_until = max(self.cool_until, self._clock.now() + timedelta(seconds=seconds))",
         "self._cool = max(self._cool, self._clock.now())",
         ("tests/test_online.py::test_a_storm_puts_the_batch_back_and_costs_nothing",),
     ),
@@ -910,6 +911,20 @@ DEFECTS = (
         SUBMIT,
         "if found.at >= batch.submitting.until + PATIENCE:",
         "if found.at >= batch.submitting.until:",
+        ("tests/test_submit.py",),
+    ),
+    Defect(
+        "a listing that nothing vouches for is believed after ten minutes",
+        SUBMIT,
+        "or not _has_witness(run, batch)",
+        "or False",
+        ("tests/test_submit.py",),
+    ),
+    Defect(
+        "what is drawn and not planned yet is forgotten as a witness",
+        SUBMIT,
+        "or any(other.sends for other in run.state.at(Stage.DRAWN))",
+        "or False",
         ("tests/test_submit.py",),
     ),
     Defect(
@@ -1121,6 +1136,81 @@ DEFECTS = (
         'now = {**row, "take": parent["take"]}',
         "now = {**row}",
         ("tests/stories/test_families.py",),
+    ),
+    Defect(
+        "one withheld picture takes its neighbours with it",
+        IMAGEN,
+        'kind="ok" if drawings else',
+        'kind="ok" if drawings and not reasons else',
+        ("tests/test_imagen.py",),
+    ),
+    Defect(
+        "pictures that were withheld are counted as made",
+        IMAGEN,
+        "usage=Usage(pictures=len(drawings) + broken),",
+        "usage=Usage(pictures=len(predictions)),",
+        ("tests/test_imagen.py",),
+    ),
+    Defect(
+        "a prompt refused for what it says counts as our fault",
+        IMAGEN,
+        "if _POLICY.search(message):",
+        "if False:",
+        ("tests/test_imagen.py",),
+    ),
+    Defect(
+        "a call of four is priced as one picture",
+        "pipeline/money.py",
+        "picture = pictures * _picture(model, rates, size)",
+        "picture = _picture(model, rates, size)",
+        ("tests/test_imagen.py",),
+    ),
+    Defect(
+        "the last of several pictures of a call counts, not the first",
+        COLLECT,
+        'pictures[0]["role"] = "final"',
+        'pictures[-1]["role"] = "final"',
+        ("tests/stories/test_imagen.py::test_four_pictures_of_one_call_are_four_results_in_order",),
+    ),
+    Defect(
+        "nobody hears that a call brought fewer pictures",
+        COLLECT,
+        "len(pictures) < asked.pictures[place]:",
+        "not pictures:",
+        ("tests/stories/test_imagen.py::test_a_call_of_which_some_are_withheld_keeps_the_others",),
+    ),
+    Defect(
+        "a model that comes in no batches is sent in one",
+        "pipeline/plan.py",
+        "online=self.only_at_once(lane))",
+        "online=False)",
+        ("tests/stories/test_imagen.py::test_one_job_may_ask_gemini_in_batches_and_imagen_at_once",),
+    ),
+    Defect(
+        "each batch has a rate of its own",
+        ONLINE,
+        "work = _Work(self, staged, model, self._pace, ends)",
+        "work = _Work(self, staged, model, _Pace(self._clock, self._settings.per_minute), ends)",
+        (
+            "tests/stories/test_imagen.py::"
+            "test_no_more_calls_begin_in_a_minute_than_the_job_says_whatever_the_batch",
+        ),
+    ),
+    Defect(
+        "a seed is asked for beside a watermark",
+        "pipeline/imagen.py",
+        "if asked.seed is not None and own.watermark is not False:",
+        "if False:",
+        (
+            "tests/stories/test_imagen.py::test_what_cannot_be_asked_is_refused_in_words_before_anything_is_sent",
+        ),
+    ),
+    Defect(
+        "what only Imagen is asked is not in its fingerprint",
+        "pipeline/prompt.py",
+        "if said := said_by(imagen):",
+        "if said := said_by(None):",
+        ("tests/test_imagen.py",),
     ),
 )
 """Later issues add theirs here."""

@@ -130,6 +130,15 @@ def test_imagen_gives_a_reason_instead_of_a_picture_when_it_is_asked_to(bench):
         ({"sampleImageSize": "4K"}, "sampleImageSize '4K'"),
         ({"personGeneration": "everybody"}, "personGeneration"),
         ({"style": "watercolour"}, "style"),
+        ({"safetySetting": "block_everything"}, "safetySetting"),
+        ({"language": "xx"}, "language"),
+        ({"seed": 7}, "watermark"),
+        ({"seed": 7, "addWatermark": True}, "watermark"),
+        ({"outputOptions": {"mimeType": "image/webp"}}, "image/webp"),
+        ({"outputOptions": {"compressionQuality": 80}}, "image/jpeg only"),
+        ({"outputOptions": {"mimeType": "image/jpeg", "compressionQuality": 101}}, "0 to 100"),
+        ({"guidanceScale": -1}, "guidanceScale"),
+        ({"storageUri": "gs://shoes/out"}, "bytes only"),
     ],
 )
 def test_imagen_refuses_what_it_cannot_do(bench, parameters, words):
@@ -138,6 +147,110 @@ def test_imagen_refuses_what_it_cannot_do(bench, parameters, words):
     reply = bench.http("POST", path, json=body, headers={"authorization": "Bearer x"})
     assert reply.status_code == 400
     assert words in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("imagen-4.0-fast-generate-001", {"sampleImageSize": "2K"}),
+        ("imagen-3.0-generate-002", {"sampleImageSize": "2K"}),
+        ("imagen-4.0-ultra-generate-001", {"sampleCount": 2}),
+    ],
+)
+def test_each_imagen_refuses_what_only_others_can(bench, model, parameters):
+    body = {"instances": [{"prompt": "a mug"}], "parameters": parameters}
+    path = f"/v1/projects/p/locations/l/publishers/google/models/{model}:predict"
+    assert bench.http("POST", path, json=body, headers={"authorization": "Bearer x"}).status_code == 400
+    assert bench.service.ledger()["calls"] == []
+
+
+def imagen(bench, prompt="a mug", **config):
+    made = bench.vertex.models.generate_images(
+        model="imagen-4.0-generate-001", prompt=prompt, config={"include_rai_reason": True} | config
+    )
+    return made.generated_images, made.positive_prompt_safety_attributes
+
+
+def test_imagen_keeps_the_pictures_that_may_be_shown_and_bills_those(bench):
+    bench.service.fault("image_safety", pictures=1)
+    made, _ = imagen(bench, number_of_images=3)
+    assert [bool(one.image.image_bytes) for one in made] == [True, True, False]
+    assert "Some images were filtered out" in made[2].rai_filtered_reason
+    assert bench.service.ledger()["total"]["usd"] == 0.08
+
+
+@pytest.mark.parametrize(
+    ("prompt", "people", "code"),
+    [
+        ("a crowd in the rain", "DONT_ALLOW", "39322892"),
+        ("a crowd in the rain", "ALLOW_ADULT", None),
+        ("a child with a kite", "ALLOW_ADULT", "17301594"),
+        ("a child with a kite", "ALLOW_ALL", None),
+        ("a kite", "DONT_ALLOW", None),
+    ],
+)
+def test_imagen_draws_only_people_that_are_allowed(bench, prompt, people, code):
+    [made], _ = imagen(bench, prompt, number_of_images=1, person_generation=people)
+    assert bool(made.image.image_bytes) == (code is None)
+    assert code is None or f"Support codes: {code}" in made.rai_filtered_reason
+
+
+def test_imagen_says_what_it_made_of_the_prompt_and_how_safe_it_is(bench):
+    made, of_prompt = imagen(bench, number_of_images=2, include_safety_attributes=True)
+    assert [one.enhanced_prompt for one in made] == ["a mug, in soft light"] * 2
+    assert all(0 <= score <= 0.1 for score in made[0].safety_attributes.scores)
+    assert of_prompt.content_type == "Positive Prompt"
+    plain, of_prompt = imagen(bench, number_of_images=1, enhance_prompt=False)
+    assert (plain[0].enhanced_prompt, plain[0].safety_attributes.scores, of_prompt) == (None, None, None)
+
+
+def test_imagen_refuses_a_prompt_with_the_words_of_a_policy(bench):
+    bench.service.fault("prompt_blocked")
+    with pytest.raises(errors.ClientError, match=r"Responsible AI practices.*Support codes: 61493863"):
+        imagen(bench)
+    assert bench.service.ledger()["calls"] == []
+
+
+def test_the_same_seed_without_a_watermark_draws_the_same(bench):
+    [one], [other] = (imagen(bench, number_of_images=1, seed=7, add_watermark=False)[0] for _ in range(2))
+    assert one.image.image_bytes == other.image.image_bytes
+    [jpeg], _ = imagen(
+        bench, number_of_images=1, output_mime_type="image/jpeg", output_compression_quality=80
+    )
+    assert jpeg.image.image_bytes[:3] == b"\xff\xd8\xff"
+
+
+def test_everything_that_google_s_sdk_knows_to_ask_is_taken(bench):
+    [made], _ = imagen(
+        bench,
+        number_of_images=1,
+        aspect_ratio="3:4",
+        image_size="1K",
+        negative_prompt="rain",
+        guidance_scale=7.5,
+        seed=7,
+        safety_filter_level="BLOCK_ONLY_HIGH",
+        person_generation="ALLOW_ALL",
+        include_safety_attributes=True,
+        language="ja",
+        output_mime_type="image/jpeg",
+        output_compression_quality=80,
+        add_watermark=False,
+        enhance_prompt=True,
+        labels={"team": "shoes"},
+    )
+    assert opened(made.image.image_bytes).size == (896, 1280)
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared", "whole"), [("broken_picture", "png", False), ("wrong_mime", "jpeg", True)]
+)
+def test_misfortune_spoils_one_picture_of_a_call(bench, kind, declared, whole):
+    bench.service.fault(kind)
+    made, _ = imagen(bench, number_of_images=2)
+    assert made[0].image.mime_type == f"image/{declared}"
+    assert made[1].image.mime_type == "image/png"
+    assert (len(made[0].image.image_bytes) > 3000) == whole
 
 
 def test_the_developer_api_had_imagen_until_it_had_not(make_bench):

@@ -5,6 +5,7 @@ import random
 
 SPACES = ("", "", "", " ", "  ", "\t", " \r")
 NAMES = (
+    *("predictions", "bytesBase64Encoded", "predicted"),
     *("response", "candidates", "content", "parts", "inlineData", "inline_data", "data", "data", "mimeType"),
     *(
         "mime_type",
@@ -90,7 +91,8 @@ class Writer:
 
     def line(self) -> bytes:
         """What a server could send; one in eight is damaged."""
-        text = self.answer() if self.chance.random() < 0.5 else self.object(self.chance.randint(0, 5))
+        answer = self.chance.choice((self.answer, self.answer, self.prediction))
+        text = answer() if self.chance.random() < 0.5 else self.object(self.chance.randint(0, 5))
         data = (self.space() + text + self.space()).encode("utf-8", "surrogatepass")
         data = data.replace(b"\n", b" ")
         return self.damaged(data) if self.chance.random() < 0.125 else data
@@ -112,6 +114,17 @@ class Writer:
         if self.chance.random() < 0.3:
             members.append(("request", self.members([("contents", self.list([self.picture()]))])))
         return self.members(members + self.some_members(2))
+
+    def prediction(self) -> str:
+        """An answer of Imagen's: pictures, reasons and whatever else in one list."""
+        items = [
+            self.members([("bytesBase64Encoded", self.payload()), ("mimeType", self.string("image/png"))])
+            for _ in range(self.chance.choice((0, 1, 4)))
+        ]
+        items += [self.members([("raiFilteredReason", self.text())]), self.value(2)]
+        self.chance.shuffle(items)
+        found = self.members([("predictions", self.list(items)), *self.some_members(1)])
+        return self.members([("predicted", found), ("key", self.string("b00000-0001"))])
 
     def picture(self) -> str:
         inner = [("data", self.payload()), ("mimeType", self.string("image/png"))]
