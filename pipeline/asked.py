@@ -1,6 +1,7 @@
 """A request as plan/ and retry/ hold it, both ways: what was asked, in columns."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from pipeline.prompt import Prompt
@@ -25,14 +26,16 @@ _SETTINGS = (
 )
 _SHOWN = ("source", "sha256", "mime", "size", "width", "height", "made_from", "rule", "generation", "role")
 
+_settings_of, _shown_of = attrgetter(*_SETTINGS), attrgetter(*_SHOWN)
+
 COLUMNS = ("prompt", "references", "safety", *_SETTINGS)
 """All that a prompt is made of."""
 
 
 def columns_of(prompt: Prompt) -> dict[str, Any]:
     """A prompt in columns."""
-    asked: dict[str, Any] = {name: getattr(prompt, name) for name in _SETTINGS}
-    shown = [{name: getattr(reference, name) for name in _SHOWN} for reference in prompt.references]
+    asked: dict[str, Any] = dict(zip(_SETTINGS, _settings_of(prompt), strict=True))
+    shown = [dict(zip(_SHOWN, _shown_of(reference), strict=True)) for reference in prompt.references]
     safety = [f"{harm}={threshold}" for harm, threshold in prompt.safety]
     return asked | {"prompt": prompt.text, "references": shown, "safety": safety}
 

@@ -45,12 +45,13 @@ class Families:
     ) -> None:
         self._job, self._manifest, self._table = job, manifest, table
         named = {_named(request, request.origin) for request in pour() if request.origin is not None}
-        self._members: dict[str, dict[tuple[str, int], Request]] = {}
+        # What is asked is kept only until it is known what others edit there.
+        self._members: dict[str, dict[tuple[str, int], _Made | Problem | Request]] = {}
         for request in pour():
             if request.key in named or f"{request.key}/{request.shot}" in named:
-                of_row = self._members.setdefault(request.key, {})
-                of_row[request.shot, request.variant] = msgspec.structs.replace(request, fields={})
-        self._made: dict[_Which, _Made | Problem] = {}
+                bare = msgspec.structs.replace(request, fields={})
+                made = self._last_of(bare, None) if request.origin is None else bare
+                self._members.setdefault(request.key, {})[request.shot, request.variant] = made
         self._absent = dict(self._looked_for({name for name in named if self._row_of(name) is None}))
 
     def placed(self, request: Request) -> Request:
@@ -78,23 +79,30 @@ class Families:
     def _parent_of(self, request: Request) -> _Made | Problem:
         """What a request edits. Looks as far up as is not known yet, and remembers what it found there."""
         above: dict[_Which, Request] = {}
-        below, made = request, None
+        below = request
+        made: _Made | Problem | None = None
         while below.origin is not None and below.prompt is not None:
-            found = self._resolved(below, below.origin)
-            made = found if isinstance(found, Problem) else self._made.get(_which(found))
-            if made is not None or isinstance(found, Problem):
+            which = self._resolved(below, below.origin)
+            if isinstance(which, Problem):
+                made = which
                 break
-            if _which(found) in above or _which(found) == _which(request):
-                made = _circle([request, *above.values()], found)
+            known = self._members[which[0]][which[1:]]
+            if not isinstance(known, Request):
+                made = known
                 break
-            above[_which(found)] = below = found
-        for each in reversed(above.values()):
-            made = self._made[_which(each)] = self._last_of(each, made)
+            if which in above or which == _which(request):
+                made = _circle([_which(request), *above], which)
+                break
+            above[which] = below = known
+        for which, each in reversed(above.items()):
+            made = self._members[which[0]][which[1:]] = self._last_of(each, made)
         assert made is not None
         if isinstance(made, _Made) and made.waves + len(request.turns) > MOST_WAVES:
             hint = "let some of them edit an earlier one"
             return Problem(
-                f"more than {MOST_WAVES} pictures made one from the other", value=_name(request), hint=hint
+                f"more than {MOST_WAVES} pictures made one from the other",
+                value=_name(_which(request)),
+                hint=hint,
             )
         return made
 
@@ -102,16 +110,16 @@ class Families:
         """The end of a request's conversation, which is what others edit."""
         if isinstance(edited, Problem):
             why = edited.message
-            return edited if why == _CIRCLE else Problem(_LEFT_OUT, value=_name(request), hint=why)
+            return edited if why == _CIRCLE else Problem(_LEFT_OUT, value=_name(_which(request)), hint=why)
         if request.prompt is None:
-            return Problem(_LEFT_OUT, value=_name(request), hint=request.refusal)
+            return Problem(_LEFT_OUT, value=_name(_which(request)), hint=request.refusal)
         edit = request if edited is None else self._edit(request, request.prompt, edited)
         last = edit.turns[-1] if edit.turns else edit.prompt
         assert last is not None
         parent = Parent(request.key, request.shot, request.variant, len(edit.turns))
         return _Made(parent, fingerprint(last, variant=request.variant), edit.wave + len(edit.turns) + 1)
 
-    def _resolved(self, request: Request, origin: Origin) -> Request | Problem:
+    def _resolved(self, request: Request, origin: Origin) -> _Which | Problem:
         """The request that a row means: of the same shot and variant, where nothing else is said."""
         name = _named(request, origin)
         found = self._row_of(name)
@@ -125,7 +133,7 @@ class Families:
         if shot is None:
             hint = "say which: " + " or ".join(f"{key}/{each}" for each in shots)
             return Problem("the row that it is made from has several shots", value=origin.said, hint=hint)
-        return of_row.get((shot, request.variant)) or of_row[shot, 0]
+        return key, shot, request.variant if (shot, request.variant) in of_row else 0
 
     def _row_of(self, name: str) -> tuple[str, str | None] | None:
         """Key and shot of a row of this run. A key may have a slash in it."""
@@ -170,20 +178,19 @@ def _named(request: Request, origin: Origin) -> str:
     return f"{request.key}{origin.said}" if origin.said.startswith("/") else origin.said
 
 
-def _name(request: Request) -> str:
-    variant = f", variant {request.variant}" if request.variant else ""
-    return f"{request.key}/{request.shot}{variant}"
-
-
 def _which(request: Request) -> _Which:
     return request.key, request.shot, request.variant
 
 
-def _circle(path: list[Request], again: Request) -> Problem:
+def _name(which: _Which) -> str:
+    key, shot, variant = which
+    return f"{key}/{shot}" + (f", variant {variant}" if variant else "")
+
+
+def _circle(path: list[_Which], again: _Which) -> Problem:
     """Requests that lead back to one of them."""
-    names = [_name(request) for request in path]
-    circle = [*names[names.index(_name(again)) :], _name(again)]
-    return Problem(_CIRCLE, value=" from ".join(circle), hint="let one of them begin anew")
+    circle = " from ".join(_name(which) for which in [*path[path.index(again) :], again])
+    return Problem(_CIRCLE, value=circle, hint="let one of them begin anew")
 
 
 def alone(job: Job, columns: tuple[str, ...]) -> Callable[[Row], bool]:

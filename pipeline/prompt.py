@@ -295,19 +295,11 @@ def _requests_of(
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
     for variant in range(variants):
         asked = None if prompt is None or told else _varied(prompt, variant)
-        turns = gate.chained(asked, later, variant) if asked is not None and later else ()
-        yield Request(
-            row.ordinal,
-            row.key,
-            mould.shot.name,
-            variant,
-            row.fields,
-            asked,
-            why,
-            told,
-            turns=turns,
-            origin=origin,
-        )
+        request = Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, why, told)
+        if asked is not None and (later or origin is not None):
+            turns = gate.chained(asked, later, variant)
+            request = msgspec.structs.replace(request, turns=turns, origin=origin)
+        yield request
 
 
 def _follow_ups(

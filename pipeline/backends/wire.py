@@ -218,7 +218,9 @@ def inline_bytes(prompt: Prompt) -> int:
 
 def made_bytes(prompt: Prompt) -> int:
     """How much longer a request is whose conversation has in it what the model made."""
-    found = _MADE.finditer((prompt.history or "").encode())
+    if prompt.history is None:
+        return 0
+    found = _MADE.finditer(prompt.history.encode())
     return sum(int(match[4]) if match[2] == b"signature" else _base64(int(match[4])) for match in found)
 
 

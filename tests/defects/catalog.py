@@ -1083,8 +1083,8 @@ DEFECTS = (
     Defect(
         "rows of a circle are shot",
         FAMILIES,
-        "                made = _circle([request, *above.values()], found)\n",
-        '                made = _Made(Parent(found.key, found.shot, 0, 0), "", 1)\n',
+        "                made = _circle([_which(request), *above], which)\n",
+        '                made = _Made(Parent(which[0], which[1], 0, 0), "", 1)\n',
         ("tests/test_families.py",),
     ),
     Defect(
