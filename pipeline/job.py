@@ -15,7 +15,7 @@ import msgspec
 from pipeline.checks import Checks
 from pipeline.clock import duration
 from pipeline.errors import BadInput
-from pipeline.imagen import Filter, Language, Output, People
+from pipeline.imagen import SETTINGS, Filter, Language, Output, People
 from pipeline.library import library, unusable
 from pipeline.manifest import STANDARD_INPUT, Manifest, Row, open_manifest
 from pipeline.manifest.cells import is_none, ratio, size, split, text_of
@@ -109,6 +109,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
     roles: Mapping[str, Role] | None = None  # of these, by column, template or file
     thoughts: bool | None = None  # whether what the model thought is kept beside its answer
+    from_: str | None = msgspec.field(name="from", default=None)  # a template: whose picture is edited
+    # What is asked after it, each with its prompt; what one does not say is as in the turn before all of them.
+    turns: tuple["Settings", ...] | None = None
     # Imagen's alone: see pipeline/imagen.py
     pictures: Annotated[int, msgspec.Meta(ge=1, le=4)] | None = None  # of one call
     negative_prompt: str | None = None  # a template: what is not to be seen
@@ -121,9 +124,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: Output | None = None
     quality: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None  # of a JPEG
     safety_scores: bool | None = None  # whether the index is to hold how harmful it may be
-    from_: str | None = msgspec.field(name="from", default=None)  # a template: whose picture is edited
-    # What is asked after it, each with its prompt; what one does not say is as in the turn before all of them.
-    turns: tuple["Settings", ...] | None = None
 
 
 NO_TURNS = (Settings(prompt=NONE),)
@@ -450,13 +450,13 @@ def _is_no_setting(column: str, sample: list[Row]) -> bool:
             return not all(re.fullmatch(r"\d+:\d+", ratio(cell)) for cell in cells)
         case "model":
             return not all(re.match(r"(models/)?(gemini|imagen|nano-banana)", cell) for cell in cells)
-        case "negative_prompt" | "person_generation":
-            return True  # Imagen's, and the first job asks Gemini
         case "from_":
             keys = {row.key for row in sample}
             return not any(cell in keys or cell.rpartition("/")[0] in keys for cell in cells)
         case "turns":
             return all(cell.isdecimal() for cell in cells)
+        case "negative_prompt" | "person_generation":
+            return True  # Imagen's, and the first job asks Gemini
         case "variants" | "seed":
             return not all(cell.isdecimal() for cell in cells)
     return False
@@ -657,6 +657,7 @@ _NOT_IN_TURNS = {
     "turns": "write the next turn behind it",
     "roles": "say them in the shot",
     "from_": "it goes on from the turn before it",
+    **dict.fromkeys(SETTINGS, "only Imagen has it, which takes no follow-ups"),
 }
 
 

@@ -77,6 +77,14 @@ def _table(found: Survey, cap: int | None, verbose: int) -> Iterator[tuple[str, 
         yield "cap", dollars(cap), _cap(found, cap)
 
 
+def _in_turn(found: Survey) -> str:
+    """How many go at first, and how many when those before them are back."""
+    first, *later = (f"{count:,}" for count in found.waves)
+    words = "1 picture" if found.waves[0] == 1 else f"{first} pictures"
+    begun = f"{words} at first, " if found.waves[0] else ""  # what they go on from may be there already
+    return f"{begun}then {', then '.join(later)}: each goes on from one before"
+
+
 def pictures(found: Survey) -> int:
     """How many there will be: a call may ask for several."""
     return max(found.price.images, found.requests)
@@ -92,14 +100,6 @@ def _ready(found: Survey) -> str:
     times = f"; {len(found.waves)} times, one after the other" if len(found.waves) > 1 else ""
     others = f"; what is asked at once in about {calls}" if found.only_at_once else ""
     return f"usually in 1 to 24 h, at worst in {worst}{times}{others}"
-
-
-def _in_turn(found: Survey) -> str:
-    """How many go at first, and how many when those before them are back."""
-    first, *later = (f"{count:,}" for count in found.waves)
-    pictures = "1 picture" if found.waves[0] == 1 else f"{first} pictures"
-    begun = f"{pictures} at first, " if found.waves[0] else ""  # what they go on from may be there already
-    return f"{begun}then {', then '.join(later)}: each goes on from one before"
 
 
 def _sending(found: Survey) -> tuple[str, str, str]:

@@ -53,10 +53,10 @@ class Prompt(msgspec.Struct, frozen=True):
     safety: tuple[tuple[str, str], ...] = ()  # kind of harm, threshold; sorted
     store: bool | None = None  # None: as the project is set
     thoughts: bool = False  # whether they come with the answer; it thinks all the same
-    imagen: Imagen | None = None  # what only Imagen is asked; of a Gemini model None
     after: str | None = None  # the fingerprint of the request that this one goes on from
     context: int = 0  # tokens that the history adds to what is read, about: for the price
     history: str | None = None  # the conversation before this turn: JSON of its contents
+    imagen: Imagen | None = None  # what only Imagen is asked; of a Gemini model None
 
 
 class Parent(NamedTuple):
@@ -312,10 +312,10 @@ def _requests_of(
     told = tuple(mould.placed(problem, row) for problem in problems)
     why = "; ".join(f"{p.message} {p.value}" if p.value else p.message for p in told) or None
     for variant in range(variants):
-        asked = None if prompt is None or told else _varied(prompt, variant)
-        request = Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, asked, why, told)
-        if asked is not None and (later or origin is not None):
-            turns = gate.chained(asked, later, variant)
+        this = None if prompt is None or told else _varied(prompt, variant)
+        request = Request(row.ordinal, row.key, mould.shot.name, variant, row.fields, this, why, told)
+        if this is not None and (later or origin is not None):
+            turns = gate.chained(this, later, variant)
             request = msgspec.structs.replace(request, turns=turns, origin=origin)
         yield request
 
@@ -340,8 +340,8 @@ def _follow_ups(
         wrong: list[Problem] = []
         references = gate.references(turn.sources, wrong)
         said = {**turn.values, "model": first.model}
-        poured = _asked(said, turn.text, turn.system, references)
-        prompt = gate.passed(poured, wrong, says_how=bool(said["modalities"]), more=bool(references))
+        asked = _asked(said, turn.text, turn.system, references)
+        prompt = gate.passed(asked, wrong, says_how=True, more=bool(references))
         # What it has from the first prompt was said of that.
         problems += [in_turn(number, problem, turn.column) for problem in wrong if problem not in problems]
         if prompt is not None:
@@ -421,6 +421,10 @@ def _remembered(prompt: Prompt, model: Model) -> int:
     return words + said + model.reference_tokens[0] * (len(prompt.references) + 1)
 
 
+def _with_more(prompt: Prompt) -> Prompt:
+    return msgspec.structs.replace(prompt, references=(*prompt.references, TO_COME))
+
+
 class _Gate:
     """What stands between a poured prompt and a request: the model's own limits, and the files on disk."""
 
@@ -444,7 +448,7 @@ class _Gate:
     ) -> Prompt | None:
         """The prompt as this model wants it said, with its full name; None if there is no such model.
 
-        `says_how` is whether somebody chose the modalities. With more, a picture that is not there yet will be shown
+        `says_how` is whether somebody chose the modalities; with `more` a picture that is not there yet will be shown
         with it.
         """
         model = self._model(prompt.model)
@@ -486,7 +490,8 @@ class _Gate:
 
     def _limits(self, model: Model, prompt: Prompt, *, more: bool) -> list[Problem]:
         if prompt.imagen is not None:
-            return [*model.problems(prompt, self._surface), *problems_of_imagen(model, prompt)]
+            asked = _with_more(prompt) if more else prompt
+            return [*model.problems(asked, self._surface), *problems_of_imagen(model, prompt)]
         # A million rows ask for a handful of different things: each is judged once.
         kind = (
             model.name,
@@ -502,7 +507,6 @@ class _Gate:
         if kind not in self._judged:
             if len(self._judged) > _MOST_REMEMBERED:
                 self._judged.clear()
-            shown = (*prompt.references, TO_COME) if more else prompt.references
-            asked = msgspec.structs.replace(prompt, references=shown)
+            asked = _with_more(prompt) if more else prompt
             self._judged[kind] = model.problems(asked, self._surface)
         return self._judged[kind]

@@ -108,7 +108,7 @@ class Survey:
         return sum(
             count
             for lane, count in self.lanes.items()
-            if lane != FINAL and self.table.find(lane).only_at_once(self.job.backend)
+            if lane not in UNASKED and self.table.find(lane).only_at_once(self.job.backend)
         )
 
     @property

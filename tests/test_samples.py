@@ -209,6 +209,37 @@ def test_a_composition_shows_each_picture_for_what_it_is(tmp_path):
     assert "picture 3" in prompts["swatch"].text
 
 
+def test_views_are_asked_one_after_the_other_and_show_the_photo_in_each(bench):
+    """A follow-up is told the conversation from its beginning; the emulator draws who was shown, in order."""
+    job, base = sample("jobs/views.toml", bench.folder)
+    found = survey(job, base=base)
+    assert found.waves == (3, 3, 3, 3)
+    run = begin(
+        found, name="run", storage=bench.place(), service=bench.service.url, clock=bench.clock, cap=None
+    )
+    Driver(run, bench.backend(), planner=planner(found, run)).to_the_end()
+    index = read_index(run)
+    assert list(index["continued"].dropna().unique()) == ["conversation"]
+    # A photo, then a photo and a picture, and so on: what is read grows by a picture with each turn.
+    read = [set(index[index["turn"] == turn]["reference_tokens"]) for turn in range(4)]
+    each = read[0].pop()
+    assert read[1:] == [{2 * each}, {3 * each}, {4 * each}]
+
+
+def test_edits_are_made_from_the_pictures_of_their_rows(bench):
+    shutil.copytree(SAMPLES, bench.folder, dirs_exist_ok=True)
+    bench.job = job_for("edits.jsonl")
+    index = bench.run().set_index(["key", "turn"])
+    assert index.loc[("leaf", 1), "height"] * 16 // 9 - index.loc[("leaf", 1), "width"] in range(-32, 33)
+    assert index.loc[("leaf", 1), "width"] == 2752
+    made_from = {key: index.loc[(key, 0), "parent"] for key in ("boot-spring", "boot-autumn", "boot-poster")}
+    assert [(each["key"], each["turn"]) for each in made_from.values()] == [
+        ("boot", 0),
+        ("boot", 0),
+        ("boot-winter", 1),
+    ]
+
+
 def test_the_sample_for_imagen_comes_back_as_it_was_asked(tmp_path, monkeypatch):
     """On the strict emulator of Vertex AI: two pictures a call, in the asked pixels, for just what was said."""
     with emulator.start(picture_bytes=2000, buckets=("my-bucket",)) as service:
@@ -239,34 +270,3 @@ def test_the_sample_for_imagen_comes_back_as_it_was_asked(tmp_path, monkeypatch)
         "kite": ("clouds", "dont_allow"),
         "sign": (None, None),
     }
-
-
-def test_views_are_asked_one_after_the_other_and_show_the_photo_in_each(bench):
-    """A follow-up is told the conversation from its beginning; the emulator draws who was shown, in order."""
-    job, base = sample("jobs/views.toml", bench.folder)
-    found = survey(job, base=base)
-    assert found.waves == (3, 3, 3, 3)
-    run = begin(
-        found, name="run", storage=bench.place(), service=bench.service.url, clock=bench.clock, cap=None
-    )
-    Driver(run, bench.backend(), planner=planner(found, run)).to_the_end()
-    index = read_index(run)
-    assert list(index["continued"].dropna().unique()) == ["conversation"]
-    # A photo, then a photo and a picture, and so on: what is read grows by a picture with each turn.
-    read = [set(index[index["turn"] == turn]["reference_tokens"]) for turn in range(4)]
-    each = read[0].pop()
-    assert read[1:] == [{2 * each}, {3 * each}, {4 * each}]
-
-
-def test_edits_are_made_from_the_pictures_of_their_rows(bench):
-    shutil.copytree(SAMPLES, bench.folder, dirs_exist_ok=True)
-    bench.job = job_for("edits.jsonl")
-    index = bench.run().set_index(["key", "turn"])
-    assert index.loc[("leaf", 1), "height"] * 16 // 9 - index.loc[("leaf", 1), "width"] in range(-32, 33)
-    assert index.loc[("leaf", 1), "width"] == 2752
-    made_from = {key: index.loc[(key, 0), "parent"] for key in ("boot-spring", "boot-autumn", "boot-poster")}
-    assert [(each["key"], each["turn"]) for each in made_from.values()] == [
-        ("boot", 0),
-        ("boot", 0),
-        ("boot-winter", 1),
-    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.imagen import SETTINGS
 from pipeline.job import Settings, job_for
 from pipeline.survey import requests_of, survey
 from tests.shell import Shell
@@ -56,5 +57,5 @@ def test_every_setting_that_a_turn_may_say_is_listed() -> None:
     listed = re.search(r"A turn may say (.*?)\. What", PAGE, flags=re.DOTALL)
     assert listed is not None
     names = set(re.findall(r"`(\w+)`", listed[1]))
-    apart = {"model", "variants", "roles", "turns", "from_", "references"}
+    apart = {"model", "variants", "roles", "turns", "from_", "references", *SETTINGS}
     assert names == {field.name for field in msgspec.structs.fields(Settings)} - apart

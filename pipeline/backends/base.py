@@ -167,11 +167,11 @@ class Outcome:
     thoughts: tuple[
         str | Drawing, ...
     ] = ()  # what it thought, words and drafts in order; no part of the answer
+    parts: tuple[Mapping[str, Any], ...] = ()  # all that the model said, as it came: for another turn
     alternatives: bool = (
         False  # of several drawings each is a result, and the first whole one is the final picture
     )
     safety_scores: str | None = None  # how harmful the service thinks it is, as JSON text
-    parts: tuple[Mapping[str, Any], ...] = ()  # all that the model said, as it came: for another turn
 
 
 class Backend(Protocol):

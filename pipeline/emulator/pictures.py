@@ -246,15 +246,15 @@ def padded_png(data: bytes, picture: Picture) -> bytes:
 def padded_jpeg(data: bytes, picture: Picture) -> bytes:
     """Filled up with comments after the first header, which every reader skips."""
     mark = app11(manifest(picture.seed)) if picture.marked else b""
-    room = picture.length() - len(data) - len(mark)
+    room, filled = picture.length() - len(data) - len(mark), 0
     filling = noise(picture.seed, room)
     comments: list[bytes] = [mark]
-    while room:
-        piece = min(room, 65_537)
-        if 0 < room - piece < 4:  # what is left must hold a comment's own four bytes
+    while left := room - filled:
+        piece = min(left, 65_537)
+        if 0 < left - piece < 4:  # what is left must hold a comment's own four bytes
             piece -= 4
-        comments += (b"\xff\xfe", struct.pack(">H", piece - 2), filling[room - piece + 4 : room])
-        room -= piece
+        comments += (b"\xff\xfe", struct.pack(">H", piece - 2), filling[filled + 4 : filled + piece])
+        filled += piece
     head = 4 + struct.unpack(">H", data[4:6])[0]
     return b"".join((data[:head], *comments, data[head:]))
 

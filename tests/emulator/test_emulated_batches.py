@@ -351,6 +351,16 @@ def test_a_model_that_thinks_wants_its_picture_back_with_its_signature(bench, ro
     assert "thought_signature" in lines["bare"]["error"]["message"]
 
 
+@pytest.mark.parametrize("model", ["gemini-3-pro-image", "gemini-3.1-flash-image"])
+@pytest.mark.parametrize("settings", [{"picture_bytes": 300_000}, {"c2pa": True}], ids=["heavy", "marked"])
+def test_a_picture_is_known_by_its_signature_whatever_it_weighs(make_bench, row, model, settings):
+    bench = make_bench(**settings)
+    said = outcome(bench.run([row("a")], model=model)["a"])["content"]
+    turn = {"role": "user", "parts": [{"text": "now in blue"}]}
+    again = bench.run([{"key": "b", "request": {"contents": [turn, said, turn]}}], model=model)
+    assert picture(again["b"])
+
+
 def test_a_signature_is_good_for_its_own_part_and_for_no_other(bench, row):
     """Another picture's is refused, another text's, and one that nobody gave; in whatever turn they stand."""
     bench.service.fault("two_pictures")
