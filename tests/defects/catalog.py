@@ -230,8 +230,8 @@ DEFECTS = (
     Defect(
         "join by position",
         COLLECT,
-        "    place = place_of(wire, batch) if wire is not None else None\n",
-        "    place = asked.next_place() if wire is not None else None  # type: ignore[attr-defined]\n",
+        "    place = place_of(wire_id, batch) if wire_id is not None else None\n",
+        "    place = asked.next_place() if wire_id is not None else None  # type: ignore[attr-defined]\n",
         ("tests/test_collect.py",),
     ),
     Defect(
