@@ -230,8 +230,8 @@ DEFECTS = (
     Defect(
         "join by position",
         COLLECT,
-        "    place = place_of(wire, batch) if wire is not None else None\n",
-        "    place = asked.next_place() if wire is not None else None  # type: ignore[attr-defined]\n",
+        "    place = place_of(wire_id, batch) if wire_id is not None else None\n",
+        "    place = asked.next_place() if wire_id is not None else None  # type: ignore[attr-defined]\n",
         ("tests/test_collect.py",),
     ),
     Defect(
@@ -552,8 +552,8 @@ DEFECTS = (
     Defect(
         "a request is known only if it comes back as it was written",
         ROWS,
-        "for name, each in value.items() if each is not None}",
-        "for name, each in value.items()}",
+        "                if each is not None\n",
+        "",
         ("tests/test_vertex_rows.py",),
     ),
     Defect(
