@@ -1,13 +1,16 @@
 """A process that drives a run to its end, and may be killed on the way.
 
-python -m tests.driver RUN SERVICE FOLDER [WHEN KIND]. It says 'ready', waits for a line, and drives; in the end
+python -m tests.driver RUN SERVICE FOLDER [WHEN KIND [NTH]]. It says 'ready', waits for a line, and drives; in the end
 it says how many records it lost the race for. With WHEN (before, after) and KIND (of a record, or the beginning of a
-file's name) it kills itself there, at the first such write, as the kernel does when memory runs out.
+file's name) it kills itself there, at the first such write or a later one, as the kernel does when memory runs out.
+BROUGHT names a file that has a byte for each byte of results that it read, which outlives it.
 """
 
+import io
 import os
 import signal
 import sys
+import threading
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,8 +26,9 @@ from pipeline.survey import job_of, planner_for
 class Deadly:
     """A storage on which one kind of write kills the process, before or after it landed."""
 
-    def __init__(self, storage: Storage, when: str, kind: str) -> None:
+    def __init__(self, storage: Storage, when: str, kind: str, nth: str = "1") -> None:
         self._storage, self._when, self._kind = storage, when, kind
+        self._left, self._lock = int(nth), threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -42,7 +46,46 @@ class Deadly:
     def _die(self, when: str, name: str, data: bytes) -> None:
         is_it = fnmatchcase(name, f"{self._kind}*") or f'"kind":"{self._kind}"'.encode() in data
         if when == self._when and is_it:
-            os.kill(os.getpid(), signal.SIGKILL)
+            with self._lock:
+                self._left -= 1
+                if not self._left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Counted(io.RawIOBase):
+    """A stream of a result, of which every byte that is read is counted in a file."""
+
+    def __init__(self, stream: Any, file: str) -> None:
+        self._stream, self._file = stream, os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._stream.read1(len(buffer))
+        buffer[: len(piece)] = piece
+        size = os.fstat(self._file).st_size
+        os.ftruncate(self._file, size + len(piece))
+        return len(piece)
+
+    def close(self) -> None:
+        self._stream.close()
+        os.close(self._file)
+        super().close()
+
+
+class Counting:
+    """A backend that counts what it brings where a kill does not reach."""
+
+    def __init__(self, backend: Any, file: str) -> None:
+        self._backend, self._file = backend, file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
+        stream = self._backend.open(ticket, file, start=start, end=end)
+        return io.BufferedReader(Counted(stream, self._file), 1 << 16)
 
 
 def main(url: str, service: str, folder: str, *deadly: str) -> None:
@@ -51,9 +94,10 @@ def main(url: str, service: str, folder: str, *deadly: str) -> None:
         storage = Deadly(storage, *deadly)
     clock = EmulatorClock(service)
     run = open_run(storage, clock)
+    backend: Any = open_backend(job_of(run), service=service, clock=clock, place=url)
     driver = Driver(
         run,
-        open_backend(job_of(run), service=service, clock=clock, place=url),
+        Counting(backend, os.environ["BROUGHT"]) if "BROUGHT" in os.environ else backend,
         planner=planner_for(run, base=Path(folder)),
         workers=2,
     )

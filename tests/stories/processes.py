@@ -45,9 +45,9 @@ def finish(drivers: Sequence["subprocess.Popen[str]"], *, within: float = 60) ->
     return [int(text) for text in said]
 
 
-def kill(bench: Bench, url: str, when: str, kind: str) -> None:
-    """A driver that works until the kernel takes it away, right before or right after a write of this kind."""
-    driver = start(bench, url, when, kind)
+def kill(bench: Bench, url: str, when: str, kind: str, nth: int = 1) -> None:
+    """A driver that works until the kernel takes it away, right before or right after the nth write of this kind."""
+    driver = start(bench, url, when, kind, str(nth))
     release(driver)
     driver.communicate(timeout=60)
-    assert driver.returncode == -signal.SIGKILL, f"it was to die {when} {kind}"
+    assert driver.returncode == -signal.SIGKILL, f"it was to die {when} {kind} {nth}"
