@@ -166,3 +166,19 @@ def test_a_picture_that_is_gone_is_named(recipes: Shell) -> None:
     said: Any = recipes("index", "--markdown", "told")
     assert said.code == 2
     assert f"{path.name} is gone" in said.err
+
+
+def test_a_story_that_an_earlier_run_was_told_is_told_from_there(recipes: Shell) -> None:
+    """Its pictures stay in that run; what is written beside the words is the same."""
+    before = next((recipes.folder / "runs").iterdir()).name
+    recipes("index", before, "--markdown", "first")
+    assert recipes("run", "illustrated.jsonl", "--set", "reuse=latest 1", *PAID).code == 0
+    after = max(path.name for path in (recipes.folder / "runs").iterdir())
+    assert after != before
+    said = recipes("index", after, "--markdown", "second")
+    assert "wrote 2 files with 6 pictures" in said.out, said.all
+    pictures = [
+        {path.name for path in (recipes.folder / folder / "pictures").iterdir()}
+        for folder in ("first", "second")
+    ]
+    assert pictures[0] == pictures[1]

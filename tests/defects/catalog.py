@@ -1322,6 +1322,20 @@ DEFECTS = (
         "now = {**row}",
         ("tests/stories/test_families.py",),
     ),
+    Defect(
+        "a torn picture of a story is passed over in silence",
+        ANSWER,
+        '            answer.parts.append({"kind": "picture", "text": why, "path": None})\n',
+        "",
+        ("tests/test_answer.py",),
+    ),
+    Defect(
+        "follow-ups of a model that knows no batches are sent in one",
+        "pipeline/plan.py",
+        "    if run.try_record(Drawn(batch=number, source=source, online=online)):",
+        "    if run.try_record(Drawn(batch=number, source=source)):",
+        ("tests/stories/test_every_mode.py",),
+    ),
 )
 """Later issues add theirs here."""
 
