@@ -37,7 +37,7 @@ from pipeline.job import tail
 from pipeline.manifest import Manifest, Row
 from pipeline.models import Model
 from pipeline.money import Estimate, estimate, nanos
-from pipeline.prompt import Prompt, Request, fingerprint
+from pipeline.prompt import TO_COME, Prompt, Request, fingerprint
 from pipeline.references import Reference
 from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file, retry_file, wire_id
 from pipeline.state import Batch, Illegal, Stage, lane_of, model_of
@@ -142,7 +142,12 @@ class Planner:
             for prompt in (request.prompt, *request.turns):
                 for reference in prompt.references:
                     self._keep(reference)
-        rows = [_plan_row(place, request) for place, request in enumerate(requests)]
+        by = lane_of(self._run.state.batches[number])
+
+        def likely(prompt: Prompt) -> int:
+            return estimate(prompt, self._models[prompt.model], by).likely
+
+        rows = [_plan_row(place, request, likely) for place, request in enumerate(requests)]
         model = self._models.get(lane)
         asked = [None if request.carried else request.prompt for request in requests]
         write_batch(self._run, number, rows, model=model, asked=asked)
@@ -472,7 +477,7 @@ def write_batch(
         prices[price] += 1
     total = sum((price.times(count) for price, count in prices.items()), Estimate())
     if model is None:
-        total = _spared(run, rows)
+        total = _spared(rows)
     stored = b"".join(encoded)
     digest = hashlib.sha256(stored).hexdigest()
     kept = None
@@ -503,14 +508,9 @@ def write_batch(
         return  # another driver finished the same plan first
 
 
-def _spared(run: Run, rows: Iterable[Mapping[str, Any]]) -> Estimate:
+def _spared(rows: Iterable[Mapping[str, Any]]) -> Estimate:
     """What follow-ups would likely have cost that have nothing to go on from: the plan counted with them."""
-    models = {name: msgspec.convert(told, Model) for name, told in run.created.models.items()}
-    spared = 0
-    for row in rows:
-        if row["refusal"] is not None and row.get("after") is not None:
-            prompt = prompt_of({**row, "refusal": None})
-            spared += estimate(prompt, models[row["model"]]).likely if prompt is not None else 0
+    spared = sum(row["likely"] for row in rows if row["refusal"] is not None)
     return Estimate(likely=spared, high=spared)
 
 
@@ -544,7 +544,7 @@ def _changed(run: Run, what: str) -> BadInput:
     )
 
 
-def _plan_row(place: int, request: Request) -> dict[str, Any]:
+def _plan_row(place: int, request: Request, likely: Callable[[Prompt], int]) -> dict[str, Any]:
     prompt = request.prompt
     row: dict[str, Any] = {
         "place": place,
@@ -567,15 +567,20 @@ def _plan_row(place: int, request: Request) -> dict[str, Any]:
     }
     if prompt is not None:
         row |= columns_of(prompt)
+    if request.lane == LATER and prompt is not None:
+        row["likely"] = likely(msgspec.structs.replace(prompt, references=(*prompt.references, TO_COME)))
     if request.turns:
-        turns = [_follow_up(turn, request.variant) for turn in request.turns]
+        # What comes after an answer that another run had was not counted with: it has no picture, and costs nothing.
+        costs = [0 if request.carried else likely(turn) for turn in request.turns]
+        turns = [
+            _follow_up(turn, request.variant, cost) for turn, cost in zip(request.turns, costs, strict=True)
+        ]
         row["turns"] = msgspec.json.encode(turns).decode()
     return row | {tables.USER + name: value for name, value in request.fields.items()}
 
 
-def _follow_up(turn: Prompt, variant: int) -> dict[str, Any]:
+def _follow_up(turn: Prompt, variant: int, likely: int) -> dict[str, Any]:
     """What a later row says otherwise than the one it goes on from. The model stays."""
     said = columns_of(turn)
     del said["model"], said["history"]
-    # Its price is written when it is planned.
-    return {**said, "fingerprint": fingerprint(turn, variant=variant), "likely": 0, "high": 0}
+    return {**said, "fingerprint": fingerprint(turn, variant=variant), "likely": likely, "high": 0}

@@ -72,6 +72,9 @@ def test_many_edit_one_picture_by_other_models_too_and_only_those_fail_whose_own
     assert index.loc["on", "message"] == "e1 main has no picture to go on from: blocked"
     assert index.loc["on", "usd"] == 0
     assert bench.bill() == driver.run.state.spent
+    now = tally(driver.run)
+    assert sum(now.causes.values()) == now.spent - now.likely
+    assert now.causes["not sent"] == pytest.approx(-now.likely / 5, rel=0.2), "what was spared is said"
 
 
 def test_what_is_edited_is_the_end_of_a_conversation_and_an_edit_has_follow_ups_of_its_own(
