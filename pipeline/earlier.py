@@ -211,7 +211,11 @@ class Earlier:
     def load(self, picture: Reference) -> bytes:
         """The bytes of a picture that an earlier run made, and that is shown now."""
         where, _, path = picture.source.removeprefix(MADE).partition("/pictures/")
-        return open_storage(resolved(where, self._home)).read(f"pictures/{path}")
+        try:
+            return open_storage(resolved(where, self._home)).read(f"pictures/{path}")
+        except NotFound as error:
+            hint = "run the same command again: what goes on from it is then asked from its beginning"
+            raise BadInput(f"{where}: pictures/{path} is gone", hint=hint) from error
 
     def is_gone(self, request: Request) -> str | None:
         """The picture that would have answered this request, and is not there any more."""

@@ -5,6 +5,7 @@ A pure function of what is in the run: whoever settles a batch writes the same t
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -62,32 +63,37 @@ def next_turn(run: Run, row: Mapping[str, Any], answer: Mapping[str, Any]) -> di
 
 
 class Waiting:
-    """The rows that edit a picture of one batch, as they were planned. Those of other batches are not in memory."""
+    """The rows that edit a picture of one batch, as they were planned: pressed, and a few at a time as plain values."""
 
     def __init__(self, run: Run, number: int) -> None:
         self._run = run
-        self._of: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+        self._plans: list[pa.Table] = []
+        self._places: dict[
+            tuple[object, ...], list[tuple[int, int]]
+        ] = {}  # in which of these, and where there
         there = [batch.number for batch in run.state.batches if batch.waits]
         if not there:
             return
         import pyarrow.compute as pc
 
-        asked = tables.from_parquet(run.storage.read(plan_file(number)), columns=["key"])
-        keys = asked["key"].combine_chunks()
+        keys = tables.from_parquet(run.storage.read(plan_file(number)), columns=["key"])["key"]
         for each in there:
-            table = tables.from_parquet(run.storage.read(plan_file(each)))
-            ours = pc.is_in(pc.struct_field(table["parent"], "key"), value_set=keys)
-            for row in tables.rows_of(table.filter(ours)):
-                self._of.setdefault(_which(row["parent"]), []).append(row)
+            plan = tables.from_parquet(run.storage.read(plan_file(each)))
+            parents = pc.struct_field(plan["parent"], "key")
+            ours = plan.filter(pc.is_in(parents, value_set=keys.combine_chunks()))
+            for place, row in enumerate(tables.rows_of(ours.select(["parent"]))):
+                which = _which(row["parent"])
+                self._places.setdefault(which, []).append((len(self._plans), place))
+            self._plans.append(ours)
 
     def released(self, parent: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The rows that edit this request's picture, now that its answer is final, in the order of the manifest."""
-        if not self._of or parent["turns"] is not None:
+        if not self._places or parent["turns"] is not None:
             return  # the last turn of a conversation is what others edit
-        rows = self._of.get(_which(parent), [])
+        places = self._places.get(_which(parent), [])
         outcome = _outcome(answer)
-        shown = as_reference(self._run, answer) if rows and outcome in PICTURED else None
-        for row in rows:
+        shown = as_reference(self._run, answer) if places and outcome in PICTURED else None
+        for row in self._rows(places):
             now = {**row, "take": parent["take"]}
             if shown is not None:
                 yield now | {"continued": PICTURE, "references": [shown, *(row["references"] or ())]}
@@ -95,6 +101,10 @@ class Waiting:
                 yield now  # the run was stopped: it is not sent either
             else:
                 yield now | {"refusal": why_not(parent, answer)}
+
+    def _rows(self, places: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+        for plan, some in groupby(places, key=lambda each: each[0]):
+            yield from tables.rows_of(self._plans[plan].take([place for _, place in some]))
 
 
 def _which(row: Mapping[str, Any]) -> tuple[object, ...]:

@@ -28,7 +28,7 @@ LIMITS = Limits(
 )
 
 
-def created(*, rows: int = 20, refused: int = 0, cap: int | None = None) -> Created:
+def created(*, rows: int = 20, refused: int = 0, later: int = 0, cap: int | None = None) -> Created:
     return Created(
         format=1,
         run="0badcafe",
@@ -41,7 +41,7 @@ def created(*, rows: int = 20, refused: int = 0, cap: int | None = None) -> Crea
         columns=("sku", "title"),
         rows=rows,
         photos="0" * 64,
-        lanes={MODEL: rows, "final": refused},
+        lanes={MODEL: rows - later, "final": refused, "later": later},
         backend="developer",
         service="http://127.0.0.1:1",
         limits=LIMITS,
@@ -120,6 +120,7 @@ def collected(
     spent: int = 80,
     unconfirmed: int = 0,
     turns: dict[str, int] | None = None,
+    released: int = 0,
 ) -> Collected:
     return Collected(
         batch=batch,
@@ -134,6 +135,7 @@ def collected(
         spent=spent,
         unconfirmed=unconfirmed,
         turns=turns or {},
+        released=released,
         turns_file=File("turns/00000.parquet", 1, "00") if turns else None,
     )
 

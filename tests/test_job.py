@@ -224,3 +224,14 @@ def test_a_first_job_for_prompts_shoots_the_prompts(tmp_path):
     assert document["shots"]["hero"]["prompt"] == "{{ caption }}"
     assert "data" not in document
     assert "key" not in document
+
+
+def test_a_first_job_tells_rows_made_from_rows_from_a_table_that_says_where_things_are_from(tmp_path):
+    (tmp_path / "edits.csv").write_text("id,prompt,from\na,x,\nb,y,a/main\n")
+    (tmp_path / "shoes.csv").write_text("sku,title,from,turns\na,Boot,Italy,3\nb,Clog,,5\n")
+    own = {}
+    for name in ("edits", "shoes"):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(write_job(path, open_manifest(tmp_path / f"{name}.csv")))
+        own[name] = read_job(path).data
+    assert own == {"edits": (), "shoes": ("from", "turns")}

@@ -157,6 +157,28 @@ def test_a_few_go_first_and_the_rest_when_they_are_well(bench: Bench) -> None:
     assert outcomes(read_index(driver.run)) == {"ok": 8}
 
 
+def test_follow_ups_and_edits_go_behind_the_canary_as_all_else(bench: Bench) -> None:
+    """Two rows first. What comes after their pictures may go with the rest, and nothing before they are home."""
+    shots = {
+        "hero": {"prompt": "{{ title }}", "turns": ["by night"]},
+        "poster": {"prompt": "a poster", "from": "/hero"},
+    }
+    bench.make_job(rows=4, max_requests=4, night={"canary": 2}, shots=shots)
+    driver = bench.begin()
+    driver.to_the_end()
+    first, *rest = sorted(
+        (batch.sent_at, batch.number) for batch in driver.run.state.batches if batch.sent_at is not None
+    )
+    canary = driver.run.state.batches[first[1]]
+    assert canary is driver.run.state.canary("gemini-2.5-flash-image")
+    assert canary.planned is not None
+    assert canary.planned.requests == 2
+    assert canary.ended is not None
+    assert canary.ended.at is not None
+    assert canary.ended.at <= rest[0][0]
+    assert outcomes(read_index(driver.run)) == {"ok": 12}
+
+
 def test_a_canary_that_comes_back_wrong_keeps_the_rest_from_being_bought(bench: Bench) -> None:
     bench.make_job(rows=8, max_requests=4, night={"canary": 2})
     bench.service.fault("wrong_size", display_name="-00000-", times=None)

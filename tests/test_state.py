@@ -410,3 +410,37 @@ def test_further_attempts_wait_for_their_own_wave_and_not_for_the_next() -> None
     happen(state, [e.follow_ups(2, (0, 0, 9)), e.ended(1), e.collected(1)])
     assert state.retries_due
     assert state.next_retries == (0,)
+
+
+def family() -> State:
+    """Ten rows, of which six edit pictures of the others; these are at the provider, and have ended."""
+    state = after(e.created(rows=10, later=6), e.drawn(0, 0, 10), e.planned(0, requests=4))
+    return happen(state, [e.submitting(0), e.submitted(0, 3), e.ended(0)])
+
+
+def test_nothing_is_settled_before_every_row_is_planned_that_edits_another_s_picture() -> None:
+    state = family()
+    released = e.collected(0, indexed=4, turns={e.MODEL: 6}, released=6)
+    assert refuses(state, released)
+    happen(state, [e.drawn(1, 0, 10, lane="later")])
+    assert refuses(state, released), "drawn is not planned"
+    happen(state, [e.planned(1, requests=6, sends=False)])
+    assert state.may_settle
+    happen(state, [released])
+    assert state.unreleased == 0
+
+
+def test_a_batch_that_waits_is_never_sent_nor_settled_and_keeps_no_run_from_its_end() -> None:
+    state = happen(family(), [e.drawn(1, 0, 10, lane="later"), e.planned(1, requests=6, sends=False)])
+    assert refuses(state, e.submitting(1))
+    assert refuses(state, e.collected(1, indexed=6))
+    happen(state, [e.collected(0, indexed=4, turns={"final": 6}, released=6)])
+    assert not state.finished
+    happen(state, [e.follow_ups(2, (0, 0, 6), lane="final"), e.planned(2, requests=6, sends=False)])
+    happen(state, [e.collected(2, indexed=6, spent=0)])
+    assert state.finished
+
+
+def test_no_more_rows_are_released_than_wait() -> None:
+    state = happen(family(), [e.drawn(1, 0, 10, lane="later"), e.planned(1, requests=6, sends=False)])
+    assert refuses(state, e.collected(0, indexed=4, turns={e.MODEL: 7}, released=7))

@@ -11,6 +11,7 @@ import pytest
 from pipeline import emulator
 from pipeline.drive import Driver
 from pipeline.errors import NightshootError
+from pipeline.index import read_index
 from pipeline.night import release, stop
 from pipeline.storage.local import LocalStorage
 from pipeline.survey import begin, planner, survey
@@ -31,6 +32,7 @@ READ_ROWS: tuple[dict[str, Any], ...] = (
     {"kind": "duplicate_line", "lines": 3},
     {"kind": "unknown_key"},
     {"kind": "two_pictures"},
+    {"kind": "no_signature"},
     {"kind": "interim_picture", "pictures": 2},
     {"kind": "broken_picture", "times": 1},
     {"kind": "wrong_size"},
@@ -71,6 +73,7 @@ class Night:
     faults: tuple[dict[str, Any], ...]
     stopped: int | None  # after so many turns a person says stop
     is_readable: bool
+    turns: int  # so many follow-ups has each row
 
 
 def chosen(seed: int) -> Night:
@@ -97,6 +100,7 @@ def chosen(seed: int) -> Night:
         faults=tuple(faults),
         stopped=chance.choice((None, None, 2, 4)),
         is_readable=is_readable,
+        turns=chance.choice((0, 0, 1, 2)),
     )
 
 
@@ -116,6 +120,7 @@ def live(bench: Bench, night: Night) -> None:
     said: dict[str, Any] = (
         {"backend": "vertex", "bucket": "shoes/night"} if is_vertex else {"image_size": "512"}
     )
+    said["turns"] = [f"{{{{ title }}}} in picture {turn}" for turn in range(night.turns)]
     bench.make_job(rows=night.rows, max_requests=night.size, model="gemini-3.1-flash-image", **said)
     found = survey(bench.job, base=bench.folder)
     cap = None if night.share is None else int(found.price.high * night.share)
@@ -137,6 +142,11 @@ def live(bench: Bench, night: Night) -> None:
     assert state.spent + state.unconfirmed >= bill, (night, state.spent, state.unconfirmed, bill)
     if night.is_readable:
         assert state.spent == bill, (night, state.spent, bill)
+    if state.finished:
+        index = read_index(run)
+        told = len(index), len(index.drop_duplicates(["key", "turn"]))
+        assert told == (night.rows * (1 + night.turns),) * 2, night
+        assert not index["message"].astype(str).str.contains("signature").any(), night
 
 
 def work(driver: Driver, clock: Hands, night: Night) -> None:
