@@ -1,5 +1,6 @@
 """What to know of the models before a run, each thing once: their ends, their limits, doubts about them."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -8,6 +9,17 @@ from pipeline.errors import BadInput
 from pipeline.languages import foreign_script
 from pipeline.models import Model, Models, Note
 from pipeline.prompt import Prompt
+
+_PLURALS = ("pictures", "images", "photos", "illustrations", "variations", "llustrated", "for each step")
+_SEVERAL = re.compile(
+    r"(?<!\bthe )(?<!\bthese )(?<!\bfirst )(?<!\blast )(?<!\bof )(?<!\bfrom )"
+    r"\b(?:[2-9]|1\d|two|three|four|five|six|seven|eight|nine|ten|several|a few)"
+    r"(?: (?!(?:of|that|and|in|on|by|with|beside|under|for|as|from|to)\b)[\w-]+){0,2} "
+    r"(?:pictures|images|photos|illustrations|variations)\b"
+    r"|\billustrated (?:recipe|story|guide)\b"
+    r"|\b(?:pictures?|images?|photos?|illustrations?) for each (?:step|part|scene|page)\b",
+    re.IGNORECASE,
+)
 
 AT_WORST = timedelta(hours=48)
 """That Google may take for one filling of its queue."""
@@ -22,6 +34,8 @@ class Asked:
     most_references: int = 0
     searches: bool = False
     transparent: bool = False
+    watermark: bool = False
+    several: str | None = None  # a row whose prompt asks for more than one picture
     script: str | None = None  # that none of its languages is written in
     example: str = ""  # a row in that script
     languages: tuple[str, ...] = ()  # that it was to be written in
@@ -35,11 +49,23 @@ class Asked:
             self.searches = True
         if "transparent background" in prompt.text:
             self.transparent = True
+        if prompt.imagen is None:  # which is told how many, and whether to mark them
+            self.watermark = self.watermark or "watermark" in prompt.text
+            if self.several is None and asks_for_several(prompt.text):
+                self.several = key
         if prompt.imagen is not None and prompt.imagen.negative_prompt:
             self.forbids = True
         if self.script is None and not prompt.text.isascii():
             self.languages = _languages(prompt, self.model)
             self.script, self.example = foreign_script(prompt.text, self.languages), key
+
+
+def asks_for_several(text: str) -> bool:
+    """Whether a prompt seems to ask for more than one picture. What is shown to the model is none of them."""
+    # Looking for words is much quicker than matching, and most prompts have none of them.
+    if not any(word in text for word in _PLURALS):
+        return False
+    return _SEVERAL.search(text) is not None
 
 
 _TRANSLATED = ("en", "zh", "hi", "ja", "ko", "pt", "es")
@@ -73,6 +99,13 @@ def hints(
             known = ", ".join(these.languages)
             better = '; language = "auto" has it translated' if these.languages == ("EN",) else ""
             yield f"{name} works best in {known}; {these.example} has words in {these.script} letters{better}"
+        if these.several is not None:
+            yield (
+                f"how many pictures an answer has, {name} does not promise: {these.several} asks for several, each of "
+                "which costs what one does, and this plan counts one"
+            )
+    if any(these.watermark for these in asked.values()):
+        yield "every picture carries SynthID, a watermark that nobody sees and no prompt takes away"
     if any(these.transparent for these in asked.values()):
         yield "no model makes a transparent background: it paints one"
     if any(these.searches for these in asked.values()):

@@ -31,7 +31,7 @@ _SHOWN = ("source", "sha256", "mime", "size", "width", "height", "made_from", "r
 
 _settings_of, _shown_of = attrgetter(*_SETTINGS), attrgetter(*_SHOWN)
 
-COLUMNS = ("prompt", "references", "safety", *_SETTINGS, "imagen")
+COLUMNS = ("prompt", "references", "safety", *_SETTINGS, "include_thoughts", "imagen")
 """All that a prompt is made of."""
 
 
@@ -41,7 +41,13 @@ def columns_of(prompt: Prompt) -> dict[str, Any]:
     shown = [dict(zip(_SHOWN, _shown_of(reference), strict=True)) for reference in prompt.references]
     safety = [f"{harm}={threshold}" for harm, threshold in prompt.safety]
     imagen = None if prompt.imagen is None else msgspec.structs.asdict(prompt.imagen)
-    return asked | {"prompt": prompt.text, "references": shown, "safety": safety, "imagen": imagen}
+    return asked | {
+        "prompt": prompt.text,
+        "references": shown,
+        "safety": safety,
+        "include_thoughts": prompt.thoughts,
+        "imagen": imagen,
+    }
 
 
 def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
@@ -54,5 +60,6 @@ def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
     shown = tuple(Reference(**reference) for reference in row["references"] or ())
     pairs = (said.partition("=") for said in row["safety"] or ())
     safety = tuple((harm, threshold) for harm, _, threshold in pairs)
+    settings["thoughts"] = bool(row["include_thoughts"])
     imagen = Imagen(**row["imagen"]) if row.get("imagen") else None
     return Prompt(text=row["prompt"], references=shown, safety=safety, imagen=imagen, **settings)

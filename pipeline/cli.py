@@ -543,6 +543,12 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Into one .csv, .jsonl or .parquet file."
 )
+@click.option(
+    "--markdown",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Answers of words and pictures, a Markdown file each, with their pictures.",
+)
 @click.option("--follow", is_flag=True, help="Every row as it becomes final, until the run is finished.")
 @_common
 def index(
@@ -551,6 +557,7 @@ def index(
     where: str | None,
     rows: int,
     output: Path | None,
+    markdown: Path | None,
     follow: bool,
     as_json: bool,
     verbose: int,
@@ -561,6 +568,7 @@ def index(
     \b
       nightshoot index --where "outcome != 'ok'" --columns key,shot,message
       nightshoot index -o shoes.csv
+      nightshoot index --markdown recipes
       nightshoot index --follow --json
     """
     from pipeline.console import table_mark
@@ -573,12 +581,15 @@ def index(
     mark, marks = table_mark(found.created.service)
     chosen = columns.split(",") if columns else None
     if follow:
-        if output is not None:
+        if output is not None or markdown is not None:
             raise BadInput(
                 "--follow prints rows and writes no file",
                 hint="nightshoot index --follow --json > rows.jsonl",
             )
         _follow(console, found, chosen, where)
+        return
+    if markdown is not None:
+        _tell(console, found, markdown, where)
         return
     table = read_index(found, columns=chosen, where=where)
     if output is not None:
@@ -588,6 +599,21 @@ def index(
         return
     lines, document = show(table, rows=rows)
     console.result(lines, document | marks)  # lines alone: they are piped, and the first note has said it
+
+
+def _tell(console: "Console", found: "Run", folder: Path, where: str | None) -> None:
+    from pipeline import story
+    from pipeline.console import table_mark
+    from pipeline.index import read_index
+
+    mark, marks = table_mark(found.created.service)
+    rows = read_index(found, columns=["batch", "place"], where=where)
+    told = story.write(found, folder, chosen=set(zip(rows["batch"], rows["place"], strict=True)))
+    wrote = f"wrote {told.files:,} files with {told.pictures:,} pictures into {folder}"
+    if not told.files:
+        wrote = "wrote nothing: no answer has words beside its picture, or several pictures"
+    document = {"folder": str(folder), "files": told.files, "pictures": told.pictures}
+    console.result([wrote + (f", {mark}" if mark else "")], document | marks)
 
 
 def _follow(console: "Console", found: "Run", columns: list[str] | None, where: str | None) -> None:

@@ -21,21 +21,22 @@ from typing import Any, BinaryIO
 import msgspec
 
 from pipeline import tables, turns
+from pipeline.answer import Wanted, judged, thoughts, written
 from pipeline.backends import wire
-from pipeline.backends.base import Backend, Drawing, Gone, Missing, Outcome
-from pipeline.checks import Checks, Rules, Seen, examine, rules_of
+from pipeline.backends.base import Backend, Gone, Missing, Outcome
+from pipeline.checks import Checks, Rules, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import Collected, Cut, File, Part, Retries, Tokens, Turns
-from pipeline.models import TOLERANCE, Model
+from pipeline.grounding import columns_of
+from pipeline.models import Model
 from pipeline.money import Lane, actual, nanos
-from pipeline.pictures import Broken, Picture, look, slug
+from pipeline.pictures import slug
 from pipeline.results import Line, lines
 from pipeline.run import (
     Run,
     index_file,
     line_file,
-    picture_file,
     place_of,
     plan_file,
     quarantine_file,
@@ -94,7 +95,7 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
     found = _answers(run, batch)
     noticed = compare(run, number, partial(_seen, found), rules=asked.of_shot, pool=pool)
     return _settle(
-        run, backend, batch, found, noticed={n: (each, asked.rules[n]) for n, each in noticed.items()}
+        run, backend, batch, found, noticed={n: (each, asked.wanted[n].rules) for n, each in noticed.items()}
     )
 
 
@@ -105,11 +106,7 @@ def collect(run: Run, backend: Backend, number: int, *, pool: Executor) -> bool:
 class _Asked:
     """What collecting needs to know of a batch's requests: a few hundred bytes each."""
 
-    names: list[str]  # for the file names of pictures
-    sizes: list[tuple[int, int] | None]  # pixels that were asked for
-    sizes_said: list[str | None]  # the same in the model's word, where one was said
-    pictures: list[int]  # of one call
-    rules: list[Rules]  # what is checked
+    wanted: list[Wanted]
     of_shot: dict[str, Rules]  # the same, a few values that all rows share
     model: Model
     lane: Lane
@@ -118,26 +115,33 @@ class _Asked:
 
 def _asked(run: Run, batch: Batch) -> _Asked:
     assert batch.planned is not None
-    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "imagen", "turn", "turns"]
+    columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "include_thoughts", "imagen"]
+    columns += ["turn", "turns"]
     plan = _read(run, plan_file(batch.number), columns)
     model = msgspec.convert(run.created.models[batch.planned.model], Model)
     checks = msgspec.convert(run.created.job.get("checks", {}), Checks)
-    names, sizes, said, pictures, rules = [], [], [], [], []
+    wanted = []
     of_shot: dict[str, Rules] = {}
     leads_on = set()
     for place, row in enumerate(tables.rows_of(plan)):
         if row["turns"] is not None:
             leads_on.add(place)
-        which = f"-turn{row['turn']}" if row["turn"] else ""
-        which += f"-take{row['take']}" if row["take"] > 1 else ""
-        names.append(f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{which}")
-        sizes.append(model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None)
-        said.append(row["image_size"])
-        pictures.append(row["imagen"]["pictures"] if row["imagen"] else 1)
         if row["shot"] not in of_shot:
             of_shot[row["shot"]] = rules_of(checks, row["shot"])
-        rules.append(of_shot[row["shot"]])
-    return _Asked(names, sizes, said, pictures, rules, of_shot, model, lane_of(batch), frozenset(leads_on))
+        which = f"-turn{row['turn']}" if row["turn"] else ""
+        which += f"-take{row['take']}" if row["take"] > 1 else ""
+        pixels = model.pixels(row["aspect_ratio"], row["image_size"]) if row["aspect_ratio"] else None
+        wanted.append(
+            Wanted(
+                name=f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}{which}",
+                size=row["image_size"],
+                pixels=pixels,
+                rules=of_shot[row["shot"]],
+                pictures=row["imagen"]["pictures"] if row["imagen"] else 1,
+                thoughts=bool(row["include_thoughts"]),
+            )
+        )
+    return _Asked(wanted, of_shot, model, lane_of(batch), frozenset(leads_on))
 
 
 def _read(run: Run, name: str, columns: list[str] | None = None) -> Any:
@@ -309,36 +313,35 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
     wire_id = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire_id, batch) if wire_id is not None else None
     outcome = backend.outcome(line)
-    if place is None or place >= len(asked.names):
+    if place is None or place >= len(asked.wanted):
         bill = _bill(outcome, asked.model, asked.lane, size=None)
         return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}
-    bill = _bill(outcome, asked.model, asked.lane, size=asked.sizes_said[place])
-    rules = asked.rules[place]
-    pictures, told = _write(run, batch, place, asked.names[place], outcome, rules=rules)
-    broken, seen = (told, None) if isinstance(told, Broken) else (None, told)
-    kind, checks = _judge(outcome, pictures, broken=broken is not None, wanted=asked.sizes[place])
-    if outcome.alternatives and pictures and len(pictures) < asked.pictures[place]:
-        checks.append("fewer")
-    final = next((picture for picture in pictures if picture["role"] == "final"), {})
-    said = _said(run, batch, place, outcome, pictures, asked.model) if place in asked.leads_on else None
-    answer = {"outcome": kind, "message": broken.reason if broken is not None else outcome.message}
+    wanted = asked.wanted[place]
+    bill = _bill(outcome, asked.model, asked.lane, size=wanted.size)
+    home = written(run, outcome, batch=batch, place=place, wanted=wanted)
+    kind, checks = judged(outcome, home, wanted)
+    final = home.final
+    told = _said(run, batch, place, outcome, home.pictures, asked.model) if place in asked.leads_on else None
+    answer = {"outcome": kind, "message": home.broken.reason if home.broken is not None else outcome.message}
     return {
         **where,
         **bill,
         "wire_id": wire_id,
-        **_unless_unfit(answer, final.get("checks", []), rules),
+        **_unless_unfit(answer, final.get("checks", []), wanted.rules),
         "reason": outcome.reason,
         "text": outcome.text,
         "grounding": outcome.grounding,
         "safety_scores": outcome.safety_scores,
-        "pictures": pictures,
-        "checks": [*checks, *final.get("checks", [])],
+        "pictures": home.pictures,
+        "checks": checks,
         "numbers": final.get("numbers"),
-        "likeness": seen.likeness if seen is not None else None,
+        "parts": home.parts,
+        **thoughts(run, outcome, batch=batch, place=place, wanted=wanted),
+        "likeness": home.seen.likeness if home.seen is not None else None,
         "model_version": outcome.model_version,
         "response_id": outcome.response_id,
         "answered_at": outcome.at,
-        "said": said,
+        "said": told,
         **{name: final.get(name) for name in _FLAT},
     }
 
@@ -388,70 +391,6 @@ def _bill(outcome: Outcome, model: Model, lane: Lane, *, size: str | None) -> di
     }
 
 
-def _write(
-    run: Run, batch: int, place: int, name: str, outcome: Outcome, *, rules: Rules
-) -> tuple[list[dict[str, Any]], Seen | Broken | None]:
-    """Every whole picture of an answer, byte for byte; and what the one that counts showed, or what is wrong with it.
-
-    The last one counts; of alternatives the first that is whole.
-    """
-    pictures: list[dict[str, Any]] = []
-    first: Seen | None = None
-    seen: Seen | Broken | None = None
-    several = outcome.alternatives and len(outcome.drawings) > 1
-    for number, drawing in enumerate(outcome.drawings, start=1):
-        picture = look(drawing.data)
-        seen = picture if isinstance(picture, Broken) else examine(drawing.data, picture, rules)
-        if isinstance(picture, Broken) or isinstance(seen, Broken):
-            continue
-        first = first or seen
-        # Their order is for people too: digests have none.
-        called = f"{name}-{number}" if several else name
-        path = picture_file(batch, place, called, picture.sha256, picture.extension)
-        run.storage.put(path, drawing.data, content_type=picture.mime)
-        role = "alternative" if outcome.alternatives else "interleaved"
-        pictures.append(_described(path, picture, drawing, seen, role=role))
-    if outcome.alternatives and pictures:
-        pictures[0]["role"] = "final"
-        return pictures, first
-    if pictures and not isinstance(seen, Broken):
-        pictures[-1]["role"] = "final"
-    return pictures, seen
-
-
-def _described(path: str, picture: Picture, drawing: Drawing, seen: Seen, *, role: str) -> dict[str, Any]:
-    return {
-        "path": path,
-        "width": picture.width,
-        "height": picture.height,
-        "mime": picture.mime,
-        "declared_mime": drawing.declared_mime,
-        "bytes": picture.size,
-        "sha256": picture.sha256,
-        "role": role,
-        "mark": picture.mark,
-        "checks": seen.words,
-        "numbers": seen.numbers,
-        "enhanced_prompt": drawing.prompt,
-    }
-
-
-def _judge(
-    outcome: Outcome, pictures: list[dict[str, Any]], *, broken: bool, wanted: tuple[int, int] | None
-) -> tuple[str, list[str]]:
-    """The outcome now that the pictures were looked at, and what is odd about them."""
-    if outcome.kind != "ok":
-        return outcome.kind, []
-    if broken or not pictures:
-        return "broken", []
-    results = [picture for picture in pictures if picture["role"] != "interleaved"]
-    declared = all(picture["declared_mime"] in (None, picture["mime"]) for picture in results)
-    checks = [] if declared else ["declared_mime"]
-    if wanted is not None and not all(_fits(one["width"], one["height"], wanted) for one in results):
-        return "wrong_size", [*checks, "size"]
-    return "ok", checks
-
-
 def _unless_unfit(answer: Mapping[str, Any], words: Iterable[str], rules: Rules) -> dict[str, Any]:
     """An answer's outcome and message, now that a check said these words of its picture."""
     failed = rules.fatal(words) if answer["outcome"] == "ok" else []
@@ -475,11 +414,6 @@ def _compared(answer: dict[str, Any], noticed: Noticed, rules: Rules) -> dict[st
             for picture in answer["pictures"]
         ],
     }
-
-
-def _fits(width: int, height: int, wanted: tuple[int, int]) -> bool:
-    ratio = (width / height) / (wanted[0] / wanted[1])
-    return abs(ratio - 1) <= TOLERANCE and max(width, height) >= (1 - TOLERANCE) * max(wanted)
 
 
 # --- all parts --------------------------------------------------------------------------------------------------
@@ -746,11 +680,14 @@ def _to_index(row: dict[str, Any], answer: dict[str, Any], batch: int, model: Mo
         **{name: answer.get(name) for name in _ANSWERS},
         **{name: value for name, value in row.items() if name not in ("spent", "references")},
         "pictures": answer.get("pictures") or [],
+        "parts": answer.get("parts") or [],
+        "thought_pictures": answer.get("thought_pictures") or [],
         "checks": answer.get("checks") or [],
         "effective": _effective(row, answer, model) if model is not None else None,
         "references": shown,
         "batch": batch,
         "usd": spent / nanos(1),
+        **columns_of(answer.get("grounding")),
     }
 
 

@@ -51,6 +51,8 @@ _CARRIED = (
     "grounding",
     "checks",
     "numbers",
+    "parts",
+    "thoughts",
     "enhanced_prompt",
     "safety_scores",
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
+from pipeline.attribution import credits_of
 from pipeline.index import Shown
 from pipeline.storage import NotFound
 
@@ -19,6 +20,7 @@ class Framed:
     caption: str
     path: str
     thumbnail: str | None  # a data URI; None: it cannot be drawn small
+    credits: str = ""  # what has to be shown with it, as HTML
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,7 +47,7 @@ def _framed(shown: Shown) -> Framed:
     row = shown.row
     which = [row["key"], row["shot"], f"variant {row['variant']}" if row["variant"] else "", row["outcome"]]
     try:
-        return Framed(", ".join(filter(None, which)), shown.path, small(shown.read()))
+        return Framed(", ".join(filter(None, which)), shown.path, small(shown.read()), credits_of(row))
     except NotFound:
         return Framed(", ".join(filter(None, [*which, "the file is gone"])), shown.path, None)
 
@@ -73,4 +75,4 @@ def _figure(framed: Framed) -> str:
         image = f'<div style="width:{_SIDE}px">no small picture of {escape(framed.path)}</div>'
     else:
         image = f'<img src="{framed.thumbnail}" alt="{escape(framed.caption)}" title="{escape(framed.path)}">'
-    return f'<figure style="margin:0">{image}<figcaption>{escape(framed.caption)}</figcaption></figure>'
+    return f'<figure style="margin:0">{image}<figcaption>{escape(framed.caption)}</figcaption>{framed.credits}</figure>'

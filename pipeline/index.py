@@ -1,7 +1,7 @@
 """What came of every request, read back: as a table, or picture by picture."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -189,10 +189,10 @@ def pictures(run: Run) -> Iterator[Shown]:
     for part in parts(run):
         for row in tables.rows_of(part):
             if row["path"] is not None:
-                yield Shown(row, _home_of(row, run))
+                yield Shown(row, home_of(row, run))
 
 
-def _home_of(row: dict[str, Any], run: Run) -> Storage:
+def home_of(row: Mapping[str, Any], run: Run) -> Storage:
     """Where its picture is: an earlier run's pictures stay there."""
     if row["made_in"] is None:
         return run.storage

@@ -64,7 +64,7 @@ Role = Literal["object", "person", "style", "background"]  # what a reference is
 ROLES: tuple[Role, ...] = get_args(Role)
 
 Crossed = Literal[
-    "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system"
+    "model", "aspect_ratio", "image_size", "thinking", "search", "seed", "temperature", "system", "thoughts"
 ]
 
 Outcome = Literal[
@@ -108,6 +108,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variants: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     references: tuple[str, ...] | None = None  # columns, templates, or files beside the manifest
     roles: Mapping[str, Role] | None = None  # of these, by column, template or file
+    thoughts: bool | None = None  # whether what the model thought is kept beside its answer
     from_: str | None = msgspec.field(name="from", default=None)  # a template: whose picture is edited
     # What is asked after it, each with its prompt; what one does not say is as in the turn before all of them.
     turns: tuple["Settings", ...] | None = None

@@ -40,6 +40,8 @@ class Asked(Protocol):
     def thinking(self) -> str | None: ...
     @property
     def search(self) -> tuple[str, ...]: ...
+    @property
+    def thoughts(self) -> bool: ...
 
 
 class Retirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,13 +121,27 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     thoughts: Mapping[str, tuple[int, int]] = {}
     words: tuple[int, int] = (0, 0)
     searches: tuple[int, int] = (0, 0)
+    search_billed: Literal["query", "prompt"] = "query"  # what its price of a search is for
     enqueued_tokens: tuple[int, int, int] | None = None  # by tier; None: unknown
     prices: Prices = Prices()
 
+    def searches_paid(self, queries: int) -> int:
+        """How many searches are billed for an answer with so many queries."""
+        return min(queries, 1) if self.search_billed == "prompt" else queries
+
+    def only_at_once(self, surface: str) -> bool:
+        """Whether this surface serves it by calls that are answered at once, and in no other way."""
+        priced = self.prices.standard is not None
+        return surface not in self.batch and surface in self.online and priced
+
+    @property
+    def thinks(self) -> bool:
+        return bool(self.thinking) or self.always_thinks
+
     @property
     def signs(self) -> bool:
-        """Whether it thinks: then it signs what it says, and wants its pictures back with their signature."""
-        return self.always_thinks or bool(self.thinking)
+        """Whether it signs what it says, and wants its pictures back with their signature: all do that think."""
+        return self.thinks
 
     @property
     def context_at_most(self) -> int:
@@ -133,11 +149,6 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         (shown, shown_high), (said, said_high) = self.reference_tokens, self.words
         ratios = (-(-shown_high // max(1, shown)), -(-(shown_high + said_high) // max(1, shown + said)))
         return max(self.text_bytes_per_token, *ratios)
-
-    def only_at_once(self, surface: str) -> bool:
-        """Whether this surface serves it by calls that are answered at once, and in no other way."""
-        priced = self.prices.standard is not None
-        return surface not in self.batch and surface in self.online and priced
 
     def pixels(self, ratio: str | None, size: str | None) -> tuple[int, int] | None:
         """Width and height; None where the model decides, or the table cannot be trusted."""
@@ -251,6 +262,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 yield Problem(message, column="references", value=f"{count} {things}", hint=hint)
 
     def _thinking_problems(self, asked: Asked) -> Iterator[Problem]:
+        if asked.thoughts and not self.thinks:
+            hint = "leave it out: it does not think"
+            yield Problem(f"{self.name} has no thoughts to show", column="thoughts", value="true", hint=hint)
         if asked.thinking is None or asked.thinking in self.thinking:
             return
         hint = "leave it out" + (": it always thinks" if self.always_thinks else "")

@@ -15,6 +15,7 @@ Nanos = int  # whole, so that a million requests add up to the cent in any order
 Lane = Literal["batch", "standard"]
 
 _DOLLAR = 1_000_000_000
+_DRAFTS = 2  # that come with thoughts at most; nobody pays for them, and they have to be fetched
 _ENVELOPE = 2_000  # bytes around a picture in a result: names, counts, a signature
 
 
@@ -74,8 +75,9 @@ def estimate(prompt: Prompt, model: Model, lane: Lane = "batch") -> Estimate:
         prompt.thinking or model.default_thinking or "any",
         "TEXT" in prompt.modalities,
         bool(prompt.search),
-        prompt.context,
+        prompt.thoughts,
         1 if prompt.imagen is None else prompt.imagen.pictures,
+        prompt.context,
     )
 
 
@@ -110,7 +112,9 @@ class _Same:
 
 
 @lru_cache(maxsize=64)
-def _estimates(same: _Same, lane: Lane) -> Callable[[int, int, str, str, bool, bool, int, int], Estimate]:
+def _estimates(
+    same: _Same, lane: Lane
+) -> Callable[[int, int, str, str, bool, bool, bool, int, int], Estimate]:
     """What requests cost that differ in words only by their length: a million of them are a few hundred prices."""
     return lru_cache(maxsize=4096)(partial(_estimated, same.model, lane))
 
@@ -124,8 +128,9 @@ def _estimated(
     thinking: str,
     says: bool,
     searches: bool,
-    context: int,
+    thoughts: bool,
     pictures: int,
+    context: int,
 ) -> Estimate:
     rates = _rates(model, lane)
     likely, high_each = model.reference_tokens
@@ -133,7 +138,9 @@ def _estimated(
     read_high = words + high_each * references + context * model.context_at_most
     thought, thought_high = model.thoughts.get(thinking, model.thoughts.get("any", (0, 0)))
     said, said_high = model.words if says else (0, min(100, model.words[1]))
-    searched, searched_high = (nanos(rates.search or 0) * n for n in model.searches) if searches else (0, 0)
+    searched, searched_high = (
+        (nanos(rates.search or 0) * model.searches_paid(n) for n in model.searches) if searches else (0, 0)
+    )
 
     picture = pictures * _picture(model, rates, size)
     reading = _priced(read, rates.text_in)
@@ -150,7 +157,7 @@ def _estimated(
         images=pictures,
         tokens_in=read,
         tokens_out=model.tokens.get(size, 0) + thought + said,
-        output_bytes=pictures * model.picture_bytes.get(size, 0) + _ENVELOPE,
+        output_bytes=(pictures + _DRAFTS * thoughts) * model.picture_bytes.get(size, 0) + _ENVELOPE,
     )
 
 
@@ -163,7 +170,7 @@ def actual(usage: Usage, model: Model, lane: Lane = "batch", *, size: str | None
         _priced(usage.prompt, rates.text_in)
         + _priced(usage.image, rates.image_out)
         + _priced(usage.text + usage.thought, rates.text_out)
-        + nanos(rates.search or 0) * usage.searches
+        + nanos(rates.search or 0) * model.searches_paid(usage.searches)
     )
 
 

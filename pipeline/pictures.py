@@ -119,6 +119,10 @@ def described(data: bytes) -> str:
         return "a TIFF"
     if data[4:12] == b"ftypavif":
         return "an AVIF"
+    if data[4:8] == b"ftyp" or data.startswith(b"\x1aE\xdf\xa3") or data[8:12] == b"AVI ":
+        return "a video, which no model takes"
+    if data.startswith((b"ID3", b"OggS", b"fLaC", b"\xff\xfb", b"\xff\xf3")) or data[8:12] == b"WAVE":
+        return "a sound, which no model takes"
     if all(32 <= byte < 127 or byte in b"\r\n\t" for byte in data[:64]):
         return f"text, {data[:24].decode('ascii')!r}"
     return f"bytes that begin {data[:8].hex(' ')}"

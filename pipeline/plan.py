@@ -415,7 +415,9 @@ def draw_turns(run: Run) -> bool:
     lane, numbers = next(iter(there.items()))
     source = Turns(lane, tuple(_pieces(run, lane, numbers)))
     number = len(run.state.batches)
-    if run.try_record(Drawn(batch=number, source=source)):
+    model = _model_asked(run, source)
+    online = model is not None and model.only_at_once(run.created.backend)
+    if run.try_record(Drawn(batch=number, source=source, online=online)):
         write_again(run, run.state.batches[number])
     return True  # or another driver drew them
 
@@ -424,6 +426,7 @@ def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
     """As many follow-ups, batch after batch, as go together."""
     size, said = Size(), 0
     model = _model_asked(run, Turns(lane, ()))
+    at_once = model is not None and model.only_at_once(run.created.backend)
     for number in numbers:
         start = run.state.batches[number].turns_drawn.get(lane, 0)
         stop = start
@@ -434,6 +437,7 @@ def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
             )
             said += len(row["history"] or "")
             fits = size.requests <= FINAL_REQUESTS if model is None else size.fits(run.created.limits)
+            fits = fits and (not at_once or size.requests <= AT_ONCE)
             if size.requests > 1 and not (fits and said <= MOST_SAID):
                 if stop > start:
                     yield Piece(number, start, stop)
@@ -517,7 +521,14 @@ def _spared(rows: Iterable[Mapping[str, Any]]) -> Estimate:
 def _shape(prompt: Prompt) -> Hashable:
     """What two requests share that only texts and pictures tell apart."""
     told = (prompt.aspect_ratio, prompt.image_size, prompt.modalities, prompt.thinking, prompt.search)
-    sampled = (prompt.temperature, prompt.top_p, prompt.top_k, prompt.safety, prompt.store)
+    sampled = (
+        prompt.temperature,
+        prompt.top_p,
+        prompt.top_k,
+        prompt.safety,
+        prompt.store,
+        prompt.thoughts,
+    )
     own = prompt.imagen and msgspec.structs.replace(prompt.imagen, negative_prompt=None)
     return (
         told,

@@ -24,10 +24,10 @@ from pipeline.scale import Rule
 from pipeline.shot import SHOWN, Mould, Origin, Source, in_turn, numbers_of, unknown_columns
 from pipeline.templates import BadTemplate, context_of, names_of
 
+DEFAULT_MODALITIES = ("TEXT", "IMAGE")
 TO_COME = Reference("", "0" * 64, "image/png", 0, 0, 0)
 """A picture that is shown and not made yet: it counts, and is no more than that."""
 
-DEFAULT_MODALITIES = ("TEXT", "IMAGE")
 _MOST_REMEMBERED = 10_000
 _ROWS_AHEAD = 64
 _TEXT = "\0text\0"  # nobody's system instruction has it behind an unescaped quote
@@ -52,6 +52,7 @@ class Prompt(msgspec.Struct, frozen=True):
     top_k: int | None = None
     safety: tuple[tuple[str, str], ...] = ()  # kind of harm, threshold; sorted
     store: bool | None = None  # None: as the project is set
+    thoughts: bool = False  # whether they come with the answer; it thinks all the same
     after: str | None = None  # the fingerprint of the request that this one goes on from
     context: int = 0  # tokens that the history adds to what is read, about: for the price
     history: str | None = None  # the conversation before this turn: JSON of its contents
@@ -173,6 +174,7 @@ def fingerprint(prompt: Prompt, *, variant: int = 0) -> str:
         prompt.top_k,
         prompt.safety,
         variant if prompt.seed is None else 0,
+        prompt.thoughts,
         prompt.imagen,
     )
     asked = before + json.dumps(prompt.text) + after
@@ -198,6 +200,7 @@ def _around_the_text(
     top_k: int | None,
     safety: tuple[tuple[str, str], ...],
     variant: int,
+    thoughts: bool,
     imagen: Imagen | None,
 ) -> tuple[str, str]:
     """The JSON that is digested, before and behind the one value that is another in every row."""
@@ -220,6 +223,8 @@ def _around_the_text(
     }
     if variant:
         seen["variant"] = variant
+    if thoughts:  # the picture is the same, and an answer without them is not what was asked for
+        seen["thoughts"] = True
     if said := said_by(imagen):
         seen["imagen"] = said
     # What is not said is left out, so that a setting invented later changes no fingerprint of before.
@@ -385,6 +390,7 @@ def _asked(
         top_k=values["top_k"],
         safety=tuple(sorted((values["safety"] or {}).items())),
         store=values["store"],
+        thoughts=bool(values["thoughts"]),
         imagen=imagen,
     )
 
@@ -495,6 +501,7 @@ class _Gate:
             prompt.thinking,
             prompt.search,
             tuple(shown.role for shown in prompt.references) if prompt.references else (),
+            prompt.thoughts,
             more,
         )
         if kind not in self._judged:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from pipeline.attribution import credits_of
 from pipeline.console import REASONS
 from pipeline.gallery import small
 from pipeline.index import Shown, parts, pictures
@@ -24,6 +25,7 @@ h2 { font-size: 1rem; margin: 0 } .small { color: #666; font-size: .85rem } pre 
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="script-src 'none'">
 <title>{title}</title><style>{style}</style>
 <h1>{title}</h1><p class="small">{below}</p>
 {sections}</html>
@@ -83,7 +85,7 @@ def _section(entry: Entry) -> str:
     variant = f", variant {row['variant']}" if row["variant"] else ""
     asked = ", ".join(str(row[name]) for name in ("model", "aspect_ratio", "image_size") if row[name])
     return (
-        f"<section><div>{photos or '<p class=small>no photo</p>'}</div><div>{_picture(entry)}</div>"
+        f"<section><div>{photos or '<p class=small>no photo</p>'}</div><div>{_picture(entry)}{credits_of(row)}</div>"
         f"<div><h2>{escape(row['key'])}</h2><p class=small>{escape(row['shot'] + variant)}; {escape(asked)}</p>"
         f"<pre>{escape(row['prompt'] or '')}</pre></div></section>"
     )

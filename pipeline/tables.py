@@ -32,14 +32,19 @@ _PICTURE = pa.struct(
         ("declared_mime", pa.string()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        (
-            "role",
-            pa.string(),
-        ),  # final; interleaved: one of those before it; alternative: a result as good as it
+        # final; interleaved: one of those before it; alternative: a result as good as it; thought: a draft, no result
+        ("role", pa.string()),
         ("mark", pa.string()),
         ("checks", pa.list_(pa.string())),
         ("numbers", _NUMBERS),
         ("enhanced_prompt", pa.string()),
+    ]
+)
+_PART = pa.struct(
+    [
+        ("kind", pa.string()),  # text or picture
+        ("text", pa.string()),  # what was said; of a picture that is no whole one, why
+        ("path", pa.string()),
     ]
 )
 _SHOWN = pa.struct(
@@ -85,6 +90,9 @@ _ANSWER: list[tuple[str, pa.DataType]] = [
     ("grounding", pa.string()),  # JSON, as the provider wrote it
     ("checks", pa.list_(pa.string())),
     ("numbers", _NUMBERS),
+    ("parts", pa.list_(_PART)),
+    ("thoughts", pa.string()),
+    ("thought_pictures", pa.list_(_PICTURE)),
     ("enhanced_prompt", pa.string()),  # what the service made of it
     ("safety_scores", pa.string()),  # JSON, as the provider wrote it
 ]
@@ -127,6 +135,7 @@ _SETTINGS = [
     ("top_k", pa.int32()),
     ("safety", pa.list_(pa.string())),  # harassment=high
     ("store", pa.bool_()),
+    ("include_thoughts", pa.bool_()),
     ("imagen", _IMAGEN),
 ]
 
@@ -139,6 +148,13 @@ _CARRIED = [
     ("made_in", pa.string()),  # and the run whose directory holds its picture: a sibling's name, or a place
 ]
 
+_SOURCE = pa.struct([(name, pa.string()) for name in ("kind", "title", "uri", "image_uri", "domain")])
+_GROUNDED: list[tuple[str, pa.DataType]] = [  # what `grounding` says, in columns
+    ("sources", pa.list_(_SOURCE)),
+    ("web_queries", pa.list_(pa.string())),
+    ("image_queries", pa.list_(pa.string())),
+    ("search_chip", pa.string()),
+]
 _PARENT = pa.struct(
     [("key", pa.string()), ("shot", pa.string()), ("variant", pa.int16()), ("turn", pa.int16())]
 )
@@ -165,6 +181,7 @@ _INDEX = [
     ("usd", pa.float64()),
     *_ANSWERED,
     *_CARRIED,
+    *_GROUNDED,
     *_GOES_ON,
 ]
 
@@ -172,7 +189,7 @@ _ANSWER_OF_ANOTHER = pa.struct(
     [
         (name, pa.string() if kind is _word else kind)
         for name, kind in [*_ANSWER, ("model_version", _word), *_ANSWERED, *_CARRIED]
-        if name != "pictures"
+        if name not in ("pictures", "thought_pictures")
     ]
 )
 

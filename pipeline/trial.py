@@ -141,6 +141,7 @@ def _job(said: Job | None, base: Path, own: Path, *, model: str | None) -> Job:
         "system": SYSTEM,
         "seed": 7,
         "thinking": asked.default_thinking,
+        "thoughts": asked.thinks or None,
         "safety": {"dangerous_content": "high"},
         "store": False,
     }

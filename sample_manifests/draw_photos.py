@@ -1,9 +1,9 @@
-"""Draws the sample photos: a shoe on a table for each row of shoes.csv. The same every time.
+"""Draws the sample photos: a shoe on a table for each row of shoes.csv, and five people. The same every time.
 
     python sample_manifests/draw_photos.py
 
 They stand in for a catalog's own photos. Each has a shape and a colour of its own, so that a picture that was
-made from the wrong one is seen at once.
+made from the wrong one is seen at once. The people are nobody: a head, shoulders, a wall of one colour.
 """
 
 import csv
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+
+Colour = tuple[int, int, int]
 
 HERE = Path(__file__).parent
 SIDE = 480
@@ -28,6 +30,15 @@ COLOURS = {
     "grey": (138, 142, 148),
     "NA": (120, 170, 190),  # what a catalog writes where a colour is not applicable; it must stay 'NA'
 }
+
+# Of each person: wall, skin, hair, clothes.
+PEOPLE = (
+    ((196, 84, 72), (228, 186, 150), (58, 40, 30), (240, 238, 230)),
+    ((70, 120, 180), (120, 80, 56), (24, 22, 24), (236, 196, 84)),
+    ((96, 156, 96), (240, 206, 178), (176, 90, 40), (60, 66, 110)),
+    ((214, 176, 70), (176, 126, 90), (96, 96, 100), (140, 40, 60)),
+    ((128, 96, 160), (250, 220, 196), (228, 208, 150), (40, 90, 80)),
+)
 
 # Outlines from the heel, clockwise, on a sheet of 480 by 480; soles lie at about 350.
 Outline = list[tuple[int, int]]
@@ -59,6 +70,23 @@ def main() -> None:
             draw(kind, COLOURS[row["colour"]], marks=int(row["sku"][-2:])).save(
                 target, quality=80, optimize=True
             )
+    (HERE / "people").mkdir(exist_ok=True)
+    for number, colours in enumerate(PEOPLE, start=1):
+        portrait(*colours).save(HERE / "people" / f"person-{number}.jpg", quality=80, optimize=True)
+
+
+def portrait(wall: Colour, skin: Colour, hair: Colour, clothes: Colour) -> Image.Image:
+    """Head and shoulders, higher than wide, as people are photographed."""
+    image = Image.new("RGB", (SIDE * 3 // 4, SIDE), wall)
+    pen = ImageDraw.Draw(image)
+    pen.ellipse((40, 300, 320, 620), fill=clothes, outline=SOLE, width=3)
+    pen.rectangle((150, 250, 210, 330), fill=skin)
+    pen.ellipse((100, 70, 260, 250), fill=hair)
+    pen.ellipse((112, 100, 248, 280), fill=skin, outline=SOLE, width=2)
+    for eye in (150, 202):
+        pen.ellipse((eye, 176, eye + 10, 186), fill=SOLE)
+    pen.arc((156, 200, 206, 244), 20, 160, fill=SOLE, width=3)
+    return image
 
 
 def draw(kind: str, colour: tuple[int, int, int], *, marks: int) -> Image.Image:

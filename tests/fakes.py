@@ -20,6 +20,7 @@ class Asked:
     modalities: tuple[str, ...] = ("TEXT", "IMAGE")
     thinking: str | None = None
     search: tuple[str, ...] = ()
+    thoughts: bool = False
 
 
 class FakeClock:

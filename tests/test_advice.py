@@ -115,3 +115,54 @@ def test_a_doubt_is_told_to_those_it_concerns(tmp_path: Path) -> None:
     assert "one says $0.113" in price
     (queue,) = look(tmp_path, model="gemini-nano-banana-2.1", rows=3000).hints
     assert "wait in line is published nowhere" in queue
+
+
+@pytest.mark.parametrize(
+    ("prompt", "several"),
+    [
+        ("An illustrated recipe for paella", True),
+        ("How to tie a bowline, with a picture for each step", True),
+        ("Three pictures of {{ title }}", True),
+        ("Make 4 slightly different images of {{ title }}", True),
+        ("Several variations of {{ title }}", True),
+        ("Make one picture of the two pictures that are shown", False),
+        ("The shoes of pictures 1, 2 in one scene", False),
+        ("A wall with three framed photos of {{ title }}", True),  # words alone do not tell; it is a note
+        ("{{ title }} beside pictures of the sea", False),
+        ("A photo of {{ title }}", False),
+    ],
+)
+def test_a_prompt_for_several_pictures_is_told_what_that_costs(
+    tmp_path: Path, prompt: str, several: bool
+) -> None:
+    """Once, however many rows ask so; how many come nobody promises."""
+    hints = look(tmp_path, prompt=prompt).hints
+    assert [hint.startswith("how many pictures an answer has") for hint in hints] == [True] * several
+    if several:
+        assert "sku-0 asks for several, each of which costs what one does" in hints[0]
+
+
+def test_a_watermark_is_told_to_who_speaks_of_one(tmp_path: Path) -> None:
+    (hint,) = look(tmp_path, prompt="{{ title }}, without any watermark").hints
+    assert "every picture carries SynthID" in hint
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"\x00\x00\x00\x18ftypmp42", "a video, which no model takes"),
+        (b"\x1aE\xdf\xa3webm", "a video, which no model takes"),
+        (b"RIFF\x00\x00\x00\x00AVI LIST", "a video, which no model takes"),
+        (b"ID3\x04\x00", "a sound, which no model takes"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "a sound, which no model takes"),
+    ],
+)
+def test_a_film_among_the_references_is_refused_as_what_it_is(
+    tmp_path: Path, start: bytes, words: str
+) -> None:
+    (tmp_path / "clip.jpg").write_bytes(start + bytes(200))
+    write_rows(tmp_path / "shoes.csv", 2)
+    found = survey(job_for("shoes.csv", prompt="x", references=["./clip.jpg"]), base=tmp_path)
+    (problem,) = found.problems
+    assert words in f"{problem} {problem.example.hint}"
+    assert problem.count == 2

@@ -25,8 +25,9 @@ def folder(bench: Bench) -> Path:
         rows=6,
         references=["photo"],
         model="gemini-3.1-flash-image",
-        night={"finish_online_below": "2 rows"},
+        thoughts=True,
         turns=["by night"],
+        night={"finish_online_below": "2 rows"},
     )
     names = sorted(path.name for path in photos.glob("*.jpg"))
     lines = (bench.folder / "shoes.csv").read_text().splitlines()

@@ -101,6 +101,15 @@ def test_an_attempt_that_is_not_allowed_is_no_part_of_the_price():
     assert (twice.high, thrice.high) == (once.high // 2, once.high * 3 // 4), "at most, whole answers"
 
 
+def test_a_search_is_paid_by_the_query_or_by_the_prompt_as_the_model_is_billed():
+    """$14 a thousand queries of a Gemini 3; $35 a thousand prompts of 2.5, however often each of them searched."""
+    prompt, flash = asked("gemini-2.5-flash-image", search=("web",))
+    assert estimate(prompt, flash).searching == nanos("0.035")
+    assert [actual(Usage(searches=n), flash) for n in (0, 1, 4)] == [0, nanos("0.035"), nanos("0.035")]
+    _, pro = asked("gemini-3-pro-image")
+    assert [actual(Usage(searches=n), pro) for n in (0, 1, 4)] == [0, nanos("0.014"), nanos("0.056")]
+
+
 def test_searches_cost_the_same_in_both_lanes():
     pro = MODELS.find("gemini-3-pro-image")
     assert actual(Usage(searches=1000), pro) == actual(Usage(searches=1000), pro, "standard") == nanos(14)

@@ -305,7 +305,7 @@ def test_fingerprints_are_a_format_and_these_are_known_for_good():
 def test_whatever_the_model_would_see_changes_the_fingerprint():
     other = Prompt("m", "t", (), "s", "1:1", "4K", ("TEXT",), "minimal", ("image",), 8, 0.7)
     other = replace(other, top_p=0.9, top_k=3, safety=(("harassment", "off"),), store=True, after="5e")
-    other = replace(other, imagen=Imagen(pictures=2))
+    other = replace(other, thoughts=True, imagen=Imagen(pictures=2))
     # Of the conversation before it only what was asked there is known beforehand, and that is `after`.
     unseen = ("store", "context", "history")
     seen = [name for name in Prompt.__struct_fields__ if name not in unseen]

@@ -36,10 +36,14 @@ MANIFESTS = [
         "four_k.csv",
         "thinking.csv",
         "illustrated.jsonl",
+        "sizes.csv",
+        "ratios.csv",
+        "people.csv",
+        "group.csv",
+        "imagen.csv",
         "conversations.csv",
         "edits.jsonl",
         "views.csv",
-        "imagen.csv",
     )
 ]
 FEEDS = {

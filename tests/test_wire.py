@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.backends import wire
+from pipeline.backends import schema, wire
 from pipeline.backends.base import Outcome
 from pipeline.prompt import Prompt
 from pipeline.references import Reference
@@ -327,6 +327,18 @@ def test_odd_things_that_were_looked_up_lose_no_row(odd: object) -> None:
     assert outcome.kind == "ok"
     assert outcome.grounding is not None
     assert outcome.grounding.startswith('{"odd":')
+
+
+def test_a_level_and_the_wish_for_thoughts_stand_beside_each_other() -> None:
+    def config(**said: Any) -> Any:
+        line = wire.encode("b00000-0000", Prompt("gemini-3.1-flash-image", "t", **said))
+        schema.check(line)
+        return json.loads(line)["request"]["generationConfig"].get("thinkingConfig")
+
+    assert config() is None
+    assert config(thinking="high") == {"thinkingLevel": "HIGH"}
+    assert config(thoughts=True) == {"includeThoughts": True}
+    assert config(thinking="high", thoughts=True) == {"thinkingLevel": "HIGH", "includeThoughts": True}
 
 
 # --- what is told to a model again --------------------------------------------------------------------------------

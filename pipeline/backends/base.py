@@ -163,6 +163,10 @@ class Outcome:
     model_version: str | None = None
     response_id: str | None = None
     at: datetime | None = None
+    order: tuple[str | None, ...] = ()  # its words in their places: None is the next of its pictures
+    thoughts: tuple[
+        str | Drawing, ...
+    ] = ()  # what it thought, words and drafts in order; no part of the answer
     parts: tuple[Mapping[str, Any], ...] = ()  # all that the model said, as it came: for another turn
     alternatives: bool = (
         False  # of several drawings each is a result, and the first whole one is the final picture

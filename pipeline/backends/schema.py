@@ -49,7 +49,8 @@ class _Image(_Closed):
 
 
 class _Thinking(_Closed):
-    thinkingLevel: Literal["MINIMAL", "LOW", "MEDIUM", "HIGH"]  # noqa: N815
+    thinkingLevel: Literal["MINIMAL", "LOW", "MEDIUM", "HIGH"] | msgspec.UnsetType = msgspec.UNSET  # noqa: N815
+    includeThoughts: bool = False  # noqa: N815
 
 
 class _Generation(_Closed):

@@ -88,6 +88,7 @@ def encode(wire_id: str, prompt: Prompt) -> bytes:
         prompt.top_k,
         prompt.safety,
         prompt.store,
+        prompt.thoughts,
     )
     if prompt.history is not None:
         # Every line begins with its contents, and this turn is the last of them.
@@ -110,6 +111,7 @@ def _around_the_text(
     top_k: int | None,
     safety: tuple[tuple[str, str], ...],
     store: bool | None,
+    thoughts: bool,
 ) -> tuple[bytes, bytes]:
     """A line from behind its key to its text, and from there to its end: most lines share these."""
     prompt = Prompt(
@@ -128,6 +130,7 @@ def _around_the_text(
         top_k,
         safety,
         store,
+        thoughts,
     )
     before, _, after = _whole("", prompt).removeprefix(b'{"key":""').partition(_encode(_TEXT))
     return before, after
@@ -166,10 +169,14 @@ def _whole(wire_id: str, prompt: Prompt) -> bytes:
 
 def _config(prompt: Prompt) -> dict[str, Any]:
     image = {"aspectRatio": prompt.aspect_ratio, "imageSize": prompt.image_size}
+    thinking = {
+        "thinkingLevel": prompt.thinking.upper() if prompt.thinking else None,
+        "includeThoughts": prompt.thoughts or None,
+    }
     config: dict[str, Any] = {
         "responseModalities": list(prompt.modalities),
         "imageConfig": {name: value for name, value in image.items() if value is not None},
-        "thinkingConfig": {"thinkingLevel": prompt.thinking.upper()} if prompt.thinking else None,
+        "thinkingConfig": {name: value for name, value in thinking.items() if value is not None},
         "seed": prompt.seed,
         "temperature": prompt.temperature,
         "topP": prompt.top_p,
@@ -313,13 +320,15 @@ def outcome(line: Line) -> Outcome:
     candidate = _dict((_list(response.get("candidates")) or [None])[0])
     parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
     answer = [part for part in parts if part.get("thought") is not True]
-    drawings, broken = _drawings(answer)
+    thoughts, _ = _said(part for part in parts if part.get("thought") is True)
+    said, broken = _said(answer)
+    drawings = tuple(each for each in said if isinstance(each, Drawing))
     kind, reason = _kind(response, candidate, drawings=bool(drawings), broken=broken)
     return Outcome(
         kind=kind,
         reason=reason,
         message=_message(response, candidate),
-        text="\n".join(filter(None, (_str(part.get("text")) for part in answer))) or None,
+        text="\n".join(each for each in said if isinstance(each, str)) or None,
         parts=tuple(parts),
         grounding=_grounding(candidate),
         drawings=drawings,
@@ -327,6 +336,8 @@ def outcome(line: Line) -> Outcome:
         model_version=_str(response.get("modelVersion")),
         response_id=_str(response.get("responseId")),
         at=moment(response.get("createTime")),
+        order=tuple(each if isinstance(each, str) else None for each in said),
+        thoughts=thoughts,
     )
 
 
@@ -342,19 +353,22 @@ def _error(error: dict[str, Any]) -> Outcome:
     )
 
 
-def _drawings(answer: list[dict[str, Any]]) -> tuple[tuple[Drawing, ...], bool]:
-    """The pictures among the parts of an answer, and whether one of them could not be read."""
-    drawings, broken = [], False
-    for part in answer:
+def _said(parts: Iterable[dict[str, Any]]) -> tuple[tuple[str | Drawing, ...], bool]:
+    """The words and the pictures of some parts, in their order, and whether one of the pictures could not be read."""
+    said: list[str | Drawing] = []
+    broken = False
+    for part in parts:
+        if (text := _str(part.get("text"))) is not None:
+            said.append(text)
         inline = _dict(part.get("inlineData", part.get("inline_data")))
         data, mime = inline.get("data"), _str(inline.get("mimeType", inline.get("mime_type")))
         if data is None or (mime is not None and not mime.startswith("image/")):
             continue
         try:
-            drawings.append(Drawing(payload(data), mime))
+            said.append(Drawing(payload(data), mime))
         except (ValueError, AttributeError):
             broken = True
-    return tuple(drawings), broken
+    return tuple(said), broken
 
 
 def _kind(

@@ -208,7 +208,7 @@ class Maker:
             candidate |= {"finishReason": answer.reason, "index": 0}
             if answer.message:
                 candidate["finishMessage"] = answer.message
-            if answer.asked.searches and parts:
+            if answer.asked.searches:  # found and paid for, whatever came of it
                 found = self.found(answer, answer.asked)
                 candidate["groundingMetadata"] = found.as_json()
             response["candidates"] = [candidate]
@@ -237,8 +237,11 @@ class Maker:
 
         if asked.thoughts:
             parts.append({"text": f"I compose the scene: {asked.words}", "thought": True})
-        for number in range(max(answer.drafts, 1 if asked.thoughts and answer.pictures else 0)):
+        thinks = asked.thoughts and answer.pictures > 0
+        for number in range(max(answer.drafts, asked.seed[10] % 2 if thinks else 0)):
             picture(f"draft {number}", thought=True)
+        if thinks:  # of up to two pictures in its thoughts the last one is what it will answer with
+            picture(f"picture {answer.pictures - 1}" if answer.pictures > 1 else "", thought=True)
         said = self.said(answer)
         if said:
             parts.append({"text": said} | self.signed(answer, for_words(said)))
