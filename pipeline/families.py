@@ -38,26 +38,33 @@ class _Made:
 
 
 class Families:
-    """Who edits whose picture, in one run."""
+    """Who edits whose picture, in one run. The rows are read when that is first asked: who only goes on need not."""
 
     def __init__(
         self, pour: Callable[[], Iterable[Request]], *, job: Job, manifest: Manifest, table: Models
     ) -> None:
-        self._job, self._manifest, self._table = job, manifest, table
-        named = {_named(request, request.origin) for request in pour() if request.origin is not None}
+        self._job, self._manifest, self._table, self._pour = job, manifest, table, pour
         # What is asked is kept only until it is known what others edit there.
         self._members: dict[str, dict[tuple[str, int], _Made | Problem | Request]] = {}
+        self._absent: dict[str, Problem] | None = None
+
+    def _look(self) -> dict[str, Problem]:
+        """Read all rows twice: who is named, and what is asked of those. Says who is named and not there."""
+        pour = self._pour
+        named = {_named(request, request.origin) for request in pour() if request.origin is not None}
         for request in pour():
             if request.key in named or f"{request.key}/{request.shot}" in named:
                 bare = msgspec.structs.replace(request, fields={})
                 made = self._last_of(bare, None) if request.origin is None else bare
                 self._members.setdefault(request.key, {})[request.shot, request.variant] = made
-        self._absent = dict(self._looked_for({name for name in named if self._row_of(name) is None}))
+        return dict(self._looked_for({name for name in named if self._row_of(name) is None}))
 
     def placed(self, request: Request) -> Request:
         """The request with what it edits, or with what is wrong with that."""
         if request.origin is None or request.prompt is None:
             return request
+        if self._absent is None:
+            self._absent = self._look()
         made = self._parent_of(request)
         if isinstance(made, Problem):
             return self._refused(request, request.origin, made)
@@ -124,7 +131,7 @@ class Families:
         name = _named(request, origin)
         found = self._row_of(name)
         if found is None:
-            return self._absent.get(name) or Problem("no such row", value=origin.said)
+            return (self._absent or {}).get(name) or Problem("no such row", value=origin.said)
         key, shot = found
         of_row = self._members[key]
         shots = list(dict.fromkeys(each for each, _ in of_row))

@@ -305,8 +305,6 @@ class Mould:
         if not said:
             return None
         first, column, cell = said[0]
-        if len(said) == 1 and is_none(cell):
-            return []
         if first == 0:
             if len(said) > 1:
                 hint = f"say them in {column} or in {said[1][1]}"
@@ -315,13 +313,14 @@ class Mould:
             turns = turns_of(cell, "", wrong)
             problems += [replace(each, message=_located(each), column=column) for each in wrong]
             return [] if turns == NO_TURNS else [(column, turn) for turn in turns]
-        for due, (number, column, cell) in enumerate(said, start=2):
+        filled = [each for each in said if not is_none(each[2])]
+        for due, (number, column, cell) in enumerate(filled, start=2):
             if number != due:
                 hint = f"fill prompt_{due}, or move it there"
                 message = f"prompt_{number} without a prompt_{due}"
                 problems.append(Problem(message, column=column, value=cell, hint=hint))
                 break
-        return [(column, Settings(prompt=cell)) for _, column, cell in said]
+        return [(column, Settings(prompt=cell)) for _, column, cell in filled]
 
     def _own_follow_up(
         self, column: str, turn: Settings, values: Mapping[str, Any], system: str | None

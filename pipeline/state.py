@@ -281,7 +281,7 @@ class State:
             return None
         firsts = (b for b in self.batches if isinstance(b.source, Rows) and b.source.start == 0)
         first = next((b for b in firsts if isinstance(b.source, Rows) and b.source.lane == lane), None)
-        return first if first is not None and first.stage is not Stage.CUT else None
+        return first if first is not None and first.sends and first.stage is not Stage.CUT else None
 
     @property
     def finished(self) -> bool:

@@ -156,6 +156,7 @@ def test_every_turn_is_looked_over_as_a_first_prompt_is() -> None:
     [
         ({"prompt_2": "", "prompt_3": "b"}, "prompt_3", "prompt_3 without a prompt_2"),
         ({"prompt_2": "a", "prompt_4": "b"}, "prompt_4", "prompt_4 without a prompt_3"),
+        ({"prompt_2": "-", "prompt_3": "b"}, "prompt_3", "prompt_3 without a prompt_2"),
         ({"prompt_2": "a", "turns": "b"}, "prompt_2", "follow-ups are said twice"),
         ({"turns": '[{"prompt": "a", "modle": "b"}]'}, "turns", "turn 1: unknown key 'modle'"),
         (
