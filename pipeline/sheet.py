@@ -8,9 +8,9 @@ from typing import Any
 from pipeline.attribution import credits_of
 from pipeline.console import REASONS
 from pipeline.gallery import small
-from pipeline.index import Shown, parts, pictures
+from pipeline.index import home_of, parts
 from pipeline.run import Run, reference_file
-from pipeline.storage import NotFound, open_storage
+from pipeline.storage import NotFound, Storage, open_storage
 from pipeline.tables import rows_of
 
 SIDE = 480  # pixels: a dozen of them are a megabyte
@@ -37,7 +37,7 @@ class Entry:
     """One request of a proof, as it hangs there."""
 
     row: dict[str, Any]
-    picture: Shown | None
+    home: Storage  # where its pictures lie
     photos: tuple[str, ...]  # data URIs
 
 
@@ -49,16 +49,14 @@ def sheet(run: Run, *, title: str, below: str) -> bytes:
 
 
 def _entries(run: Run) -> Iterator[Entry]:
-    """In the order of the manifest's keys, shots side by side."""
-    there = {_which(shown.row): shown for shown in pictures(run)}
+    """In the order of the manifest's keys, shots side by side, a conversation from its beginning."""
     rows = [row for part in parts(run) for row in rows_of(part)]
     for row in sorted(rows, key=_which):
-        picture = there.get(_which(row))
-        yield Entry(row, picture, tuple(_photos(run, row)))
+        yield Entry(row, home_of(row, run), tuple(_photos(run, row)))
 
 
-def _which(row: dict[str, Any]) -> tuple[str, str, int]:
-    return row["key"], row["shot"], row["variant"]
+def _which(row: dict[str, Any]) -> tuple[str, str, int, int]:
+    return row["key"], row["shot"], row["variant"], row["turn"]
 
 
 def _photos(run: Run, row: dict[str, Any]) -> Iterator[str]:
@@ -82,26 +80,41 @@ def _photos(run: Run, row: dict[str, Any]) -> Iterator[str]:
 def _section(entry: Entry) -> str:
     row = entry.row
     photos = "".join(f'<img src="{uri}" alt="photo of {escape(row["key"])}">' for uri in entry.photos)
-    variant = f", variant {row['variant']}" if row["variant"] else ""
+    which = row["shot"] + (f", variant {row['variant']}" if row["variant"] else "")
+    which += f", turn {row['turn']}" if row["turn"] else ""
     asked = ", ".join(str(row[name]) for name in ("model", "aspect_ratio", "image_size") if row[name])
+    none = "it goes on from the one above" if row["turn"] else "no photo"
     return (
-        f"<section><div>{photos or '<p class=small>no photo</p>'}</div><div>{_picture(entry)}{credits_of(row)}</div>"
-        f"<div><h2>{escape(row['key'])}</h2><p class=small>{escape(row['shot'] + variant)}; {escape(asked)}</p>"
+        f"<section><div>{photos or f'<p class=small>{none}</p>'}</div><div>{_pictures(entry)}{credits_of(row)}</div>"
+        f"<div><h2>{escape(row['key'])}</h2><p class=small>{escape(which)}; {escape(asked)}</p>"
         f"<pre>{escape(row['prompt'] or '')}</pre></div></section>"
     )
 
 
-def _picture(entry: Entry) -> str:
-    if entry.picture is None:
-        why = REASONS.get(entry.row["outcome"], entry.row["outcome"])
-        words = entry.row["message"] or entry.row["text"] or ""
+def _pictures(entry: Entry) -> str:
+    """All that the answer shows, in its order: a recipe has many, and so may a call of Imagen."""
+    row = entry.row
+    if row["path"] is None:
+        why = REASONS.get(row["outcome"], row["outcome"])
+        words = row["message"] or row["text"] or ""
         return f"<p><b>no picture: {escape(why)}</b></p><p class=small>{escape(words)}</p>"
+    shown = [each for each in row["pictures"] or () if each["path"]]
+    # What an earlier run answered is there with its one picture.
+    return "".join(_picture(entry, each) for each in shown or [row])
+
+
+def _picture(entry: Entry, this: dict[str, Any]) -> str:
     try:
-        uri = small(entry.picture.read(), side=SIDE)
+        uri = small(entry.home.read(this["path"]), side=SIDE)
     except NotFound:
-        return f"<p class=small>{escape(entry.picture.path)} is gone</p>"
+        return f"<p class=small>{escape(_named(entry, this))} is gone</p>"
     if uri is None:
-        return f"<p class=small>no small picture of {escape(entry.picture.path)}</p>"
-    noticed = ", ".join(entry.row["checks"] or ())
-    size = f"{entry.row['width']} x {entry.row['height']}" + (f"; {noticed}" if noticed else "")
+        return f"<p class=small>no small picture of {escape(_named(entry, this))}</p>"
+    is_final = this["path"] == entry.row["path"]
+    noticed = ", ".join((entry.row if is_final else this)["checks"] or ())
+    size = f"{this['width']} x {this['height']}" + (f"; {noticed}" if noticed else "")
     return f'<img src="{uri}" alt="{escape(entry.row["key"])}"><p class=small>{escape(size)}</p>'
+
+
+def _named(entry: Entry, this: dict[str, Any]) -> str:
+    return f"{entry.home.url}/{this['path']}"

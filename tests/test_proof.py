@@ -229,3 +229,25 @@ def test_a_proof_takes_rows_that_need_no_other_and_asks_all_of_their_turns(
     said = shell("proof", *PAID, "--key", "sku-7")
     assert said.code == 2
     assert "what it is made from is not in this run" in said.err
+
+
+def test_each_turn_hangs_beside_its_own_picture(shell: Shell) -> None:
+    """Three asked one after the other, of a row whose key they share: three pictures, none of them twice."""
+    (shell.folder / "cars.csv").write_text("id,prompt,prompt_2,prompt_3\ncar,A car,a convertible,in yellow\n")
+    assert shell("proof", "cars.csv", *PAID).code == 0
+    page = (shell.folder / "proofs" / "cars-1.html").read_text()
+    assert len(set(re.findall(r'<img src="([^"]*)', page))) == 3
+    told = re.findall(r"<p class=small>(main[^;]*);.*?<pre>(.*?)</pre>", page, flags=re.DOTALL)
+    assert told == [("main", "A car"), ("main, turn 1", "a convertible"), ("main, turn 2", "in yellow")]
+    assert page.count("no photo") == 1
+    assert page.count("it goes on from the one above") == 2
+
+
+def test_all_pictures_of_an_answer_hang_there(shell: Shell) -> None:
+    """An illustrated recipe has several, and whoever decides wants to see them all."""
+    (shell.folder / "bread.csv").write_text("id,prompt\nbread,An illustrated recipe for soda bread\n")
+    assert shell("proof", "bread.csv", *PAID).code == 0
+    there = list(run_of(shell, "bread-proof").rglob("pictures/*/*"))
+    page = (shell.folder / "proofs" / "bread-1.html").read_text()
+    assert len(there) > 1
+    assert page.count("<img ") == page.count("1024 x 1024") == len(there)
