@@ -305,7 +305,8 @@ def from_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Tab
     """The table in these bytes."""
     try:
         # Not read_table: that loads all of Arrow's query engine, which is 50 MB, to read one file.
-        table = pq.ParquetFile(pa.BufferReader(data)).read(columns)
+        # On no threads of Arrow's: one that lets go of these bytes while Python ends takes the process down with it.
+        table = pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
         return table if columns is None else table.select(columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise Corrupt(

@@ -1,5 +1,7 @@
 """The Parquet files: one schema, cheap to scan by everybody's tools, put once."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -111,3 +113,18 @@ def test_a_column_of_the_user_never_meets_ours() -> None:
 def test_duplicate_keys_of_a_dictionary_are_not_needed_to_read_rows() -> None:
     table = tables.from_parquet(tables.to_parquet([row(n) for n in range(2500)], SCHEMA))
     assert [one["key"] for one in tables.rows_of(table)] == [f"sku-{n:05}" for n in range(2500)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts the threads that Linux shows")
+def test_reading_starts_no_thread(folder: Path) -> None:
+    """One of Arrow's that lets go of Python's bytes while Python ends would abort the process: exit code 134 for 3."""
+    part = next(folder.rglob("*.parquet"))
+    program = (
+        "import os, sys; from pathlib import Path; from pipeline import tables\n"
+        "threads = lambda: len(os.listdir('/proc/self/task'))\n"
+        "before = threads(); tables.from_parquet(Path(sys.argv[1]).read_bytes()); print(threads() - before)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(part)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert said.stdout.strip() == "0"
