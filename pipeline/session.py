@@ -19,7 +19,7 @@ from pipeline.events import Capped
 from pipeline.frugal import be_frugal
 from pipeline.job import Job, job_for, read_job
 from pipeline.manifest import STANDARD_INPUT
-from pipeline.money import dollars, nanos
+from pipeline.money import Estimate, dollars, nanos
 from pipeline.night import clear, release, stop
 from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
@@ -41,7 +41,7 @@ from pipeline.saved import read as read_saved
 from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
-from pipeline.takes import USUAL, Failed, draw, failed
+from pipeline.takes import USUAL, Failed, draw, failed, following
 from pipeline.tidy import needless
 
 JOBS = Path("jobs")
@@ -366,7 +366,7 @@ def asked_again(
             f"{run.name}: nothing to ask again",
             hint="nightshoot index shows what came of each; what was blocked is asked again with --outcome blocked",
         )
-    console.note(_again_words(held, those))
+    console.note(_again_words(held, those, *following(run, those)))
     if yes and run.state.cap is None and max_usd is None:
         raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
     if not yes and not (console.can_ask() and console.ask("Ask again?")):
@@ -377,14 +377,16 @@ def asked_again(
     return driver
 
 
-def _again_words(held: int, those: Sequence[Failed]) -> str:
+def _again_words(held: int, those: Sequence[Failed], later: int, price: Estimate) -> str:
     words = [f"{held:,} requests that were held back"] if held else []
     if those:
-        likely, high = sum(one.likely for one in those), sum(one.high for one in those)
+        likely = sum(one.likely for one in those) + price.likely
+        high = sum(one.high for one in those) + price.high
         count = sum(one.requests for one in those)
         words.append(
-            f"{count:,} {'request' if count == 1 else 'requests'} without a picture,"
-            f" for about {dollars(likely)}, at most {dollars(high)}"
+            f"{count:,} {'request' if count == 1 else 'requests'} without a picture"
+            + (f", then {later:,} that go on from {'it' if count == 1 else 'them'}" if later else "")
+            + f", for about {dollars(likely)}, at most {dollars(high)}"
         )
     return " and ".join(words)
 

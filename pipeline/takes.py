@@ -1,17 +1,21 @@
 """What ended without its picture, asked once more because a person says so."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from pipeline import tables
-from pipeline.events import Drawn, Takes
+from pipeline.asked import prompt_of
+from pipeline.events import FINAL, Drawn, Takes, Turns
 from pipeline.models import Model
+from pipeline.money import Estimate, estimate, served
 from pipeline.plan import write_again
 from pipeline.run import Run, index_file, plan_file
 from pipeline.state import Stage, model_of
+from pipeline.turns import why_not
 
 USUAL = ("text_only", "no_image", "truncated", "broken", "error", "missing", "expired", "cancelled")
 """What another try may better. Who wants what was refused for what it shows tried again has to say so."""
@@ -50,6 +54,37 @@ def _failed(run: Run, outcomes: Collection[str]) -> Iterator[Failed]:
             were = Counter(ended[place] for place in wrong)
             source = Takes(batch.number, tuple(sorted(wrong)), dict(sorted(were.items())))
             yield Failed(source, sum(row["likely"] for row in rows), sum(row["high"] for row in rows))
+
+
+def following(run: Run, those: Collection[Failed]) -> tuple[int, Estimate]:
+    """How many requests were never sent for want of these pictures, and will be once they come; and their price."""
+    reasons = {why for one in those for why in _reasons(run, one.source)}
+    found = Estimate()
+    seen: set[tuple[object, ...]] = set()  # a take that failed as well has told the same once more
+    for batch in run.state.at(Stage.COLLECTED):
+        if not (isinstance(batch.source, Turns) and batch.source.lane == FINAL):
+            continue
+        for row in tables.rows_of(tables.from_parquet(run.storage.read(plan_file(batch.number)))):
+            which = row["key"], row["shot"], row["variant"], row["turn"]
+            if row["refusal"] in reasons and which not in seen:
+                seen.add(which)
+                found += _price(run, {**row, "refusal": None})
+    return len(seen), found
+
+
+def _reasons(run: Run, source: Takes) -> Iterator[str]:
+    """What is said of all that comes after each of these."""
+    columns = ["place", "key", "shot", "variant", "turn", "outcome"]
+    index = tables.from_parquet(run.storage.read(index_file(source.batch)), columns=columns)
+    places = frozenset(source.places)
+    return (why_not(row, row) for row in tables.rows_of(index) if row["place"] in places)
+
+
+def _price(run: Run, row: Mapping[str, Any]) -> Estimate:
+    prompt = prompt_of(row)
+    assert prompt is not None
+    model = msgspec.convert(run.created.models[prompt.model], Model)
+    return estimate(prompt, model, served(model, run.created.backend))
 
 
 def draw(run: Run, those: Collection[Failed]) -> int:

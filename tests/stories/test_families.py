@@ -11,7 +11,7 @@ from pipeline.errors import Corrupt
 from pipeline.index import read_index
 from pipeline.job import Job, job_for
 from pipeline.survey import survey
-from pipeline.takes import draw, failed
+from pipeline.takes import draw, failed, following
 from pipeline.tally import tally
 from tests.bench import Bench, outcomes
 
@@ -220,9 +220,14 @@ def test_a_further_take_of_a_lost_picture_brings_its_edits_along(bench: Bench) -
     )
     run = driver.run
     assert outcomes(read_index(run)) == {"blocked": 1, "no_parent": 2}
-    assert draw(run, failed(run, ["blocked"])) == 1
+    those, paid = failed(run, ["blocked"]), bench.bill()
+    later, price = following(run, those)
+    assert later == 2
+    assert draw(run, those) == 1
     driver.to_the_end()
     assert outcomes(read_index(run)) == {"ok": 3}
+    took = bench.bill() - paid
+    assert those[0].likely + price.low < took <= those[0].high + price.high, "all three are in what was said"
     assert set(read_index(run)["take"]) == {2}
     assert len(read_index(run, takes="all")) == 6
     now = tally(run)
