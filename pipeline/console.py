@@ -144,7 +144,11 @@ class Progress:
 
 def progress_line(now: Tally) -> str:
     """Pictures and dollars, nothing of how it is done."""
-    parts = [f"{now.sent:,} of {now.requests:,} sent", f"{now.pictures:,} pictures on disk"]
+    pictures = max(now.files, now.pictures)
+    parts = [
+        f"{now.sent:,} of {now.requests:,} sent",
+        f"{pictures:,} {'picture' if pictures == 1 else 'pictures'} on disk",
+    ]
     if now.again:
         parts.append(f"{now.again:,} to try again")
     parts.append(
@@ -161,7 +165,8 @@ def reasons(now: Tally) -> str:
 
 def status_lines(now: Tally) -> list[str]:
     """A run at a glance."""
-    lines = [f"  pictures  {now.pictures:,} of {now.requests:,} on disk{_under_way(now)}"]
+    several = f", {now.files:,} pictures in all" if now.files > now.pictures else ""
+    lines = [f"  pictures  {now.pictures:,} of {now.requests:,} on disk{several}{_under_way(now)}"]
     if without := reasons(now):
         lines.append(f"  others    {without}")
     lines.append(f"  money     {money_line(now)}")
@@ -191,6 +196,22 @@ WORTH_SAYING = 0.005
 """A difference of less than half a percent needs no reasons."""
 
 
+_COUNTED = "pictures, tokens or searches"
+_MORE_OR_LESS = {
+    "asked again": ("asked again", "fewer retries than expected"),
+    "other tokens than expected": (f"more {_COUNTED} than expected", f"fewer {_COUNTED} than expected"),
+}
+"""What a cause is called where it made the run dearer, and where cheaper."""
+
+
+def _causes(now: Tally) -> Iterator[str]:
+    """Why it took what it took. What is next to nothing beside the whole is left out."""
+    for why, by in now.causes.items():
+        if abs(by) >= now.likely * WORTH_SAYING:
+            more, less = _MORE_OR_LESS.get(why, (why, why))
+            yield f"{signed(by)} {more if by > 0 else less}"
+
+
 def signed(amount: int) -> str:
     return f"{'+' if amount > 0 else '-'}{dollars(abs(amount))}"
 
@@ -203,17 +224,24 @@ def money_line(now: Tally) -> str:
     if now.unconfirmed:
         line += f", {dollars(now.unconfirmed)} may have been spent and cannot be read"
     if now.causes and abs(now.spent + now.unconfirmed - now.likely) >= now.likely * WORTH_SAYING:
-        line += f" ({', '.join(f'{signed(by)} {why}' for why, by in now.causes.items())})"
+        line += f" ({', '.join(_causes(now))})" if any(_causes(now)) else ""
     if now.overrun:
-        line += f"; {dollars(now.overrun)} of it beyond what was ordered"
+        line += f"; {dollars(now.overrun)} of it beyond the worst case"
     if now.cap is not None:
         line += f"; cap {dollars(now.cap)}"
     return f"{line} (EMULATOR: nothing was paid)" if is_emulated(now.service) else line
 
 
+def came(now: Tally, pictures: int, requests: int) -> str:
+    """How many pictures, where a request is one; else how many requests have theirs, and how many pictures that is."""
+    if now.files <= now.pictures:
+        return f"{pictures:,} of {requests:,} pictures"
+    return f"{pictures:,} of {requests:,} requests have their pictures, {now.files:,}"
+
+
 def summary_lines(now: Tally) -> list[str]:
     """What there is to say when a run is through."""
-    lines = [f"  {now.pictures:,} of {now.requests:,} pictures on disk       {money_line(now)}"]
+    lines = [f"  {came(now, now.pictures, now.requests)} on disk       {money_line(now)}"]
     if before := now.reused - now.expected:
         lines.append(f"  {before:,} as before, {now.before:,} of them with their picture")
     if now.expected:

@@ -16,7 +16,7 @@ import msgspec
 
 from pipeline.backends import check_backend, open_backend, service_of
 from pipeline.clock import Clock, clock_for
-from pipeline.console import Console, document_of, is_emulated, money_line, place_line, reasons
+from pipeline.console import Console, came, document_of, is_emulated, money_line, place_line, reasons
 from pipeline.drive import Driver
 from pipeline.earlier import nights_of
 from pipeline.errors import BadInput, Refused
@@ -206,7 +206,7 @@ def _show(console: Console, run: Run, name: str, *, begun: datetime) -> bool:
     took = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
     marked = " (EMULATOR)" if is_emulated(now.service) else ""
     path = _next_sheet(FOLDER, name)
-    below = f"{run.name}: {now.pictures + now.before} of {now.total} pictures{marked}; {money_line(now)}"
+    below = f"{run.name}: {came(now, now.pictures + now.before, now.total)}{marked}; {money_line(now)}"
     FOLDER.mkdir(parents=True, exist_ok=True)
     path.write_bytes(sheet(run, title=f"{name}, proof {path.stem.rpartition('-')[2]}", below=below))
     console.result(_lines(now, took, path), document_of(now) | {"seconds": seconds, "sheet": str(path)})
@@ -224,7 +224,7 @@ def _lines(now: Tally, took: str, path: Path) -> list[str]:
     maybe = (
         f", {dollars(now.unconfirmed)} more may have been spent and cannot be read" if now.unconfirmed else ""
     )
-    lines = [f"  {pictures:,} of {now.total:,} pictures in {took}, {paid}{maybe}"]
+    lines = [f"  {came(now, pictures, now.total)} in {took}, {paid}{maybe}"]
     if pictures:
         lines[0] += ". They count: the run will not buy them again"
     if without := reasons(now):

@@ -26,6 +26,7 @@ class Tally:
     answered: int  # how many are in the index, those left out included
     again: int  # waiting for another attempt
     pictures: int  # requests that have theirs
+    files: int  # pictures on disk: an answer may have several
     outcomes: dict[str, int]
     batches: int
     in_flight: int
@@ -73,7 +74,10 @@ def tally(run: Run) -> Tally:
         tokens.update(prompt=counts.prompt, image=counts.image, text=counts.text, thought=counts.thought)
     # Attempts beyond the first are orders of their own, and no part of what the plan said.
     first = [(b, b.planned) for b in state.batches if b.planned is not None and _is_first(state, b)]
+    # What a further take brought along was in one of the first batches, and never sent from there.
+    late = [b.planned for b in state.batches if b.planned is not None and _is_late(state, b)]
     sent = [plan.requests for batch, plan in first if batch.sends and _was_sent(batch.stage)]
+    sent += [plan.requests for plan in late]
     times = [batch.submitting.until for batch in state.batches if batch.submitting is not None]
     asked = [*created.lanes.items(), *created.follow_ups.items()]
     likely = created.said or sum(plan.likely for _, plan in first)
@@ -92,6 +96,7 @@ def tally(run: Run) -> Tally:
         - again,
         again=sum(books.retry for books in settled if books.batch in state.retries),
         pictures=outcomes["ok"],
+        files=sum(books.pictures for books in settled),
         outcomes={name: count for name, count in sorted(outcomes.items()) if count},
         batches=len(state.batches),
         in_flight=len(state.at(Stage.SUBMITTED)) + len(state.at(Stage.SUBMITTING)),
@@ -105,7 +110,7 @@ def tally(run: Run) -> Tally:
         overrun=state.overrun,
         cap=state.cap,
         surplus=sum(books.surplus for books in settled),
-        causes=_causes(state, likely, first) if state.finished else {},
+        causes=_causes(state, likely, first, late) if state.finished else {},
         tokens=dict(tokens),
         began=min(times, default=None),
         finished=state.finished,
@@ -128,6 +133,16 @@ def _comes_first(state: State, source: Source) -> bool:
     return False
 
 
+def _is_late(state: State, batch: Batch) -> bool:
+    """Whether its requests were sent for the first time here, since what they go on from was a further take."""
+    if not batch.sends or not _was_sent(batch.stage):
+        return False
+    source = batch.source
+    while isinstance(source, Cut):
+        source = state.batches[source.batch].source
+    return isinstance(source, Turns) and _is_further_take(state, source)
+
+
 def _is_further_take(state: State, source: Source) -> bool:
     """Whether any of it was asked because a person wanted another try. What came of another attempt was not."""
     match source:
@@ -142,16 +157,19 @@ def _is_further_take(state: State, source: Source) -> bool:
     return False
 
 
-def _causes(state: State, likely: int, first: Sequence[tuple[Batch, Planned]]) -> dict[str, int]:
+def _causes(
+    state: State, likely: int, first: Sequence[tuple[Batch, Planned]], late: Sequence[Planned]
+) -> dict[str, int]:
     """What makes the difference between what was said and what it took, in billionths of a dollar."""
     firsts = {batch.number for batch, _ in first}
     books = [batch.collected for batch in state.batches if batch.collected is not None]
     unsent = sum(plan.likely for batch, plan in first if batch.submitting is None)
     said = sum(plan.likely for _, plan in first)
+    since = sum(plan.likely for plan in late)
     causes = {
-        "asked again": sum(b.spent for b in books if b.batch not in firsts) - (likely - said),
+        "asked again": sum(b.spent for b in books if b.batch not in firsts) - (likely - said) - since,
         "cannot be read": state.unconfirmed,
-        "not sent": -unsent,
+        "not sent": since - unsent,
         "other tokens than expected": sum(b.spent for b in books if b.batch in firsts) - (said - unsent),
     }
     return dict(sorted(((why, by) for why, by in causes.items() if by), key=lambda each: -abs(each[1])))

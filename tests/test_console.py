@@ -67,8 +67,32 @@ def test_money_says_what_was_said_and_what_it_took() -> None:
     )[1]
     assert line == (
         "  money     said $2.00, took $1.00, at most $0.50 more is ordered, $0.25 may have been spent and cannot be"
-        " read; $0.10 of it beyond what was ordered; cap $5.00"
+        " read; $0.10 of it beyond the worst case; cap $5.00"
     )
+
+
+def test_why_it_took_more_or_less_is_said_in_words_and_only_what_matters() -> None:
+    causes = {
+        "asked again": -DOLLAR // 5,
+        "other tokens than expected": DOLLAR,
+        "cannot be read": DOLLAR // 1000,
+    }
+    line = status_lines(now(likely=DOLLAR, spent=2 * DOLLAR, causes=causes))[1]
+    assert line == (
+        "  money     said $1.00, took $2.00 (-$0.20 fewer retries than expected,"
+        " +$1.00 more pictures, tokens or searches than expected)"
+    )
+
+
+def test_a_request_with_several_pictures_is_not_one_picture() -> None:
+    """Two calls for four pictures each; and one request for one."""
+    several = now(requests=2, sent=2, answered=2, pictures=2, files=8)
+    assert "2 of 2 requests have their pictures, 8 on disk" in summary_lines(several)[0]
+    assert "2 of 2 on disk, 8 pictures in all" in status_lines(several)[0]
+    assert "8 pictures on disk" in progress_line(several)
+    single = now(requests=1, sent=1, answered=1, pictures=1, files=1)
+    assert "1 of 1 pictures on disk" in summary_lines(single)[0]
+    assert "1 picture on disk" in progress_line(single)
 
 
 def test_trouble_is_named_only_where_there_is_some() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.console import status_lines
 from pipeline.drive import Driver
 from pipeline.errors import Corrupt
 from pipeline.index import read_index
@@ -232,4 +233,8 @@ def test_a_further_take_of_a_lost_picture_brings_its_edits_along(bench: Bench) -
     assert len(read_index(run, takes="all")) == 6
     now = tally(run)
     assert (now.total, now.answered, now.pictures, run.state.unreleased) == (3, 3, 3, 0)
+    assert now.sent == 3, "two of them only now"
+    assert "to send" not in "".join(status_lines(now))
+    assert "not sent" not in now.causes
+    assert sum(now.causes.values()) == now.spent - now.likely
     assert bench.bill() == run.state.spent
