@@ -25,6 +25,7 @@ _LOOKED_FOR = 20
 
 _AT_ONCE = 2000
 _CIRCLE, _LEFT_OUT = "pictures made from each other", "what it is made from is left out"
+_OWN = 'if it is a column of your own, add data = ["from"] to the job'
 _Which = tuple[str, str, int]
 
 
@@ -157,7 +158,8 @@ class Families:
         keys = {
             name: key if shot in shots else name for name in names for key, _, shot in [name.rpartition("/")]
         }
-        there = {row.key for row in self._manifest.rows() if row.key in keys.values()}
+        meant = {*keys.values(), *(name.rpartition("/")[0] for name in names)}
+        there = {row.key for row in self._manifest.rows() if row.key in meant}
         for number, name in enumerate(sorted(names)):
             key = keys[name]
             if key in self._members:
@@ -166,9 +168,12 @@ class Families:
             elif key in there:
                 hint = "choose it too: it is left out by keys, where, limit or exclude"
                 yield name, Problem("what it is made from is not in this run", value=name, hint=hint)
+            elif name.rpartition("/")[0] in there:
+                hint = did_you_mean(name.rpartition("/")[2], shots)
+                yield name, Problem("no shot of that name", value=name, hint=hint)
             else:
                 near = self._nearest(key) if number < _LOOKED_FOR else None
-                hint = f"did you mean {near!r}?" if near else "from names another row by its key"
+                hint = f"did you mean {near!r}?" if near else "from names another row by its key; " + _OWN
                 yield name, Problem("no such row", value=name, hint=hint)
 
     def _nearest(self, key: str) -> str | None:

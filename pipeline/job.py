@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
@@ -647,7 +647,7 @@ def _checked(kind: Any, table: Any, where: str, problems: list[Problem]) -> dict
             meant = _weighted(value) if name == "axes" else _meant(name, value, types[name])
             values[name] = msgspec.convert(meant, types[name], strict=False)
         except msgspec.ValidationError as error:
-            problems.append(Problem(_plain(error), where, column=said, value=text_of(value)))
+            problems.append(Problem(_plain(error, types[name]), where, column=said, value=text_of(value)))
     return values
 
 
@@ -759,9 +759,19 @@ def _weighted(axes: Any) -> Any:
     }
 
 
-def _plain(error: msgspec.ValidationError) -> str:
+def _plain(error: msgspec.ValidationError, meant: Any) -> str:
     text = str(error).replace("`", "").partition(" - at ")[0].replace(" | null", "")
-    return text[:1].lower() + text[1:]
+    text = text[:1].lower() + text[1:]
+    choices = ", ".join(_choices(meant))
+    return f"none of {choices}" if choices and text.startswith("invalid enum value") else text
+
+
+def _choices(meant: Any) -> Iterator[str]:
+    """The words that a setting of this type may be."""
+    for inner in get_args(meant):
+        if isinstance(inner, str) and get_origin(meant) is Literal:
+            yield inner
+        yield from _choices(inner)
 
 
 def _template_problems(values: Mapping[str, Any], where: str) -> Iterator[Problem]:

@@ -424,5 +424,5 @@ def _nearest_size(asked: str, sizes: Sequence[str]) -> str:
 def _nearest_thinking(asked: str, levels: Sequence[str]) -> str:
     order = ["none", "minimal", "low", "medium", "high", "xhigh"]
     if asked not in order:
-        return levels[0]
+        return nearest(asked, levels) or levels[0]
     return min(levels, key=lambda level: abs(order.index(level) - order.index(asked)))

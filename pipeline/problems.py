@@ -63,10 +63,10 @@ def refusal(problems: Sequence[Problem]) -> BadInput:
     return BadInput(f"{len(problems)} problems\n" + "\n".join(lines))
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:
     """The name that was probably meant."""
     by_lower = {candidate.casefold(): candidate for candidate in known}
-    matches = difflib.get_close_matches(name.casefold(), by_lower, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name.casefold(), by_lower, n=1, cutoff=cutoff)
     return by_lower[matches[0]] if matches else None
 
 

@@ -336,6 +336,8 @@ def _follow_ups(
     context = {**context, SHOWN: numbers_of(each.role for each in first.references)} if shown else context
     found = []
     turns = mould.follow_ups(row, values, context, problems, system=first.system)
+    if turns and not gate.converses(first, turns[0].column, problems):
+        return []
     for number, turn in enumerate(turns, start=1):
         wrong: list[Problem] = []
         references = gate.references(turn.sources, wrong)
@@ -346,8 +348,6 @@ def _follow_ups(
         problems += [in_turn(number, problem, turn.column) for problem in wrong if problem not in problems]
         if prompt is not None:
             found.append(prompt)
-    if found:
-        gate.converses(first, turns[0].column, problems)
     return found
 
 
@@ -465,14 +465,16 @@ class _Gate:
             return prompt
         return msgspec.structs.replace(prompt, model=model.name, image_size=size)
 
-    def converses(self, first: Prompt, column: str, problems: list[Problem]) -> None:
-        """Follow-ups need a model that remembers what was said."""
+    def converses(self, first: Prompt, column: str, problems: list[Problem]) -> bool:
+        """Whether the model remembers what was said, as follow-ups need it."""
         model = self._model(first.model)
         if isinstance(model, Model) and not model.converses:
             hint = "take the follow-ups out, or take another model"
             problems.append(
                 Problem(f"{model.name} takes one prompt and no follow-ups", column=column, hint=hint)
             )
+            return False
+        return True
 
     def chained(self, first: Prompt, later: Iterable[Prompt], variant: int) -> tuple[Prompt, ...]:
         """Follow-ups, each as this variant asks it."""

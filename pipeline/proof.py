@@ -24,6 +24,7 @@ from pipeline.families import alone
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Row
 from pipeline.money import dollars
+from pipeline.overview import notes
 from pipeline.run import Run
 from pipeline.runs import Choice, next_name, nights, place, proofs_of, recent
 from pipeline.session import cap_of, change_cap, finite, meant, shown_to_the_end
@@ -162,7 +163,7 @@ def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool) -> None
         raise BadInput(
             f"{found.job.manifest}: {first}", hint="nightshoot plan names every row with a problem"
         )
-    console.note(*(f"warning: {warning}" for warning in found.warnings), *words_of(found))
+    console.note(*notes(found), *words_of(found))
     if not found.requests:
         return
     if yes and cap is None:

@@ -26,7 +26,7 @@ from pipeline.job import (
 )
 from pipeline.manifest import Row
 from pipeline.manifest.cells import is_none, ratio, size, split
-from pipeline.problems import Problem, did_you_mean
+from pipeline.problems import Problem, did_you_mean, nearest
 from pipeline.templates import BadTemplate, name_of, names_of, template, unknown_names
 
 _MOST_VARIANTS = 1000
@@ -348,9 +348,9 @@ class Mould:
         """What the templates of this shot name and no column answers to."""
         yield from self._unknown_in_picks()
         if self._prompt is None:
-            hint = "add a column prompt, or give a template: --prompt '{{ title }}'; " + did_you_mean(
-                "prompt", names_of(self._columns)
-            )
+            near = nearest("prompt", names_of(self._columns), cutoff=0.7)
+            hint = "add a column prompt, or give a template: --prompt '{{ title }}'"
+            hint += f"; did you mean {near!r}?" if near else ""
             yield Problem("no prompt", self._place_of("prompt"), hint=hint)
         yield from self.unknown_in_words()
         yield from self._idle_roles()

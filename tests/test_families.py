@@ -111,13 +111,15 @@ def test_every_row_that_cannot_be_made_says_why(tmp_path: Path) -> None:
         "gemini-nano-banana-2.1 makes no such size 9K",
     )
     assert said["of-that"][:2] == ("what it is made from is left out", "of-bad/main")
-    assert said["shot"][0] == "no such row"
+    assert said["shot"] == ("no shot of that name", "boot-1/hero", "there are main")
     assert said["self"] == (
         "pictures made from each other",
         "self/main from self/main",
         "let one of them begin anew",
     )
     assert (found.bad_rows, found.chosen_rows, found.requests) == (7, 8, 1)
+    country = look(tmp_path, {"id": "hat", "from": "Peru"})
+    assert 'if it is a column of your own, add data = ["from"]' in str(wrong(country)["hat"][2])
     placed = next(group.example for group in found.problems if group.example.message == "no such row")
     assert (placed.where, placed.column, placed.row) == ("edits.jsonl", "from", 2)
 

@@ -246,7 +246,10 @@ def test_each_turn_hangs_beside_its_own_picture(shell: Shell) -> None:
 def test_all_pictures_of_an_answer_hang_there(shell: Shell) -> None:
     """An illustrated recipe has several, and whoever decides wants to see them all."""
     (shell.folder / "bread.csv").write_text("id,prompt\nbread,An illustrated recipe for soda bread\n")
-    assert shell("proof", "bread.csv", *PAID).code == 0
+    said = shell("proof", "bread.csv", *PAID)
+    assert said.code == 0
+    assert "note: how many pictures an answer has" in said.err, "they cost more than the price that is said"
+    assert "1 of 1 requests have their pictures, " in said.out
     there = list(run_of(shell, "bread-proof").rglob("pictures/*/*"))
     page = (shell.folder / "proofs" / "bread-1.html").read_text()
     assert len(there) > 1

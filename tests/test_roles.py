@@ -104,7 +104,7 @@ def test_a_role_changes_nothing_that_the_model_sees(folder: Path) -> None:
     ("said", "complaint", "hint"),
     [
         ({"roles": {"photo": "person"}}, "no reference 'photo'", "add it to references"),
-        ({"roles": {"ref_person": "human"}}, "invalid enum value 'human'", ""),
+        ({"roles": {"ref_person": "human"}}, "none of object, person, style, background", ""),
         ({"prompt": "{{ shown.persons }}"}, "no attribute 'persons'", ""),
     ],
 )

@@ -197,7 +197,8 @@ def test_a_column_that_only_a_turn_names_must_be_there_too() -> None:
 def test_a_model_that_takes_one_prompt_takes_no_follow_ups(tmp_path: Path) -> None:
     own = tmp_path / "models.toml"
     own.write_text('[models."gemini-2.5-flash-image"]\nconverses = false\n')
-    job = job_for("a.csv", prompt="x", model="gemini-2.5-flash-image", turns=["y"])
+    turns = ["y", {"prompt": "z", "aspect_ratio": "7:3"}]
+    job = job_for("a.csv", prompt="x", model="gemini-2.5-flash-image", turns=turns)
     row = Row(0, 2, "S-0", {"title": "Boot"})
     (request,) = requests(job, [row], models=load_models(own), base=tmp_path)
     (problem,) = request.problems
