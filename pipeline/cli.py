@@ -609,11 +609,13 @@ def _tell(console: "Console", found: "Run", folder: Path, where: str | None) -> 
     mark, marks = table_mark(found.created.service)
     rows = read_index(found, columns=["batch", "place"], where=where)
     told = story.write(found, folder, chosen=set(zip(rows["batch"], rows["place"], strict=True)))
-    wrote = f"wrote {told.files:,} files with {told.pictures:,} pictures into {folder}"
+    files = "1 file" if told.files == 1 else f"{told.files:,} files"
+    wrote = f"wrote {files} with {told.pictures:,} pictures into {folder}" + (f", {mark}" if mark else "")
+    shown = [f"Google asks that what is in {folder / story.CREDITS} be shown with them"]
     if not told.files:
         wrote = "wrote nothing: no answer has words beside its picture, or several pictures"
     document = {"folder": str(folder), "files": told.files, "pictures": told.pictures}
-    console.result([wrote + (f", {mark}" if mark else "")], document | marks)
+    console.result([wrote, *(shown if told.credits else [])], document | marks)
 
 
 def _follow(console: "Console", found: "Run", columns: list[str] | None, where: str | None) -> None:

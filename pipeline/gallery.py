@@ -45,7 +45,8 @@ def gallery(pictures: Iterable[Shown], *, below: str) -> Gallery:
 
 def _framed(shown: Shown) -> Framed:
     row = shown.row
-    which = [row["key"], row["shot"], f"variant {row['variant']}" if row["variant"] else "", row["outcome"]]
+    numbers = [f"{name} {row[name]}" if row[name] else "" for name in ("variant", "turn")]
+    which = [row["key"], row["shot"], *numbers, row["outcome"]]
     try:
         return Framed(", ".join(filter(None, which)), shown.path, small(shown.read()), credits_of(row))
     except NotFound:

@@ -233,7 +233,7 @@ def _unnested(frame: "pd.DataFrame") -> "pd.DataFrame":
 def show(frame: "pd.DataFrame", *, rows: int) -> tuple[list[str], dict[str, Any]]:
     """The first rows for people, and all that is shown for programs."""
     shown = frame if rows == 0 else frame.head(rows)
-    lines = _narrow(shown).to_string(index=False).splitlines() if len(shown) else ["(no rows)"]
+    lines = _narrow(shown, turns=True).to_string(index=False).splitlines() if len(shown) else ["(no rows)"]
     if len(shown) < len(frame):
         lines.append(f"... {len(frame) - len(shown):,} more rows; --rows 0 shows all")
     document = {"rows": len(frame), "index": _plain(shown)}
@@ -251,8 +251,10 @@ def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     return list(_plain(frame))
 
 
-def _narrow(frame: "pd.DataFrame") -> "pd.DataFrame":
+def _narrow(frame: "pd.DataFrame", *, turns: bool = False) -> "pd.DataFrame":
     usual = ["key", "shot", "variant", "outcome", "width", "height", "usd", "path"]
+    if turns and "turn" in frame and frame["turn"].any():
+        usual.insert(3, "turn")
     return frame[[name for name in usual if name in frame]] if len(frame.columns) > len(usual) else frame
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from html import escape
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import index
 from pipeline.backends import check_backend, open_backend, service_of
@@ -400,9 +400,20 @@ class Run:
                 driver.listener = silent
         return self.status()
 
-    def index(self, *, columns: Sequence[str] | None = None, where: str | None = None) -> "pd.DataFrame":
-        """Every request whose outcome is final. `where` is a pandas query, as in "outcome != 'ok'"."""
-        return index.read_index(self._caught_up(), columns=columns, where=where)
+    def index(
+        self,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        takes: Literal["latest", "all"] = "latest",
+    ) -> "pd.DataFrame":
+        """Every request whose outcome is final. `where` is a pandas query, as in "outcome != 'ok'".
+
+        Of what was asked once more the latest answer counts; takes="all" has the earlier ones too.
+        """
+        if takes not in ("latest", "all"):
+            raise BadInput(f"takes={takes!r}: no such choice", hint='takes="latest" or takes="all"')
+        return index.read_index(self._caught_up(), columns=columns, where=where, takes=takes)
 
     def pictures(self) -> Iterator[Shown]:
         """Every final picture: its row of the index, its path, and its bytes by open() or read(). Streams."""

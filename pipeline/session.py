@@ -11,7 +11,7 @@ from pipeline.backends.base import Backend
 from pipeline.bounds import check_room
 from pipeline.clock import Clock, MachineClock, clock_for
 from pipeline.complaints import FILE, write_problems
-from pipeline.console import Console, place_line
+from pipeline.console import Console, is_emulated, place_line
 from pipeline.drive import Driver
 from pipeline.earlier import Night, nights_of
 from pipeline.errors import BadInput, Refused
@@ -42,6 +42,7 @@ from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
 from pipeline.takes import USUAL, Failed, draw, failed, following
+from pipeline.tally import tally
 from pipeline.tidy import needless
 
 JOBS = Path("jobs")
@@ -326,14 +327,13 @@ def cancelled(console: Console, what: str | None, runs: str | None, *, yes: bool
         raise BadInput(f"{run.name} is finished", hint="there is nothing to cancel")
     state = run.state
     there = [batch for batch in state.at(Stage.SUBMITTED) if batch.is_of(backend.account)]
-    waiting = sum(
-        batch.planned.requests for batch in state.at(Stage.PLANNED) if batch.planned and batch.sends
-    )
-    requests = sum(batch.planned.requests for batch in there if batch.planned)
-    batches = "1 batch" if len(there) == 1 else f"{len(there)} batches"
+    now = tally(run)
+    waiting = max(0, now.requests - now.sent - now.outcomes.get("no_parent", 0))
+    whom = "the EMULATOR" if is_emulated(now.service) else "Google"
+    sent = _count(sum(batch.planned.requests for batch in there if batch.planned), "request")
     console.note(
-        f"{batches} with {requests:,} requests {'is' if len(there) == 1 else 'are'} at Google, which bills what it has"
-        f" made by now; {waiting:,} planned requests were not sent",
+        f"{_count(len(there), 'batch', 'batches')} with {sent} {'is' if len(there) == 1 else 'are'} at {whom},"
+        f" which bills what it has made by now; {_count(waiting, 'request')} not sent",
         f"spent {dollars(state.spent + state.unconfirmed)}, and at most {dollars(state.reserved)} more",
     )
     if not yes and not (console.can_ask() and console.ask("Stop it?")):
@@ -383,12 +383,15 @@ def _again_words(held: int, those: Sequence[Failed], later: int, price: Estimate
         likely = sum(one.likely for one in those) + price.likely
         high = sum(one.high for one in those) + price.high
         count = sum(one.requests for one in those)
-        words.append(
-            f"{count:,} {'request' if count == 1 else 'requests'} without a picture"
-            + (f", then {later:,} that go on from {'it' if count == 1 else 'them'}" if later else "")
-            + f", for about {dollars(likely)}, at most {dollars(high)}"
-        )
+        whom = "it" if count == 1 else "them"
+        more = f", then {_count(later, 'request')} made from {whom}" if later else ""
+        price_said = f"about {dollars(likely)}, at most {dollars(high)}"
+        words.append(f"{_count(count, 'request')} without a picture{more}, for {price_said}")
     return " and ".join(words)
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def shown_to_the_end(console: Console, driver: Driver) -> None:

@@ -40,6 +40,7 @@ class Told:
 
     files: int
     pictures: int
+    credits: bool  # whether there is a page of what has to be shown with them
 
 
 def write(run: Run, folder: Path, *, chosen: Container[tuple[int, int]]) -> Told:
@@ -58,13 +59,13 @@ def write(run: Run, folder: Path, *, chosen: Container[tuple[int, int]]) -> Told
             (folder / f"{_name(row)}.md").write_bytes(_page(row).encode(errors="replace"))
             files += 1
             if rests_on_a_search(row):
-                sections.append(f"<h2>{escape(row['key'])}</h2>{credits_of(row)}")
+                sections.append(f"<h2>{escape(_title(row))}</h2>{credits_of(row)}")
         if sections:
             page = _PAGE.format(sections="\n".join(sections))
             (folder / CREDITS).write_bytes(page.encode(errors="replace"))
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written: {(error.strerror or str(error)).lower()}") from error
-    return Told(files, pictures)
+    return Told(files, pictures, bool(sections))
 
 
 def _stories(run: Run) -> Iterator[dict[str, Any]]:
@@ -79,7 +80,12 @@ def _stories(run: Run) -> Iterator[dict[str, Any]]:
 def _name(row: Mapping[str, Any]) -> str:
     """Key and shot for people; batch and place, since two keys may share a slug."""
     which = f"{slug(row['key'])}-{slug(row['shot'])}-{row['variant']}"
+    which += f"-turn{row['turn']}" if row["turn"] else ""
     return f"{which}-{row['batch']:05}-{row['place']:04}"
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    return f"{row['key']}" + (f", turn {row['turn']}" if row["turn"] else "")
 
 
 def _beside(path: str) -> str:
@@ -104,7 +110,7 @@ def _copy(run: Run, row: Mapping[str, Any], folder: Path) -> int:
 
 def _page(row: Mapping[str, Any]) -> str:
     """The answer in its order, and what has to be shown with it."""
-    blocks = [f"# {plain(row['key'])}"]
+    blocks = [f"# {plain(_title(row))}"]
     number = 0
     for part in row["parts"]:
         if part["kind"] == "text":

@@ -289,11 +289,27 @@ def test_a_run_is_cancelled_by_its_name_and_says_what_that_means(
     assert shell("cancel").code == 3, "nobody said yes"
     said = shell("cancel", "--yes")
     assert said.code == 0
-    assert "1 batch with 6 requests is at Google" in said.err
+    assert "1 batch with 6 requests is at the EMULATOR" in said.err
     assert json.loads(shell("status", "--json").out)["outcomes"] == {"cancelled": 6}
     again = shell("cancel", "--yes")
     assert (again.code, "is finished" in again.err) == (2, True)
     assert "was stopped: nothing more is sent for it" in shell("retry", "--outcome", "cancelled").err
+
+
+def test_a_cancel_counts_the_turns_that_were_not_sent_yet(shell: Shell) -> None:
+    (shell.folder / "cars.csv").write_text("id,prompt,prompt_2,prompt_3\ncar,A car,a convertible,in yellow\n")
+    assert shell("submit", "cars.csv", *PAID).code == 0
+    said = shell("cancel", "cars", "--yes")
+    assert "1 batch with 1 request" in said.err
+    assert "2 requests not sent" in said.err
+
+
+def test_the_index_tells_turns_apart_where_there_are_some(shell: Shell) -> None:
+    (shell.folder / "cars.csv").write_text("id,prompt,prompt_2\ncar,A car,a convertible\n")
+    assert shell("run", "cars.csv", *PAID).code == 0
+    head, *rows = shell("index", "cars").out.splitlines()
+    assert head.split() == ["key", "shot", "variant", "turn", "outcome", "width", "height", "usd", "path"]
+    assert [row.split()[3] for row in rows] == ["0", "1"]
 
 
 def test_the_runs_of_a_month_share_what_the_job_may_spend_in_it(shell: Shell) -> None:

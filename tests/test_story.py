@@ -95,7 +95,19 @@ def test_it_is_written_again_just_the_same_and_only_for_the_rows_that_are_wanted
     assert files() == before
     key = json.loads(recipes("index", "--columns", "key", "--json").out)["index"][0]["key"]
     said = recipes("index", "--markdown", "one", "--where", f"key == {key!r}")
-    assert "wrote 1 files with 3 pictures" in said.out
+    assert "wrote 1 file with 3 pictures" in said.out
+
+
+def test_each_turn_of_a_conversation_is_a_file_that_says_which(
+    service: emulator.Service, tmp_path: Path
+) -> None:
+    (tmp_path / "p.csv").write_text("id,prompt,prompt_2\na,Three pictures of a ball,Three pictures of it\n")
+    shell = Shell(tmp_path, service.environment())
+    assert shell("run", "p.csv", *PAID).code == 0
+    assert "wrote 2 files" in shell("index", "--markdown", "told").out
+    first, turn = sorted((tmp_path / "told").glob("*.md"))
+    assert ("turn1" in first.name, "turn1" in turn.name) == (False, True)
+    assert [page.read_text().splitlines()[0] for page in (first, turn)] == ["# a", "# a, turn 1"]
 
 
 def test_a_run_without_such_answers_says_so_and_writes_nothing(

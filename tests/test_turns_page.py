@@ -4,10 +4,13 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+import nightshoot
+from pipeline import emulator
 from pipeline.imagen import SETTINGS
 from pipeline.job import Settings, job_for
 from pipeline.survey import requests_of, survey
@@ -59,3 +62,40 @@ def test_every_setting_that_a_turn_may_say_is_listed() -> None:
     names = set(re.findall(r"`(\w+)`", listed[1]))
     apart = {"model", "variants", "roles", "turns", "from_", "references", *SETTINGS}
     assert names == {field.name for field in msgspec.structs.fields(Settings)} - apart
+
+
+def test_the_last_of_each_conversation_is_what_the_page_says(
+    service: emulator.Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is blocked at its last turn: what came of that has no path, and not the path of the turn before it."""
+    (tmp_path / "cars.csv").write_text("id,prompt,prompt_2\na,a car,by night\nb,a van,in the rain\n")
+    service.fault("image_safety", prompt="by night")
+    shell = Shell(tmp_path, service.environment())
+    shell("run", "cars.csv", "--yes", "--max-usd", "5")
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("python")
+    seen: dict[str, Any] = {}
+    exec(code, seen)
+    last = seen["last"].set_index("key")
+    assert last["turn"].to_dict() == {"a": 1, "b": 1}
+    assert last["outcome"].to_dict() == {"a": "blocked", "b": "ok"}
+    assert last["path"].notna().to_dict() == {"a": False, "b": True}
+
+
+def test_takes_are_the_latest_or_all(
+    service: emulator.Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/running.md says of a retry."""
+    (tmp_path / "cars.csv").write_text("id,prompt,prompt_2\na,a car,by night\n")
+    service.fault("image_safety", prompt="a car", times=1)
+    shell = Shell(tmp_path, service.environment())
+    shell("run", "cars.csv", "--yes", "--max-usd", "5")
+    said = shell("retry", "--outcome", "blocked", "--yes")
+    assert "1 request without a picture, then 1 request made from it, for about $0." in said.err
+    monkeypatch.chdir(tmp_path)
+    run = nightshoot.open_run()
+    assert list(run.index()["outcome"]) == ["ok", "ok"]
+    assert sorted(run.index(takes="all")["outcome"]) == ["blocked", "no_parent", "ok", "ok"]
+    assert repr(run.show()).count(", turn 1, ok") == 1
+    with pytest.raises(nightshoot.BadInput, match="takes"):
+        run.index(takes="some")  # type: ignore[arg-type]
