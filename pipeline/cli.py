@@ -305,7 +305,8 @@ def expand(job: str | None, as_json: bool, verbose: int, runs: str | None, **cho
 
     del as_json
     console = _console(False, verbose)
-    found = surveyed(job, runs=runs, **chosen)
+    # Whole, whatever was answered before: a conversation that begins in the middle is no row of a manifest.
+    found = surveyed(job, runs=runs, nights_too=False, **chosen)
     console.note(*notes(found))
     console.stream(expanded(request) for request in requests_of(found))
     if found.problems:

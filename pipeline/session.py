@@ -70,11 +70,12 @@ def meant(
     return (said.with_settings(settings) if settings else said), base
 
 
-def surveyed(job: str | None, *, runs: str | None = None, **chosen: Any) -> Survey:
-    """The job a person means, looked over. Nothing is written or sent."""
+def surveyed(job: str | None, *, runs: str | None = None, nights_too: bool = True, **chosen: Any) -> Survey:
+    """The job a person means, looked over, with what earlier nights have answered. Nothing is written or sent."""
     said, base = meant(job, **chosen)
     folder = runs or said.runs
-    found = survey(said, base=base, nights=_nights(said, folder), runs=folder)
+    known = _nights(said, folder) if nights_too else []
+    found = survey(said, base=base, nights=known, runs=folder)
     check_ends(found, clock_for(service_of(said)).now().date())
     return found
 

@@ -243,6 +243,15 @@ def test_each_turn_hangs_beside_its_own_picture(shell: Shell) -> None:
     assert page.count("it goes on from the one above") == 2
 
 
+def test_what_was_proved_is_expanded_whole(shell: Shell) -> None:
+    """A conversation is one line of a manifest, answered or not."""
+    (shell.folder / "cars.csv").write_text("id,prompt,prompt_2\ncar,A car,a convertible\n")
+    before = shell("expand", "cars.csv").out
+    assert shell("proof", "cars.csv", *PAID).code == 0
+    assert shell("expand", "cars.csv").out == before
+    assert len(before.splitlines()) == 1
+
+
 def test_all_pictures_of_an_answer_hang_there(shell: Shell) -> None:
     """An illustrated recipe has several, and whoever decides wants to see them all."""
     (shell.folder / "bread.csv").write_text("id,prompt\nbread,An illustrated recipe for soda bread\n")
