@@ -236,7 +236,7 @@ def came(now: Tally, pictures: int, requests: int) -> str:
     """How many pictures, where a request is one; else how many requests have theirs, and how many pictures that is."""
     if now.files <= now.pictures:
         return f"{pictures:,} of {requests:,} pictures"
-    return f"{pictures:,} of {requests:,} requests have their pictures, {now.files:,}"
+    return f"{pictures:,} of {requests:,} requests have pictures, {now.files:,}"
 
 
 def summary_lines(now: Tally) -> list[str]:

@@ -43,10 +43,8 @@ def rehearse(
     found = survey(said, base=base, nights=before, runs=said.runs)
     check_ends(found, clock_for(real).now().date())
     if found.job.backend != "developer":
-        raise BadInput(
-            f"no rehearsal for backend {found.job.backend!r}",
-            hint="it knows developer only; nightshoot emulator plays Vertex AI, too",
-        )
+        hint = "it knows developer only; nightshoot emulator plays Vertex AI, too"
+        raise BadInput(f"no rehearsal for backend {found.job.backend!r}", hint=hint)
     console.note(*notes(found))
     skip_bad = skip_bad or found.bears_its_bad_rows
     if not found.requests or (found.problems and not skip_bad):

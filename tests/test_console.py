@@ -87,7 +87,7 @@ def test_why_it_took_more_or_less_is_said_in_words_and_only_what_matters() -> No
 def test_a_request_with_several_pictures_is_not_one_picture() -> None:
     """Two calls for four pictures each; and one request for one."""
     several = now(requests=2, sent=2, answered=2, pictures=2, files=8)
-    assert "2 of 2 requests have their pictures, 8 on disk" in summary_lines(several)[0]
+    assert "2 of 2 requests have pictures, 8 on disk" in summary_lines(several)[0]
     assert "2 of 2 on disk, 8 pictures in all" in status_lines(several)[0]
     assert "8 pictures on disk" in progress_line(several)
     single = now(requests=1, sent=1, answered=1, pictures=1, files=1)

@@ -258,7 +258,7 @@ def test_all_pictures_of_an_answer_hang_there(shell: Shell) -> None:
     said = shell("proof", "bread.csv", *PAID)
     assert said.code == 0
     assert "note: how many pictures an answer has" in said.err, "they cost more than the price that is said"
-    assert "1 of 1 requests have their pictures, " in said.out
+    assert "1 of 1 requests have pictures, " in said.out
     there = list(run_of(shell, "bread-proof").rglob("pictures/*/*"))
     page = (shell.folder / "proofs" / "bread-1.html").read_text()
     assert len(there) > 1
