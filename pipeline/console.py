@@ -232,16 +232,16 @@ def money_line(now: Tally) -> str:
     return f"{line} (EMULATOR: nothing was paid)" if is_emulated(now.service) else line
 
 
-def came(now: Tally, pictures: int, requests: int) -> str:
+def came(now: Tally, pictures: int, requests: int, *, where: str = "") -> str:
     """How many pictures, where a request is one; else how many requests have theirs, and how many pictures that is."""
     if now.files <= now.pictures:
-        return f"{pictures:,} of {requests:,} pictures"
-    return f"{pictures:,} of {requests:,} requests have pictures, {now.files:,}"
+        return f"{pictures:,} of {requests:,} pictures {where}".rstrip()
+    return f"{pictures:,} of {requests:,} requests have pictures, {now.files:,} {where or 'made'}"
 
 
 def summary_lines(now: Tally) -> list[str]:
     """What there is to say when a run is through."""
-    lines = [f"  {came(now, now.pictures, now.requests)} on disk       {money_line(now)}"]
+    lines = [f"  {came(now, now.pictures, now.requests, where='on disk')}       {money_line(now)}"]
     if before := now.reused - now.expected:
         lines.append(f"  {before:,} as before, {now.before:,} of them with their picture")
     if now.expected:

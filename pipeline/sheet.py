@@ -98,23 +98,23 @@ def _pictures(entry: Entry) -> str:
         why = REASONS.get(row["outcome"], row["outcome"])
         words = row["message"] or row["text"] or ""
         return f"<p><b>no picture: {escape(why)}</b></p><p class=small>{escape(words)}</p>"
-    shown = [each for each in row["pictures"] or () if each["path"]]
-    # What an earlier run answered is there with its one picture.
-    return "".join(_picture(entry, each) for each in shown or [row])
+    known = {each["path"]: each for each in row["pictures"] or ()} | {row["path"]: row}
+    # Of what an earlier run answered the index has every path, and no more than that of what is not final.
+    paths = [part["path"] for part in row["parts"] or () if part["path"]] or [row["path"]]
+    return "".join(_picture(entry, path, known.get(path)) for path in dict.fromkeys(paths))
 
 
-def _picture(entry: Entry, this: dict[str, Any]) -> str:
+def _picture(entry: Entry, path: str, known: dict[str, Any] | None) -> str:
+    file = f"{entry.home.url}/{path}"
     try:
-        uri = small(entry.home.read(this["path"]), side=SIDE)
+        uri = small(entry.home.read(path), side=SIDE)
     except NotFound:
-        return f"<p class=small>{escape(_named(entry, this))} is gone</p>"
+        return f"<p class=small>{escape(file)} is gone</p>"
     if uri is None:
-        return f"<p class=small>no small picture of {escape(_named(entry, this))}</p>"
-    is_final = this["path"] == entry.row["path"]
-    noticed = ", ".join((entry.row if is_final else this)["checks"] or ())
-    size = f"{this['width']} x {this['height']}" + (f"; {noticed}" if noticed else "")
-    return f'<img src="{uri}" alt="{escape(entry.row["key"])}"><p class=small>{escape(size)}</p>'
-
-
-def _named(entry: Entry, this: dict[str, Any]) -> str:
-    return f"{entry.home.url}/{this['path']}"
+        return f"<p class=small>no small picture of {escape(file)}</p>"
+    image = f'<img src="{uri}" alt="{escape(entry.row["key"])}">'
+    if known is None:
+        return image
+    noticed = ", ".join(known["checks"] or ())
+    size = f"{known['width']} x {known['height']}" + (f"; {noticed}" if noticed else "")
+    return f"{image}<p class=small>{escape(size)}</p>"

@@ -263,3 +263,6 @@ def test_all_pictures_of_an_answer_hang_there(shell: Shell) -> None:
     page = (shell.folder / "proofs" / "bread-1.html").read_text()
     assert len(there) > 1
     assert page.count("<img ") == page.count("1024 x 1024") == len(there)
+    assert shell("proof", "bread.csv", *PAID).code == 0
+    again = (shell.folder / "proofs" / "bread-2.html").read_text()
+    assert again.count("<img ") == len(there), "what was proved before is shown whole, too"

@@ -518,7 +518,7 @@ def test_a_run_by_command_ends_with_its_pictures_and_its_price(
 def test_a_proof_of_imagen_is_shot_and_shown(shell: Shell, service: emulator.Service) -> None:
     said = shell("proof", "shoes.toml", "--rows", "2", "--yes", "--max-usd", "1")
     assert said.code == 0, said.all
-    assert "2 of 2 requests have pictures, 4 in " in said.out
+    assert "2 of 2 requests have pictures, 4 made in " in said.out
     assert service.ledger()["total"]["usd"] == 0.16
 
 
