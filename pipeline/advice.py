@@ -36,6 +36,7 @@ class Asked:
     transparent: bool = False
     watermark: bool = False
     several: str | None = None  # a row whose prompt asks for more than one picture
+    braces: str | None = None  # a row whose words have a blank in them that nobody fills
     script: str | None = None  # that none of its languages is written in
     example: str = ""  # a row in that script
     languages: tuple[str, ...] = ()  # that it was to be written in
@@ -47,6 +48,8 @@ class Asked:
             self.most_references = len(prompt.references)
         if prompt.search:
             self.searches = True
+        if self.braces is None and "{{" in prompt.text:
+            self.braces = key
         if "transparent background" in prompt.text:
             self.transparent = True
         if prompt.imagen is None:  # which is told how many, and whether to mark them
@@ -104,6 +107,8 @@ def hints(
                 f"how many pictures an answer has, {name} does not promise: {these.several} asks for several, each of "
                 "which costs what one does, and this plan counts one"
             )
+    if (key := next((these.braces for these in asked.values() if these.braces), None)) is not None:
+        yield f"{key} has {{{{ in its words: a row's are sent as they are, a job's are templates"
     if any(these.watermark for these in asked.values()):
         yield "every picture carries SynthID, a watermark that nobody sees and no prompt takes away"
     if any(these.transparent for these in asked.values()):

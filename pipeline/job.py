@@ -686,11 +686,16 @@ def turns_of(said: Any, where: str, problems: list[Problem]) -> tuple[Settings, 
     return tuple(_turn_of(entry, f"{where} turn {n}".strip(), problems) for n, entry in enumerate(entries, 1))
 
 
+_BEGINS_AS_JSON = re.compile(r'\s*\[\s*[{"]')
+
+
 def _in_text(cell: str) -> Any:
     """Follow-ups in one cell: JSON, or prompts with a | or a new line between them. Commas belong to prompts."""
     if cell.lstrip().startswith("["):
         with suppress(msgspec.DecodeError):  # a prompt may begin with a bracket
             return msgspec.json.decode(cell)
+        if _BEGINS_AS_JSON.match(cell):
+            return cell  # which is no list: nobody means to send that
     return [item for item in re.split(r"\s*[|\n]\s*", cell.strip()) if item]
 
 

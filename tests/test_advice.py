@@ -56,6 +56,16 @@ def test_a_doubtful_end_is_a_warning(tmp_path: Path) -> None:
     assert "may have been switched off" in warning
 
 
+def test_a_row_whose_words_have_a_blank_is_named(tmp_path: Path) -> None:
+    """Its own words are no template: the braces would be asked for."""
+    (tmp_path / "p.csv").write_text(
+        "id,title,prompt,prompt_2\na,Boot,A boot,Now the {{ title }}\nb,Hat,A hat,\n"
+    )
+    found = survey(job_for("p.csv"), base=tmp_path)
+    (note,) = found.hints
+    assert note.startswith("a has {{ in its words: a row's are sent as they are")
+
+
 # --- limits ------------------------------------------------------------------------------------------------------
 
 

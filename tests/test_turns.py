@@ -166,6 +166,7 @@ def test_every_turn_is_looked_over_as_a_first_prompt_is() -> None:
         ),
         ({"turns": '["a", {"size": "1K"}]'}, "turns", "turn 2: a turn without a prompt"),
         ({"turns": '[{"prompt": "a", "seed": -1}]'}, "turns", "turn 1: expected int >= 0"),
+        ({"turns": '[{"prompt": "a"'}, "turns", "turns are a list"),
         ({"turns": "|".join("abcdefghijklmnopqrstu")}, "turns", "21 turns, of 20 at most"),
     ],
 )
