@@ -404,7 +404,9 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
         case Takes(batch, places):
             wanted = frozenset(places)
             for row in (row for row in _planned(run, batch) if row["place"] in wanted):
-                yield {**row, "take": row["take"] + 1, "attempt": 1, "spent": 0}
+                # What follows has its number, which has to be higher than any that it had.
+                take = max(row["take"], source.above) + 1
+                yield {**row, "take": take, "attempt": 1, "spent": 0}
 
 
 def draw_turns(run: Run) -> bool:
@@ -413,6 +415,9 @@ def draw_turns(run: Run) -> bool:
     if not there:
         return False
     lane, numbers = next(iter(there.items()))
+    # What follows a further take was asked before: it goes apart, as it counts.
+    again = run.state.batches[numbers[0]].brings_again
+    numbers = tuple(number for number in numbers if run.state.batches[number].brings_again == again)
     source = Turns(lane, tuple(_pieces(run, lane, numbers)))
     number = len(run.state.batches)
     model = _model_asked(run, source)

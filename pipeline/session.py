@@ -383,10 +383,15 @@ def _again_words(held: int, those: Sequence[Failed]) -> str:
         likely, high = sum(one.likely for one in those), sum(one.high for one in those)
         count = sum(one.requests for one in those)
         words.append(
-            f"{count:,} {'request' if count == 1 else 'requests'} without a picture,"
+            f"{count:,} {'request' if count == 1 else 'requests'} without a picture,{_with_them(those)}"
             f" for about {dollars(likely)}, at most {dollars(high)}"
         )
     return " and ".join(words)
+
+
+def _with_them(those: Sequence[Failed]) -> str:
+    count = sum(one.follow_ups for one in those)
+    return f" and {count:,} that {'follows' if count == 1 else 'follow'} from them," if count else ""
 
 
 def shown_to_the_end(console: Console, driver: Driver) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, UNASKED, Cut, Planned, Retries, Rows, Source, Takes, Turns
+from pipeline.events import FINAL, ON_ITS_WAY, UNASKED, Cut, Planned, Rows, Source, Takes, Turns
 from pipeline.run import Run
 from pipeline.state import RESERVING, Batch, Stage, State
 
@@ -64,7 +64,10 @@ def tally(run: Run) -> Tally:
     asked_anew = [batch.source for batch in state.batches if isinstance(batch.source, Takes)]
     for source in asked_anew:
         outcomes.subtract(source.were)
-    # What follows a further take was in the index before, without a picture to go on from.
+        # What follows has nothing to go on from until that is home,
+        outcomes.subtract(source.after)
+        outcomes["no_parent"] += sum(source.after.values())
+    # and then is asked anew, one wave after the other.
     again = sum(books.turns_again for books in settled)
     outcomes.subtract({"no_parent": again})
     for books in settled:
@@ -124,21 +127,7 @@ def _comes_first(state: State, source: Source) -> bool:
         case Cut(number):
             return _comes_first(state, state.batches[number].source)
         case Turns(_, pieces):
-            return not any(_is_further_take(state, state.batches[piece.batch].source) for piece in pieces)
-    return False
-
-
-def _is_further_take(state: State, source: Source) -> bool:
-    """Whether any of it was asked because a person wanted another try. What came of another attempt was not."""
-    match source:
-        case Takes():
-            return True
-        case Cut(number):
-            return _is_further_take(state, state.batches[number].source)
-        case Retries(numbers):
-            return any(_is_further_take(state, state.batches[number].source) for number in numbers)
-        case Turns(_, pieces):
-            return any(_is_further_take(state, state.batches[piece.batch].source) for piece in pieces)
+            return not any(state.batches[piece.batch].brings_again for piece in pieces)
     return False
 
 

@@ -228,3 +228,27 @@ def test_a_further_take_of_a_lost_picture_brings_its_edits_along(bench: Bench) -
     now = tally(run)
     assert (now.total, now.answered, now.pictures, run.state.unreleased) == (3, 3, 3, 0)
     assert bench.bill() == run.state.spent
+
+
+def test_a_further_take_of_a_picture_brings_those_that_were_made_from_it(bench: Bench) -> None:
+    """An edit that failed by itself is not asked twice, and the edit of the edit comes along."""
+    bench.service.fault("wrong_size", prompt="a table", times=1)
+    bench.service.fault("no_image", prompt="with a cup", times=1)
+    driver = shoot(
+        bench,
+        {"id": "base", "prompt": "a table", "aspect_ratio": "1:1"},
+        {"id": "cup", "prompt": "with a cup", "from": "base"},
+        {"id": "spoon", "prompt": "with a spoon", "from": "base", "turns": ["with two"]},
+        {"id": "shelf", "prompt": "on a shelf", "from": "spoon"},
+    )
+    run = driver.run
+    assert outcomes(read_index(run)) == {"wrong_size": 1, "no_image": 1, "ok": 3}
+    (again,) = failed(run, ("wrong_size", "no_image"))
+    assert (again.source.were, again.source.after) == ({"wrong_size": 1}, {"no_image": 1, "ok": 3})
+    bench.service.clear_faults()
+    draw(run, [again])
+    driver.to_the_end()
+    assert outcomes(read_index(run)) == tally(run).outcomes == {"ok": 5}
+    assert set(read_index(run)["take"]) == {2}
+    assert not failed(run, ("wrong_size", "no_image"))
+    assert bench.bill() == run.state.spent
