@@ -252,3 +252,25 @@ def test_a_further_take_of_a_picture_brings_those_that_were_made_from_it(bench: 
     assert set(read_index(run)["take"]) == {2}
     assert not failed(run, ("wrong_size", "no_image"))
     assert bench.bill() == run.state.spent
+
+
+def test_what_an_unfinished_night_will_make_from_its_pictures_is_on_its_way_too(bench: Bench) -> None:
+    """The night before still waits for the first picture: its edits, and theirs, are not asked for by the next."""
+    from pipeline.runs import nights
+    from pipeline.survey import begin, planner
+
+    home, clock, service = str(bench.folder / "runs"), bench.clock, bench.service.url
+    base = {"id": "base", "prompt": "a red shoe", "turns": ["larger"]}
+    edit = {"id": "edit", "prompt": "by night", "from": "base", "turns": ["with snow"]}
+    write(bench.folder, {"id": "late", "prompt": "framed", "from": "edit"}, edit, base)
+    found, name = survey(edits(), base=bench.folder), "edits-2026-11-01"
+    run = begin(found, name=name, storage=bench.place(name), service=service, clock=clock, cap=None)
+    driver = Driver(run, bench.backend_of(run), planner=planner(found, run))
+    while driver.draw():
+        pass
+    driver.tick()
+    assert run.state.reserved
+    job = edits(reuse=["latest 9"])
+    there = nights(job, folder=home, service=service, clock=clock)
+    found = survey(job, base=bench.folder, nights=there, runs=home)
+    assert (found.requests, found.follow_ups, found.expected) == (0, {}, {name: 5})
