@@ -398,9 +398,7 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
             yield from islice(_planned(run, batch), start, stop)
         case Turns(lane, pieces):
             for piece in pieces:
-                yield from tables.rows_of(
-                    follow_ups(run, piece.batch, lane, start=piece.start, stop=piece.stop)
-                )
+                yield from follow_ups(run, piece.batch, lane, start=piece.start, stop=piece.stop)
         case Takes(batch, places):
             wanted = frozenset(places)
             for row in (row for row in _planned(run, batch) if row["place"] in wanted):
@@ -435,7 +433,7 @@ def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
     for number in numbers:
         start = run.state.batches[number].turns_drawn.get(lane, 0)
         stop = start
-        for row in tables.rows_of(follow_ups(run, number, lane, start=start)):
+        for row in follow_ups(run, number, lane, start=start):
             prompt = prompt_of(row) if model is not None else None
             size += (
                 Size(1) if model is None or prompt is None else size_of(prompt, model, inline=is_inline(run))
