@@ -36,7 +36,7 @@ from pipeline.events import (
 from pipeline.job import tail
 from pipeline.manifest import Manifest, Row
 from pipeline.models import Model
-from pipeline.money import Estimate, estimate, nanos
+from pipeline.money import Estimate, estimate, nanos, served
 from pipeline.prompt import TO_COME, Prompt, Request, fingerprint
 from pipeline.references import Reference
 from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file, retry_file, wire_id
@@ -145,7 +145,8 @@ class Planner:
         by = lane_of(self._run.state.batches[number])
 
         def likely(prompt: Prompt) -> int:
-            return estimate(prompt, self._models[prompt.model], by).likely
+            model = self._models[prompt.model]
+            return estimate(prompt, model, served(model, self._run.created.backend, by)).likely
 
         rows = [_plan_row(place, request, likely) for place, request in enumerate(requests)]
         model = self._models.get(lane)
