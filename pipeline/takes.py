@@ -11,7 +11,7 @@ from pipeline import tables
 from pipeline.asked import prompt_of
 from pipeline.events import LATER, Drawn, Takes
 from pipeline.models import Model
-from pipeline.money import estimate
+from pipeline.money import Lane, estimate, served
 from pipeline.plan import write_again
 from pipeline.prompt import TO_COME
 from pipeline.run import Run, index_file, plan_file
@@ -170,6 +170,7 @@ def _of_batch(
 
 def _price(run: Run, places: Collection[tuple[int, int]]) -> tuple[int, int]:
     """What these requests would cost, were they asked: likely, and at most."""
+    lane: Lane = "standard" if run.created.online else "batch"
     likely = high = 0
     for number in sorted({batch for batch, _ in places}):
         wanted = {place for batch, place in places if batch == number}
@@ -181,7 +182,7 @@ def _price(run: Run, places: Collection[tuple[int, int]]) -> tuple[int, int]:
             if row["refusal"] is not None and row["parent"] is not None:
                 prompt = msgspec.structs.replace(prompt, references=(*prompt.references, TO_COME))
             model = msgspec.convert(known, Model)
-            price = estimate(prompt, model, "batch" if model.prices.batch else "standard")
+            price = estimate(prompt, model, served(model, run.created.backend, lane))
             likely, high = likely + price.likely, high + price.high
     return likely, high
 
