@@ -558,7 +558,7 @@ def _settle(
         turns=dict(sorted(follow_ups.lanes.items())),
         released=follow_ups.released,
         turns_again=follow_ups.again,
-        turns_file=_keep(run, turns_file(batch.number), follow_ups.sheet),
+        turns_file=_keep(run, turns_file(batch.number), follow_ups.sheet, together=tables.FEW_TOGETHER),
     )
     try:
         run.record(event)
@@ -701,8 +701,10 @@ def _effective(row: dict[str, Any], answer: dict[str, Any], model: Model) -> dic
 _ANSWERS = frozenset(tables.index_schema(()).names) & {*tables.staged_schema().names, "earlier", "made_in"}
 
 
-def _keep(run: Run, name: str, sheet: tables.Sheet) -> File | None:
-    return tables.keep(run.storage, name, sheet.table(), sheet.schema) if sheet.rows else None
+def _keep(run: Run, name: str, sheet: tables.Sheet, *, together: int = tables.ROW_GROUP) -> File | None:
+    if not sheet.rows:
+        return None
+    return tables.keep(run.storage, name, sheet.table(), sheet.schema, together=together)
 
 
 def _quarantine(run: Run, backend: Backend, batch: Batch, found: _Answers) -> File:

@@ -58,6 +58,7 @@ _CARRIED = (
 )
 _ANSWERED = ("model_version", "response_id", "answered_at", "earlier", "made_in")
 _BATCHES_AT_HAND = 8
+_REQUEST = ("key", "shot", "variant", "turn")
 
 _ENTRY = np.dtype(
     [("mark", "u8"), ("rest", "u8"), ("run", "u2"), ("batch", "i4"), ("place", "i4"), ("stands", "u1")]
@@ -281,27 +282,57 @@ class Earlier:
         return entries[np.lexsort((-entries["batch"], entries["run"], entries["mark"]))]
 
     def _paid(self) -> Iterator[Any]:
-        """What is with the provider, or may be: to order it again would be to pay twice."""
+        """What is with the provider, or may be: to order it again would be to pay twice. So would be what is made from
+        it, which will be asked there too.
+        """
         for run, one in enumerate(self._nights):
+            there: set[tuple[str, str, int]] = set()
             for batch in one.state.batches:
-                if batch.stage not in RESERVING:
-                    continue
-                table = self._table(run, plan_file(batch.number), ["fingerprint", "place", "turns"])
-                marks, places = table["fingerprint"].to_pylist(), table["place"].to_pylist()
-                if self._neutral:
-                    marks = self._neutral_marks(run, batch.number, places, marks)
-                rows = [
-                    (*_halves(mark), run, batch.number, place, _PAID)
-                    for mark, place in zip(marks, places, strict=True)
-                    if mark
-                ]
-                # What comes after it will be asked there too.
-                rows += [
-                    (*_halves(turn["fingerprint"]), run, batch.number, place, _PAID)
-                    for turns, place in zip(table["turns"].to_pylist(), places, strict=True)
-                    for turn in msgspec.json.decode(turns or "[]")
-                ]
-                yield np.array(rows, _ENTRY)
+                if batch.stage in RESERVING:
+                    rows = self._rows_of(run, batch.number)
+                    there |= {_which(row)[:3] for row in rows}
+                    yield self._paid_of(run, batch.number, rows)
+            if there:
+                yield from self._edits_of(run, there)
+
+    def _rows_of(self, run: int, batch: int) -> list[dict[str, Any]]:
+        columns = [*_REQUEST, "fingerprint", "place", "turns", "parent"]
+        return list(tables.rows_of(self._table(run, plan_file(batch), columns)))
+
+    def _edits_of(self, run: int, there: set[tuple[str, str, int]]) -> Iterator[Any]:
+        """The rows that edit a picture of these, and those that edit theirs: nobody said them in any order."""
+        waiting = [batch.number for batch in self._nights[run].state.batches if batch.waits and batch.planned]
+        pairs = [
+            (_which(row)[:3], _edited(row))
+            for number in waiting
+            for row in tables.rows_of(self._table(run, plan_file(number), [*_REQUEST, "parent"]))
+        ]
+        known = 0
+        while known < len(there):
+            known = len(there)
+            there |= {which for which, edited in pairs if edited in there}
+        for number in waiting:
+            yield self._paid_of(
+                run, number, [row for row in self._rows_of(run, number) if _edited(row) in there]
+            )
+
+    def _paid_of(self, run: int, batch: int, rows: list[dict[str, Any]]) -> Any:
+        places = [row["place"] for row in rows]
+        marks: list[str | None] = [row["fingerprint"] for row in rows]
+        if self._neutral:
+            marks = self._neutral_marks(run, batch, places, marks)
+        paid = [
+            (*_halves(mark), run, batch, place, _PAID)
+            for mark, place in zip(marks, places, strict=True)
+            if mark
+        ]
+        # What comes after it will be asked there too.
+        paid += [
+            (*_halves(turn["fingerprint"]), run, batch, row["place"], _PAID)
+            for row in rows
+            for turn in msgspec.json.decode(row["turns"] or "[]")
+        ]
+        return np.array(paid, _ENTRY)
 
     def _expected(self, run: int) -> dict[str, Any]:
         """A pointer to the run that will have the answer."""
@@ -395,6 +426,12 @@ _NEUTRAL = Prompt(model="", text="", modalities=())
 
 def _which(row: dict[str, Any]) -> tuple[str, str, int, int]:
     return row["key"], row["shot"], row["variant"], row["turn"]
+
+
+def _edited(row: dict[str, Any]) -> tuple[str, str, int] | None:
+    """The row whose picture this one edits."""
+    parent = row["parent"]
+    return None if parent is None else (parent["key"], parent["shot"], parent["variant"])
 
 
 def _known(

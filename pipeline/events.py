@@ -56,6 +56,8 @@ class Takes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     batch: int
     places: tuple[int, ...]
     were: dict[str, int] = {}  # the outcomes they had
+    after: dict[str, int] = {}  # and those of what follows them, which is asked anew when they are home
+    above: int = 1  # no further take of what follows them has a higher number
 
 
 class Piece(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

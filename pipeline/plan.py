@@ -399,13 +399,13 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
             yield from islice(_planned(run, batch), start, stop)
         case Turns(lane, pieces):
             for piece in pieces:
-                yield from tables.rows_of(
-                    follow_ups(run, piece.batch, lane, start=piece.start, stop=piece.stop)
-                )
+                yield from follow_ups(run, piece.batch, lane, start=piece.start, stop=piece.stop)
         case Takes(batch, places):
             wanted = frozenset(places)
             for row in (row for row in _planned(run, batch) if row["place"] in wanted):
-                yield {**row, "take": row["take"] + 1, "attempt": 1, "spent": 0}
+                # What follows has its number, which has to be higher than any that it had.
+                take = max(row["take"], source.above) + 1
+                yield {**row, "take": take, "attempt": 1, "spent": 0}
 
 
 def draw_turns(run: Run) -> bool:
@@ -414,6 +414,9 @@ def draw_turns(run: Run) -> bool:
     if not there:
         return False
     lane, numbers = next(iter(there.items()))
+    # What follows a further take was asked before: it goes apart, as it counts.
+    again = run.state.batches[numbers[0]].brings_again
+    numbers = tuple(number for number in numbers if run.state.batches[number].brings_again == again)
     source = Turns(lane, tuple(_pieces(run, lane, numbers)))
     number = len(run.state.batches)
     model = _model_asked(run, source)
@@ -431,7 +434,7 @@ def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
     for number in numbers:
         start = run.state.batches[number].turns_drawn.get(lane, 0)
         stop = start
-        for row in tables.rows_of(follow_ups(run, number, lane, start=start)):
+        for row in follow_ups(run, number, lane, start=start):
             prompt = prompt_of(row) if model is not None else None
             size += (
                 Size(1) if model is None or prompt is None else size_of(prompt, model, inline=is_inline(run))

@@ -19,7 +19,7 @@ from pipeline.events import Capped
 from pipeline.frugal import be_frugal
 from pipeline.job import Job, job_for, read_job
 from pipeline.manifest import STANDARD_INPUT
-from pipeline.money import Estimate, dollars, nanos
+from pipeline.money import dollars, nanos
 from pipeline.night import clear, release, stop
 from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
@@ -41,7 +41,7 @@ from pipeline.saved import read as read_saved
 from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
-from pipeline.takes import USUAL, Failed, draw, failed, following
+from pipeline.takes import USUAL, Failed, draw, failed
 from pipeline.tally import tally
 from pipeline.tidy import needless
 
@@ -367,7 +367,7 @@ def asked_again(
             f"{run.name}: nothing to ask again",
             hint="nightshoot index shows what came of each; what was blocked is asked again with --outcome blocked",
         )
-    console.note(_again_words(held, those, *following(run, those)))
+    console.note(_again_words(held, those))
     if yes and run.state.cap is None and max_usd is None:
         raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
     if not yes and not (console.can_ask() and console.ask("Ask again?")):
@@ -378,21 +378,26 @@ def asked_again(
     return driver
 
 
-def _again_words(held: int, those: Sequence[Failed], later: int, price: Estimate) -> str:
+def _again_words(held: int, those: Sequence[Failed]) -> str:
     words = [f"{held:,} requests that were held back"] if held else []
     if those:
-        likely = sum(one.likely for one in those) + price.likely
-        high = sum(one.high for one in those) + price.high
+        likely = sum(one.likely for one in those)
+        high = sum(one.high for one in those)
         count = sum(one.requests for one in those)
-        whom = "it" if count == 1 else "them"
-        more = f", then {_count(later, 'request')} made from {whom}" if later else ""
-        price_said = f"about {dollars(likely)}, at most {dollars(high)}"
-        words.append(f"{_count(count, 'request')} without a picture{more}, for {price_said}")
+        words.append(
+            f"{_count(count, 'request')} without a picture,{_with_them(those)}"
+            f" for about {dollars(likely)}, at most {dollars(high)}"
+        )
     return " and ".join(words)
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _with_them(those: Sequence[Failed]) -> str:
+    count = sum(one.follow_ups for one in those)
+    return f" and {count:,} that {'follows' if count == 1 else 'follow'}," if count else ""
 
 
 def shown_to_the_end(console: Console, driver: Driver) -> None:

@@ -126,6 +126,11 @@ class Batch:
         return {lane: count for lane, count in left.items() if count}
 
     @property
+    def brings_again(self) -> bool:
+        """Whether what follows it was there before: a person wanted a further take."""
+        return self.collected is not None and self.collected.turns_again > 0
+
+    @property
     def high(self) -> int:
         return self.planned.high if self.planned else 0
 

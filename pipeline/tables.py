@@ -1,7 +1,7 @@
 """The Parquet schemas, written down once, and how such files are written and read."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -18,6 +18,9 @@ USER = "row."
 
 ROW_GROUP = 20_000
 """Rows whose statistics let a scan skip them together."""
+
+FEW_TOGETHER = 500
+"""The same where a file is read a few rows at a time, over and over."""
 
 _word = pa.dictionary(pa.int32(), pa.string())  # few values, often repeated
 _time = pa.timestamp("us", tz="UTC")
@@ -263,12 +266,14 @@ def staged_schema() -> pa.Schema:
     return pa.schema(_STAGED)
 
 
-def to_parquet(rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema) -> bytes:
+def to_parquet(
+    rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema, *, together: int = ROW_GROUP
+) -> bytes:
     """The file's bytes. The same rows and the same library give the same bytes."""
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
     sink = BytesIO()
     pq.write_table(
-        table, sink, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=True, write_statistics=True
+        table, sink, compression="zstd", row_group_size=together, use_dictionary=True, write_statistics=True
     )
     return sink.getvalue()
 
@@ -309,9 +314,13 @@ def from_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Tab
         table = pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
         return table if columns is None else table.select(columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise Corrupt(
-            f"a Parquet file of the run cannot be read: {error}", hint="it was cut or changed: restore it"
-        ) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> Corrupt:
+    return Corrupt(
+        f"a Parquet file of the run cannot be read: {error}", hint="it was cut or changed: restore it"
+    )
 
 
 def rows_of(table: pa.Table, *, step: int = AT_HAND) -> Iterator[dict[str, Any]]:
@@ -320,14 +329,47 @@ def rows_of(table: pa.Table, *, step: int = AT_HAND) -> Iterator[dict[str, Any]]
         yield from batch.to_pylist()
 
 
+def some_of(
+    data: bytes,
+    wanted: Callable[[pa.Table], pa.Array],
+    *,
+    by: Sequence[str],
+    start: int,
+    stop: int | None,
+) -> Iterator[dict[str, Any]]:
+    """Of the rows in these bytes that are wanted by these columns those from one to another, a few at a time in memory.
+
+    What is before them and behind them is not read, but for those columns.
+    """
+    try:
+        file, seen = pq.ParquetFile(pa.BufferReader(data)), 0
+        for group in range(file.num_row_groups):
+            if stop is not None and seen >= stop:
+                return
+            chosen = wanted(file.read_row_group(group, columns=by, use_threads=False))
+            first, seen = seen, seen + chosen.true_count
+            if seen > start:
+                rows = file.read_row_group(group, use_threads=False).filter(chosen)
+                yield from rows_of(
+                    rows.slice(max(0, start - first), None if stop is None else stop - max(start, first))
+                )
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(error) from error
+
+
 def keep(
-    storage: Storage, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema
+    storage: Storage,
+    name: str,
+    rows: Iterable[Mapping[str, Any]] | pa.Table,
+    schema: pa.Schema,
+    *,
+    together: int = ROW_GROUP,
 ) -> File:
     """Put a table under a name, once. Whoever was first is kept, if they said the same.
 
     Another version of the library writes other bytes for the same rows, and may.
     """
-    data = to_parquet(rows, schema)
+    data = to_parquet(rows, schema, together=together)
     try:
         storage.put_if_absent(name, data, content_type="application/vnd.apache.parquet")
     except AlreadyThere:

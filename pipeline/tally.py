@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, UNASKED, Cut, Planned, Retries, Rows, Source, Takes, Turns
+from pipeline.events import FINAL, ON_ITS_WAY, UNASKED, Cut, Planned, Rows, Source, Takes, Turns
 from pipeline.run import Run
 from pipeline.state import RESERVING, Batch, Stage, State
 
@@ -65,7 +65,10 @@ def tally(run: Run) -> Tally:
     asked_anew = [batch.source for batch in state.batches if isinstance(batch.source, Takes)]
     for source in asked_anew:
         outcomes.subtract(source.were)
-    # What follows a further take was in the index before, without a picture to go on from.
+        # What follows has nothing to go on from until that is home,
+        outcomes.subtract(source.after)
+        outcomes["no_parent"] += sum(source.after.values())
+    # and then is asked anew, one wave after the other.
     again = sum(books.turns_again for books in settled)
     outcomes.subtract({"no_parent": again})
     for books in settled:
@@ -90,7 +93,7 @@ def tally(run: Run) -> Tally:
         reused=created.carried,
         before=sum(books.carried.get("ok", 0) for books in settled),
         expected=sum(books.carried.get(ON_ITS_WAY, 0) for books in settled),
-        sent=sum(sent),
+        sent=min(sum(sent), sum(count for lane, count in asked if lane not in UNASKED)),
         answered=sum(books.indexed for books in settled)
         - sum(len(source.places) for source in asked_anew)
         - again,
@@ -129,32 +132,18 @@ def _comes_first(state: State, source: Source) -> bool:
         case Cut(number):
             return _comes_first(state, state.batches[number].source)
         case Turns(_, pieces):
-            return not any(_is_further_take(state, state.batches[piece.batch].source) for piece in pieces)
+            return not any(state.batches[piece.batch].brings_again for piece in pieces)
     return False
 
 
 def _is_late(state: State, batch: Batch) -> bool:
-    """Whether its requests were sent for the first time here, since what they go on from was a further take."""
+    """Whether a further take brought its requests along, of which most were never sent before."""
     if not batch.sends or not _was_sent(batch.stage):
         return False
     source = batch.source
     while isinstance(source, Cut):
         source = state.batches[source.batch].source
-    return isinstance(source, Turns) and _is_further_take(state, source)
-
-
-def _is_further_take(state: State, source: Source) -> bool:
-    """Whether any of it was asked because a person wanted another try. What came of another attempt was not."""
-    match source:
-        case Takes():
-            return True
-        case Cut(number):
-            return _is_further_take(state, state.batches[number].source)
-        case Retries(numbers):
-            return any(_is_further_take(state, state.batches[number].source) for number in numbers)
-        case Turns(_, pieces):
-            return any(_is_further_take(state, state.batches[piece.batch].source) for piece in pieces)
-    return False
+    return isinstance(source, Turns) and not _comes_first(state, source)
 
 
 def _causes(
@@ -165,7 +154,7 @@ def _causes(
     books = [batch.collected for batch in state.batches if batch.collected is not None]
     unsent = sum(plan.likely for batch, plan in first if batch.submitting is None)
     said = sum(plan.likely for _, plan in first)
-    since = sum(plan.likely for plan in late)
+    since = min(unsent, sum(plan.likely for plan in late))
     causes = {
         "asked again": sum(b.spent for b in books if b.batch not in firsts) - (likely - said) - since,
         "cannot be read": state.unconfirmed,

@@ -128,3 +128,50 @@ def test_reading_starts_no_thread(folder: Path) -> None:
         [sys.executable, "-c", program, str(part)], capture_output=True, text=True, timeout=60, check=True
     )
     assert said.stdout.strip() == "0"
+
+
+EVEN = [n for n in range(200) if n % 2 == 0]
+
+
+def some(data: bytes, start: int, stop: int | None, read: list[int] | None = None) -> list[int]:
+    """Which rows of an even place are found there."""
+
+    def even(table: pa.Table) -> pa.BooleanArray:
+        assert table.column_names == ["place"]
+        if read is not None:
+            read.append(len(table))
+        return pa.array([place.as_py() % 2 == 0 for place in table["place"]])
+
+    return [one["place"] for one in tables.some_of(data, even, by=["place"], start=start, stop=stop)]
+
+
+@pytest.mark.parametrize("together", [7, 20, 200, tables.ROW_GROUP])
+def test_some_rows_are_those_that_all_of_them_would_have_given(together: int) -> None:
+    """However many rows lie together, and wherever one begins and stops."""
+    rows = [row(n, place=n) for n in range(200)]
+    data = tables.to_parquet(rows, SCHEMA, together=together)
+    for start, stop in (
+        (0, None),
+        (0, 100),
+        (0, 1),
+        (3, 4),
+        (9, 11),
+        (19, 61),
+        (99, 100),
+        (80, None),
+        (100, None),
+    ):
+        assert some(data, start, stop) == EVEN[start:stop], (start, stop)
+
+
+def test_what_is_behind_the_last_row_that_is_wanted_is_not_read() -> None:
+    data = tables.to_parquet([row(n, place=n) for n in range(200)], SCHEMA, together=20)
+    read: list[int] = []
+    assert some(data, 12, 18, read) == EVEN[12:18]
+    assert sum(read) == 40
+
+
+def test_rows_of_a_damaged_file_are_said_to_be_unreadable() -> None:
+    data = tables.to_parquet([row(1, place=0)], SCHEMA)
+    with pytest.raises(Corrupt, match="cannot be read"):
+        some(data[:-50], 0, None)

@@ -235,6 +235,114 @@ def test_a_further_take_brings_what_comes_after_it(bench: Bench) -> None:
     assert len(read_index(driver.run, takes="all")) == 12
 
 
+def test_a_further_take_of_a_wrong_size_replaces_what_follows_it(bench: Bench) -> None:
+    """Its follow-ups were made from what it was: all of them are made anew, and each counts once."""
+    bench.service.fault("wrong_size", prompt="photo of Shoe 1", times=1)
+    bench.make_job(rows=2, model=THINKS, turns=["make it night", "add snow"])
+    driver = bench.begin(canary=False)
+    driver.to_the_end()
+    run = driver.run
+    before = read_index(run).set_index(["key", "turn"])
+    assert tally(run).outcomes == {"ok": 5, "wrong_size": 1}
+    (again,) = takes.failed(run, ("wrong_size",))
+    assert (again.source.after, again.follow_ups) == ({"ok": 2}, 2)
+    assert again.high > again.likely > 3 * before.loc[("sku-1", 0), "usd"] * 0.9e9, "for all three"
+    takes.draw(run, [again])
+    now = tally(run)
+    assert (now.outcomes, now.answered) == ({"no_parent": 2, "ok": 3}, 5)
+    driver.to_the_end()
+    after = read_index(run).set_index(["key", "turn"])
+    assert after.loc["sku-1"]["take"].to_dict() == {0: 2, 1: 2, 2: 2}
+    assert set(after.loc["sku-1"]["sha256"]).isdisjoint(before.loc["sku-1"]["sha256"])
+    now = tally(run)
+    assert (now.outcomes, now.answered, now.total) == ({"ok": 6}, 6, 6)
+    assert run.state.spent == bench.bill()
+
+
+def test_what_comes_along_with_a_further_take_is_not_asked_by_itself_too(bench: Bench) -> None:
+    """The picture of the wrong size and the failed follow-up of it: asked for both, the second would be paid twice."""
+    bench.service.fault("wrong_size", prompt="photo of Shoe 1", times=1)
+    bench.service.fault("no_image", prompt="Shoe 1 by night", times=1)
+    bench.make_job(rows=2, model=THINKS, attempts=1, turns=["{{ title }} by night", "add snow"])
+    driver = bench.begin(canary=False)
+    driver.to_the_end()
+    run = driver.run
+    assert tally(run).outcomes == {"no_image": 1, "no_parent": 1, "ok": 3, "wrong_size": 1}
+    both = takes.failed(run, ("wrong_size", "no_image"))
+    assert [each.source.were for each in both] == [{"wrong_size": 1}]
+    bench.service.clear_faults()
+    assert takes.draw(run, both) == 1
+    assert not takes.failed(run, ("wrong_size", "no_image")), "it is on its way, and brings the other along"
+    driver.to_the_end()
+    assert not takes.failed(run), "what was replaced has its picture"
+    assert outcomes(read_index(run)) == tally(run).outcomes == {"ok": 6}
+    assert not read_index(run, takes="all").duplicated(["key", "turn", "take"]).any()
+    assert run.state.spent == bench.bill()
+
+
+def test_the_newest_picture_counts_whichever_was_asked_again_first(bench: Bench) -> None:
+    """First the follow-up twice, then what it follows: its third take was made from a picture that is replaced."""
+    bench.service.fault("wrong_size", prompt="photo of Shoe 0", times=1)
+    bench.service.fault("no_image", prompt="by night", times=9)
+    bench.make_job(rows=1, model=THINKS, attempts=1, turns=["{{ title }} by night"])
+    driver = bench.begin(canary=False)
+    driver.to_the_end()
+    run = driver.run
+    for outcome in ("no_image", "no_image", "wrong_size"):
+        if outcome == "wrong_size":
+            bench.service.clear_faults()
+        assert takes.draw(run, takes.failed(run, (outcome,))) == 1
+        driver.to_the_end()
+    index = read_index(run).set_index("turn")
+    assert index["take"].to_dict() == {0: 4, 1: 4}
+    assert "take4" in index.loc[1, "path"]
+    assert (tally(run).outcomes, tally(run).answered) == ({"ok": 2}, 2)
+    assert run.state.spent == bench.bill()
+
+
+def test_a_picture_is_not_replaced_while_others_are_made_from_it(bench: Bench) -> None:
+    bench.service.fault("wrong_size", prompt="photo of Shoe 1", times=1)
+    bench.make_job(rows=2, model=THINKS, turns=["make it night"])
+    driver = bench.begin(canary=False)
+    while not driver.run.state.turns_open:
+        driver.step() or driver.run.clock.sleep(5)
+    assert not takes.failed(driver.run, ("wrong_size",))
+    driver.to_the_end()
+    assert takes.failed(driver.run, ("wrong_size",))
+
+
+def test_what_a_further_take_brings_goes_apart_from_what_was_never_asked(bench: Bench) -> None:
+    """Who asks again while the run goes on: first orders are counted as the plan said them."""
+    bench.service.fault("image_safety", prompt="photo of Shoe 1", times=1)
+    bench.make_job(rows=3, model=THINKS, max_requests=9, turns=["make it night"])
+    driver = bench.begin(canary=False)
+    while not driver.run.state.turns_open:
+        driver.step() or driver.run.clock.sleep(5)
+    run = driver.run
+    takes.draw(run, takes.failed(run, ("blocked",)))
+    driver.to_the_end()
+    assert tally(run).outcomes == {"ok": 6}
+    assert tally(run).sent == 5, "what had nothing to go on from was first asked as a further take"
+    assert run.state.spent == bench.bill()
+
+
+def test_a_deadline_between_two_waves_ends_the_run(bench: Bench) -> None:
+    """What the second wave would have asked is not sent, each with its row; what is out is given up."""
+    bench.make_job(
+        rows=3, max_requests=3, model=THINKS, turns=["make it night", "snow"], night={"deadline": "1h"}
+    )
+    driver = bench.begin()
+    run = driver.run
+    while not run.state.turns_open:
+        driver.step() or run.clock.sleep(5)
+    run.clock.sleep(3600)
+    driver.to_the_end()
+    assert run.state.stopped is not None
+    assert run.state.stopped.why == "deadline"
+    assert outcomes(read_index(run)) == {"ok": 3, "not_sent": 6}
+    assert run.state.committed == run.state.spent == bench.bill()
+
+
 def test_a_run_that_is_stopped_has_every_turn_in_its_index(bench: Bench) -> None:
     """Stopped when the first wave is home: what was never asked is not sent, and nothing more is paid."""
     bench.make_job(rows=3, model=THINKS, turns=["make it night", "add snow"])
