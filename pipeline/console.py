@@ -6,7 +6,7 @@ Results go to stdout, everything else to stderr. People read job, run, row, shot
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,23 +98,25 @@ class Console:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextmanager
-    def progress(self, run: Run) -> Iterator["Progress"]:
-        """One line that changes on a terminal; elsewhere a plain line for each change."""
+    def progress(self, run: Run, answered: Callable[[], int] = lambda: 0) -> Iterator["Progress"]:
+        """One line that changes on a terminal; elsewhere a plain line for each change. `answered` is how many requests
+        the service says it has done, and still keeps."""
         if not sys.stderr.isatty():
-            yield Progress(self, run)
+            yield Progress(self, run, answered)
             return
         from rich.console import Console as Terminal
         from rich.live import Live
 
         with Live(console=Terminal(stderr=True), auto_refresh=False, transient=True) as live:
-            yield Progress(self, run, live)
+            yield Progress(self, run, answered, live)
 
 
 class Progress:
     """How far a run is, said whenever that changes."""
 
-    def __init__(self, console: Console, run: Run, live: Any = None) -> None:
+    def __init__(self, console: Console, run: Run, answered: Callable[[], int], live: Any = None) -> None:
         self._console = console
+        self._answered = answered
         self._live = live
         self._last = ""
         self._seen = run.state.next
@@ -123,10 +125,13 @@ class Progress:
     def update(self, run: Run) -> None:
         if self._console.verbose:
             self._details(run)
-        line = progress_line(tally(run))
-        if line == self._last:
+        now = tally(run)
+        line = progress_line(now, self._answered())
+        # What the service counts moves all night: a line that changes follows it, a log does not.
+        news = line if self._live is not None else progress_line(now)
+        if news == self._last:
             return
-        self._last = line
+        self._last = news
         if self._live is not None:
             self._live.update(f"  {line}", refresh=True)
         else:
@@ -142,13 +147,15 @@ class Progress:
         self._console.note(f"  {run.clock.now():%H:%M:%S} record {run.state.next - 1}; batches: {counts}")
 
 
-def progress_line(now: Tally) -> str:
+def progress_line(now: Tally, answered: int = 0) -> str:
     """Pictures and dollars, nothing of how it is done."""
     pictures = max(now.files, now.pictures)
     parts = [
         f"{now.sent:,} of {now.requests:,} sent",
         f"{pictures:,} {'picture' if pictures == 1 else 'pictures'} on disk",
     ]
+    if answered:
+        parts.insert(1, f"{answered:,} made and not here yet")
     if now.again:
         parts.append(f"{now.again:,} to try again")
     parts.append(

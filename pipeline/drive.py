@@ -78,6 +78,12 @@ class Driver:
         ] = {}  # batches whose result is not there, and since when
         self._turn = random.random()  # drivers that work side by side begin at different batches
 
+    @property
+    def answered(self) -> int:
+        """How many requests are answered in jobs that go on, by the service's own count: none of it can be had yet."""
+        there = (batch.submitted for batch in self.run.state.at(Stage.SUBMITTED))
+        return sum(self.backend.answered(sent.ticket) for sent in there if sent is not None)
+
     def to_the_end(self) -> None:
         """Work and wait until every request is in the index. Raises where only a person can go on."""
         while not self.run.state.finished:

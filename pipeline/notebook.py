@@ -392,7 +392,7 @@ class Run:
             return self.status()
         driver = self._driven()
         silent = driver.listener
-        with _interruptible(), Console().progress(driver.run) as progress:
+        with _interruptible(), Console().progress(driver.run, lambda: driver.answered) as progress:
             driver.listener = progress.update
             try:
                 driver.to_the_end()

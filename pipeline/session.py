@@ -403,7 +403,7 @@ def _with_them(those: Sequence[Failed]) -> str:
 def shown_to_the_end(console: Console, driver: Driver) -> None:
     """Drive a run until nothing is left to do, with a line of progress."""
     be_frugal()
-    with console.progress(driver.run) as progress:
+    with console.progress(driver.run, lambda: driver.answered) as progress:
         driver.listener = progress.update
         driver.to_the_end()
 

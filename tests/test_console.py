@@ -108,6 +108,7 @@ def test_progress_is_one_line_of_pictures_and_dollars() -> None:
     assert progress_line(now(sent=10, reserved=DOLLAR)) == (
         "10 of 10 sent, 0 pictures on disk, paid $0, reserved $1.00"
     )
+    assert "10 of 10 sent, 7 made and not here yet, 0 pictures" in progress_line(now(sent=10), answered=7)
 
 
 def test_a_bucket_s_summary_names_a_command_that_can_read_it() -> None:

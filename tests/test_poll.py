@@ -1,9 +1,11 @@
 """Tickets become endings, and nothing but an ending is one."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline import emulator
 from pipeline.backends.base import Gone
 from pipeline.drive import Driver
 from pipeline.errors import Unavailable
@@ -44,6 +46,23 @@ def test_a_state_nobody_knows_is_no_ending(bench: Bench, state: str) -> None:
     bench.service.clear_faults()
     driver.to_the_end()
     assert outcomes(read_index(driver.run)) == {"ok": 6}
+
+
+def test_how_far_a_job_is_comes_from_the_service_where_it_counts(tmp_path: Path) -> None:
+    """Half of its time is over, and so is half of it; nothing of that is home, and at the end it is nobody's news."""
+    with emulator.start(queue=(60, 60), run=(3600, 3600), picture_bytes=500) as service:
+        bench = Bench(service, tmp_path)
+        bench.make_job(rows=6, max_requests=6)
+        driver = bench.begin()
+        while driver.draw() or driver.submit():
+            pass
+        driver.poll()
+        assert driver.answered == 0
+        service.advance(60 + 1800)
+        driver.poll()
+        assert driver.answered == 3
+        driver.to_the_end()
+        assert driver.answered == 0
 
 
 def test_a_result_that_comes_later_than_its_success_is_waited_for(bench: Bench) -> None:

@@ -244,6 +244,11 @@ class Backend(Protocol):
         """How it ended. None: still at it. Raises Gone."""
         ...
 
+    def answered(self, ticket: str) -> int:
+        """How many requests of a job that goes on had an answer when it was last asked after, as far as the service
+        counts them. Asks nobody."""
+        ...
+
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
         """A stream of a result file's bytes, from start. Survives cut connections. It or reading it raises Missing."""
         ...

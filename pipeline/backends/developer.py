@@ -57,6 +57,7 @@ class Developer:
         self.service = service.rstrip("/")
         self._clock = clock
         self._key = key
+        self._answered: dict[str, int] = {}  # of each job that goes on
         options = genai.types.HttpOptions(base_url=self.service, timeout=int(CONTROL_TIMEOUT * 1000))
         # vertexai is said out loud: an environment that asks for Vertex must not turn this key's client into another.
         self._client = genai.Client(vertexai=False, api_key=key, http_options=options)
@@ -167,8 +168,12 @@ class Developer:
         except Missing as error:
             raise Gone(f"Google knows no {ticket}") from error
         metadata = operation.get("metadata") or {}
+        stats = counters(metadata.get("batchStats"))
         how = ending_of(metadata.get("state"))
         if how is None:
+            self._answered[ticket] = sum(
+                stats.get(f"{each}RequestCount", 0) for each in ("successful", "failed")
+            )
             return None
         answer = operation.get("response") or {}
         name = (metadata.get("output") or {}).get("responsesFile") or answer.get("responsesFile")
@@ -178,12 +183,15 @@ class Developer:
             how=how,
             at=wire.moment(metadata.get("endTime")) or wire.moment(metadata.get("updateTime")),
             files=tuple(file for file in files if file.size is not None),
-            stats=counters(metadata.get("batchStats")),
+            stats=stats,
             error=self._calls.safe(str(failure["message"])) if failure.get("message") else None,
         )
         if how == "succeeded" and not ending.files:
             raise unreadable(ticket, ending)
         return ending
+
+    def answered(self, ticket: str) -> int:
+        return self._answered.get(ticket, 0)
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
         return io.BufferedReader(

@@ -69,6 +69,7 @@ class Vertex:
     ) -> None:
         self.account = f"vertex:{project}:{location}"
         self.service = service.rstrip("/")
+        self._answered: dict[str, int] = {}  # of each job that goes on
         self._client = genai.Client(
             vertexai=True,
             project=project,
@@ -182,10 +183,10 @@ class Vertex:
 
     def ending(self, ticket: str) -> Ending | None:
         job = self._job(ticket)
-        how = ending_of(job.get("state"))
+        how, stats = ending_of(job.get("state")), counters(job.get("completionStats"))
         if how is None:
+            self._answered[ticket] = sum(stats.get(f"{each}Count", 0) for each in ("successful", "failed"))
             return None
-        stats = counters(job.get("completionStats"))
         directory = (job.get("outputInfo") or {}).get("gcsOutputDirectory")
         files = tuple(self._files(directory)) if directory else ()
         failure = job.get("error") or {}
@@ -199,6 +200,9 @@ class Vertex:
         if not files and (how == "succeeded" or stats.get("successfulCount")):
             raise unreadable(ticket, ending)
         return ending
+
+    def answered(self, ticket: str) -> int:
+        return self._answered.get(ticket, 0)
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
         address, _, version = file.rpartition("#")
