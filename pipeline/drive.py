@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from pipeline.admission import Admission
+from pipeline.again import draw_retries, draw_turns, plan_again
 from pipeline.backends.base import Backend, Gone
 from pipeline.backends.online import Online
 from pipeline.collect import collect
 from pipeline.errors import BadInput, Corrupt, Denied, NightshootError, Refused, Unavailable
 from pipeline.money import dollars
 from pipeline.night import cancel, until_next, watch
-from pipeline.plan import Planner, draw_retries, draw_turns, plan_again
+from pipeline.plan import Planner
 from pipeline.poll import poll, sweep, swept_at
 from pipeline.run import Run, job_of
 from pipeline.shown import Shown

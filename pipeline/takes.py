@@ -8,11 +8,11 @@ from typing import NamedTuple
 import msgspec
 
 from pipeline import tables
+from pipeline.again import write_again
 from pipeline.asked import prompt_of
 from pipeline.events import LATER, Drawn, Takes
 from pipeline.models import Model
 from pipeline.money import Lane, estimate, served
-from pipeline.plan import write_again
 from pipeline.prompt import TO_COME
 from pipeline.run import Run, index_file, plan_file
 from pipeline.state import Stage, model_of

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import tables
+from pipeline.again import draw_retries, plan_again
 from pipeline.drive import Driver
 from pipeline.errors import BadInput, Unavailable
 from pipeline.events import Drawn, Retries, Rows
 from pipeline.index import read_index
 from pipeline.job import job_for
-from pipeline.plan import Planner, draw_retries, plan_again
+from pipeline.plan import Planner
 from pipeline.run import Run, open_run, plan_file
 from pipeline.state import Stage
 from pipeline.storage import Storage

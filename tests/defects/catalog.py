@@ -811,14 +811,14 @@ DEFECTS = (
     ),
     Defect(
         "what there was no time to ask is an attempt",
-        "pipeline/plan.py",
+        "pipeline/again.py",
         'asked = row["last_outcome"] != "not_sent"',
         'asked = row["last_outcome"] != "unsent"',
         ("tests/test_online.py::test_a_storm_in_the_middle_draws_the_rest_anew_as_no_attempt",),
     ),
     Defect(
         "a tail that costs more than it may goes online",
-        "pipeline/plan.py",
+        "pipeline/again.py",
         "price <= nanos(few.usd)",
         "price >= 0",
         ("tests/test_online.py::test_a_small_tail_is_finished_at_once_where_the_job_says_so",),
@@ -1331,7 +1331,7 @@ DEFECTS = (
     ),
     Defect(
         "follow-ups of a model that knows no batches are sent in one",
-        "pipeline/plan.py",
+        "pipeline/again.py",
         "    if run.try_record(Drawn(batch=number, source=source, online=online)):",
         "    if run.try_record(Drawn(batch=number, source=source)):",
         ("tests/stories/test_every_mode.py",),
@@ -1387,7 +1387,7 @@ DEFECTS = (
     ),
     Defect(
         "an edit of a picture that is replaced outlives it",
-        "pipeline/plan.py",
+        "pipeline/again.py",
         'max(row["take"], source.above) + 1',
         'row["take"] + 1',
         ("tests/stories/test_turns.py",),
