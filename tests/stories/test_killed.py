@@ -43,15 +43,15 @@ def test_a_run_survives_every_process_that_worked_on_it(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "picture", "part"),
-    [(24, 500_000, 5_000_000), pytest.param(150, 1_500_000, PART_BYTES, marks=pytest.mark.slow)],
+    ("rows", "picture", "part", "times"),
+    [(24, 500_000, 5_000_000, 4), pytest.param(150, 1_500_000, PART_BYTES, 10, marks=pytest.mark.slow)],
     ids=["16 MB", "300 MB"],
 )
 def test_a_download_that_is_cut_and_killed_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, picture: int, part: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, picture: int, part: int, times: int
 ) -> None:
-    """Ten processes are killed at any picture of their part, each after a cut at any byte; the eleventh comes to the
-    end. Nothing of a part that was home is fetched again, and no byte differs from those of a quiet run.
+    """Processes are killed at any picture of their part, each after a cut at any byte; the last one comes to the end.
+    Nothing of a part that was home is fetched again, and no byte differs from those of a quiet run.
     """
     brought = tmp_path / "brought"
     with emulator.start(queue=(1, 1), run=(1, 1), picture_bytes=picture) as service:
@@ -65,7 +65,7 @@ def test_a_download_that_is_cut_and_killed_goes_on_where_it_was(
         kill(bench, url, "after", "submitted")
         monkeypatch.setenv("BROUGHT", str(brought))
         chance, a_part = random.Random(7), part * rows // size  # pictures of it
-        for _ in range(10):
+        for _ in range(times):
             service.fault("cut", method="download", bytes=chance.randrange(part), times=1)
             kill(bench, url, "after", "pictures/", chance.randint(1, a_part))
         last = start(bench, url)
@@ -73,10 +73,9 @@ def test_a_download_that_is_cut_and_killed_goes_on_where_it_was(
         finish([last])
         run = open_run(bench.place(), bench.clock)
         assert outcomes(read_index(run)) == {"ok": rows}
-        sys.stdout.write(
-            f"{(brought.stat().st_size - size) / part:.1f} parts fetched again after ten kills and ten cuts\n"
-        )
-        assert size <= brought.stat().st_size < size + 11 * part  # a cut costs a line or two, not a part
+        again = (brought.stat().st_size - size) / part
+        sys.stdout.write(f"{again:.1f} parts fetched again after {times} kills and cuts\n")
+        assert 0 <= again < times + 1  # a kill costs less than a part, and a cut a line or two
         assert fingerprints(run.storage, MADE) == fingerprints(quiet.run.storage, MADE)
         assert set(bench.paid().values()) == {1}
 
