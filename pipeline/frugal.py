@@ -9,7 +9,11 @@ _ARENAS = 2
 
 
 def be_frugal() -> None:
-    """Load no pandas that nobody asked for, and let threads share their heaps."""
+    """Load no pandas that nobody asked for, let threads share their heaps, and Arrow have none of its own."""
+    import pyarrow as pa
+
+    # Arrow's own allocator keeps what was freed: tens of megabytes of tables that were small and many.
+    pa.set_memory_pool(pa.system_memory_pool())
     _spare_pandas()
     _share_heaps()
 
