@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 WORKERS ?= auto
 SECONDS ?= 3600
+SEED    ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check slow live fuzz js defects bench clean
@@ -35,7 +36,7 @@ live: $(READY) ## what of the contract is free, against Google: NIGHTSHOOT_LIVE_
 	@$(BIN)/python -m pytest -rs tests/contracts/test_live.py
 
 fuzz: $(READY) ## odd result lines by chance, against a plain parser; an hour, or: make fuzz SECONDS=60
-	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 check: $(READY) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from typing import Any
 
 from pipeline.results import Payload, lines, read_object
@@ -15,7 +16,7 @@ def plain(raw: bytes) -> Any:
     """The line's object as Python's own parser reads it; None where it is none."""
 
     def number(digits: str) -> int | float:
-        return int(digits) if len(digits) < 4000 else float(digits)
+        return int(digits) if len(digits.lstrip("-")) <= sys.get_int_max_str_digits() else float(digits)
 
     try:
         body = json.loads(raw.decode("utf-8-sig", "surrogatepass"), parse_int=number)
