@@ -3,7 +3,7 @@
 What it fears: a draft or one of several pictures that is taken for the result, and a part that is lost from the middle.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +89,14 @@ def judged(outcome: Outcome, answer: Answer, wanted: Wanted) -> tuple[str, list[
     if answer.broken is not None or not answer.pictures:
         return "broken", checks
     return ("wrong_size" if "size" in odd else "ok"), checks
+
+
+def unless_unfit(answer: Mapping[str, Any], words: Iterable[str], rules: Rules) -> dict[str, Any]:
+    """An answer's outcome and message, now that a check said these words of its picture."""
+    failed = rules.fatal(words) if answer["outcome"] == "ok" else []
+    if failed:
+        return {"outcome": "unfit", "message": f"fails what the job sets to error: {', '.join(failed)}"}
+    return {"outcome": answer["outcome"], "message": answer["message"]}
 
 
 def thoughts(run: Run, outcome: Outcome, *, batch: int, place: int, wanted: Wanted) -> dict[str, Any]:

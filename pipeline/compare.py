@@ -41,7 +41,7 @@ class Noticed:
 def compare(
     run: Run,
     batch: int,
-    answers: Callable[[], Mapping[int, Mapping[str, Any]]],
+    answer: Callable[[int], Mapping[str, Any] | None],
     *,
     rules: Mapping[str, Rules],
     pool: Executor,
@@ -52,7 +52,7 @@ def compare(
     """
     if not any(each.want(*COMPARED) for each in rules.values()):
         return {}
-    rows = list(_rows(run, batch, answers(), rules))
+    rows = list(_rows(run, batch, answer, rules))
     found = {row.place: Noticed([], {}) for row in rows}
     _twins([row for row in rows if row.rules.want("near_duplicate")], found)
     edited = [row for row in rows if row.rules.want("unchanged", "swapped")]
@@ -63,11 +63,10 @@ def compare(
 
 
 def _rows(
-    run: Run, batch: int, answers: Mapping[int, Mapping[str, Any]], rules: Mapping[str, Rules]
+    run: Run, batch: int, answers: Callable[[int], Mapping[str, Any] | None], rules: Mapping[str, Rules]
 ) -> Iterator[_Row]:
-    plan = tables.from_parquet(run.storage.read(plan_file(batch)), columns=_WHICH)
-    for row in tables.rows_of(plan):
-        answer = answers.get(row["place"])
+    for row in tables.rows_in(run.storage.read(plan_file(batch)), columns=_WHICH):
+        answer = answers(row["place"])
         if answer is None or answer["outcome"] not in _PICTURED or answer["likeness"] is None:
             continue
         shown = {one["sha256"]: one["mime"] for one in row["references"] or []}

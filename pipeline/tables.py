@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from io import BytesIO
-from typing import Any
+from contextlib import contextmanager
+from io import BufferedRandom, BytesIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,16 +12,21 @@ import pyarrow.parquet as pq
 from pipeline.checks import MEASURED
 from pipeline.errors import Corrupt
 from pipeline.events import File
+from pipeline.spool import spool
 from pipeline.storage.base import AlreadyThere, Storage
 
 USER = "row."
 """What the user's columns are prefixed with, so that they never meet ours."""
 
-ROW_GROUP = 20_000
-"""Rows whose statistics let a scan skip them together."""
+ROW_GROUP = 1_000
+"""Rows that are in memory together where a file is read or written a few at a time; a scan skips as many by their
+statistics. Half as many would make files a quarter larger."""
 
 FEW_TOGETHER = 500
 """The same where a file is read a few rows at a time, over and over."""
+
+AT_HAND = 200
+"""Rows that are held as Python values: those take ten times the memory."""
 
 _word = pa.dictionary(pa.int32(), pa.string())  # few values, often repeated
 _time = pa.timestamp("us", tz="UTC")
@@ -266,44 +272,79 @@ def staged_schema() -> pa.Schema:
     return pa.schema(_STAGED)
 
 
+_TYPE = "application/vnd.apache.parquet"
+_WRITTEN = {"compression": "zstd", "use_dictionary": True, "write_statistics": True}
+
+
 def to_parquet(
     rows: Iterable[Mapping[str, Any]] | pa.Table, schema: pa.Schema, *, together: int = ROW_GROUP
 ) -> bytes:
     """The file's bytes. The same rows and the same library give the same bytes."""
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
     sink = BytesIO()
-    pq.write_table(
-        table, sink, compression="zstd", row_group_size=together, use_dictionary=True, write_statistics=True
-    )
+    pq.write_table(table, sink, row_group_size=together, **_WRITTEN)
     return sink.getvalue()
 
 
-AT_HAND = 200
-"""Rows that are held as Python values: those take ten times the memory."""
+@contextmanager
+def sheet(schema: pa.Schema, *, together: int = ROW_GROUP) -> Iterator["Sheet"]:
+    """An empty one. Its file is this machine's until it is kept."""
+    with spool() as file:
+        yield Sheet(schema, file, together=together)
 
 
 class Sheet:
-    """Rows on their way into a table, a few of them as Python values."""
+    """Rows on their way into a file. In memory is no more than a row group of them, and few as Python values.
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self.schema = schema
+    The same rows and the same library give the same bytes, whoever adds them.
+    """
+
+    def __init__(self, schema: pa.Schema, file: BufferedRandom, *, together: int) -> None:
         self.rows = 0
+        self._schema = schema
+        self._file = file  # to be written and read
+        self._together = together
         self._loose: list[Mapping[str, Any]] = []
-        self._pressed = [schema.empty_table()]
+        self._pressed: list[pa.Table] = []
+        self._writer: pq.ParquetWriter | None = None
 
     def add(self, row: Mapping[str, Any]) -> None:
         self.rows += 1
         self._loose.append(row)
-        if len(self._loose) == AT_HAND:
-            self._press()
+        is_group = self.rows % self._together == 0
+        if is_group or len(self._loose) == AT_HAND:
+            self._pressed.append(pa.Table.from_pylist(self._loose, schema=self._schema))
+            self._loose = []
+        if is_group:
+            self._write()
 
-    def table(self) -> pa.Table:
-        self._press()
-        return pa.concat_tables(self._pressed).unify_dictionaries().combine_chunks()
+    def keep(self, storage: Storage, name: str) -> File | None:
+        """Put the file under its name, once; there is none of no rows. Nothing can be added any more."""
+        if not self.rows:
+            return None
+        if self._loose:
+            self._pressed.append(pa.Table.from_pylist(self._loose, schema=self._schema))
+        if self._pressed:
+            self._write()
+        assert self._writer is not None
+        self._writer.close()
+        self._file.seek(0)
+        digest, size = hashlib.file_digest(self._file, "sha256").hexdigest(), self._file.tell()
+        self._file.seek(0)
+        try:
+            storage.put(name, self._file, content_type=_TYPE)
+        except AlreadyThere:
+            there = _there(storage, name, self._file)
+            digest, size = hashlib.sha256(there).hexdigest(), len(there)
+        return File(name, size, digest)
 
-    def _press(self) -> None:
-        self._pressed.append(pa.Table.from_pylist(self._loose, schema=self.schema))
-        self._loose = []
+    def _write(self) -> None:
+        """What was pressed is a row group."""
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, self._schema, **_WRITTEN)
+        table = pa.concat_tables(self._pressed).unify_dictionaries().combine_chunks()
+        self._pressed = []
+        self._writer.write_table(table, row_group_size=self._together)
 
 
 def from_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
@@ -357,27 +398,53 @@ def some_of(
         raise _unreadable(error) from error
 
 
-def keep(
-    storage: Storage,
-    name: str,
-    rows: Iterable[Mapping[str, Any]] | pa.Table,
-    schema: pa.Schema,
-    *,
-    together: int = ROW_GROUP,
-) -> File:
+def rows_in(
+    data: bytes, *, columns: Sequence[str] | None = None, step: int = AT_HAND
+) -> Iterator[dict[str, Any]]:
+    """The rows of the file in these bytes, a few at a time in memory, however many lie together."""
+    return _rows(pa.BufferReader(data), columns, step=step)
+
+
+def _rows(
+    file: Any, columns: Sequence[str] | None = None, *, step: int = AT_HAND
+) -> Iterator[dict[str, Any]]:
+    try:
+        opened = pq.ParquetFile(file)
+        for group in range(opened.num_row_groups):
+            yield from rows_of(opened.read_row_group(group, columns=columns, use_threads=False), step=step)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(error) from error
+
+
+def keep(storage: Storage, name: str, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> File:
     """Put a table under a name, once. Whoever was first is kept, if they said the same.
 
     Another version of the library writes other bytes for the same rows, and may.
     """
-    data = to_parquet(rows, schema, together=together)
+    data = to_parquet(rows, schema)
     try:
-        storage.put_if_absent(name, data, content_type="application/vnd.apache.parquet")
+        storage.put_if_absent(name, data, content_type=_TYPE)
     except AlreadyThere:
-        there = storage.read(name)
-        if not from_parquet(there).equals(from_parquet(data)):
-            raise Corrupt(
-                f"{storage.url}: {name} is there with other rows than were worked out now",
-                hint="two drivers disagree; the program versions or the manifest may differ between them",
-            ) from None
-        data = there
+        data = _there(storage, name, BytesIO(data))
     return File(name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _there(storage: Storage, name: str, ours: BinaryIO) -> bytes:
+    """What somebody else put under this name. Raises Corrupt where it says something else than ours."""
+    there = storage.read(name)
+    if not _are_same(there, ours):
+        raise Corrupt(
+            f"{storage.url}: {name} is there with other rows than were worked out now",
+            hint="two drivers disagree; the program versions or the manifest may differ between them",
+        )
+    return there
+
+
+def _are_same(there: bytes, ours: BinaryIO) -> bool:
+    try:
+        one, other = (pq.ParquetFile(file) for file in (pa.BufferReader(there), ours))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(error) from error
+    if not one.schema_arrow.equals(other.schema_arrow) or one.metadata.num_rows != other.metadata.num_rows:
+        return False
+    return all(a == b for a, b in zip(_rows(pa.BufferReader(there)), _rows(ours), strict=True))

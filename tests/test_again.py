@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.collect import AGAIN, MOST_ATTEMPTS, _is_worth_more
 from pipeline.console import REASONS
 from pipeline.events import Ended, Rows, Withdrawn
 from pipeline.run import Run, create_run
+from pipeline.settle import AGAIN, MOST_ATTEMPTS, _is_worth_more
 from pipeline.state import Batch, Stage
 from tests import events as e
 from tests.fakes import FakeClock, MemoryStorage

@@ -5,6 +5,8 @@ from tests.defects.plant import Defect
 STATE = "pipeline/state.py"
 SUBMIT = "pipeline/submit.py"
 COLLECT = "pipeline/collect.py"
+SETTLE = "pipeline/settle.py"
+JOINED = "pipeline/joined.py"
 ANSWER = "pipeline/answer.py"
 DEVELOPER = "pipeline/backends/developer.py"
 RESULTS = "pipeline/results.py"
@@ -83,7 +85,7 @@ DEFECTS = (
     ),
     Defect(
         "what was given up is asked again though it was for good",
-        COLLECT,
+        SETTLE,
         'return batch.withdrawn.again and row["attempt"] < MOST_ATTEMPTS',
         'return row["attempt"] < MOST_ATTEMPTS',
         ("tests/test_night.py",),
@@ -244,28 +246,28 @@ DEFECTS = (
     ),
     Defect(
         "a blocked row is sent again",
-        COLLECT,
+        SETTLE,
         'AGAIN = frozenset({"text_only",',
         'AGAIN = frozenset({"blocked", "text_only",',
         ("tests/test_collect.py",),
     ),
     Defect(
         "attempts without end",
-        COLLECT,
+        SETTLE,
         'return bool(row["attempt"] < min(attempts, MOST_ATTEMPTS))',
         'return bool(row["attempt"] <= min(attempts, MOST_ATTEMPTS))',
         ("tests/test_collect.py",),
     ),
     Defect(
         "a second answer replaces the first",
-        COLLECT,
-        'elif kinds[found.to[place]] != "ok" and kind == "ok":',
-        'elif kind == "ok":',
+        JOINED,
+        "if self._is_ok[line] and not self._is_ok[before]:",
+        "if self._is_ok[line]:",
         ("tests/test_collect.py",),
     ),
     Defect(
         "surplus answers cost nothing",
-        COLLECT,
+        SETTLE,
         "            books.spent += spent\n",
         "            pass\n",
         ("tests/test_collect.py",),
@@ -727,7 +729,7 @@ DEFECTS = (
     ),
     Defect(
         "a failed check is a success all the same",
-        COLLECT,
+        ANSWER,
         "    if failed:\n",
         "    if False:\n",
         ("tests/test_compare.py",),
@@ -867,7 +869,7 @@ DEFECTS = (
     ),
     Defect(
         "the size that was asked is told for the size that came",
-        COLLECT,
+        SETTLE,
         'return {"aspect_ratio": ratio, "image_size": size, "thinking": thinking}',
         'return {"aspect_ratio": row["aspect_ratio"], "image_size": size, "thinking": thinking}',
         ("tests/test_index.py",),
@@ -881,7 +883,7 @@ DEFECTS = (
     ),
     Defect(
         "a policy of a job may ask for ever",
-        COLLECT,
+        SETTLE,
         'row["attempt"] < min(attempts, MOST_ATTEMPTS)',
         'row["attempt"] < attempts',
         ("tests/test_again.py",),
@@ -1156,7 +1158,7 @@ DEFECTS = (
     ),
     Defect(
         "another attempt forgets what comes after it",
-        COLLECT,
+        SETTLE,
         "retry.add(_to_retry(row, answer))",
         'retry.add(_to_retry({**row, "turns": None}, answer))',
         ("tests/stories/test_turns.py",),

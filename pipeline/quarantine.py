@@ -1,0 +1,94 @@
+"""Lines that nobody claims, kept with their bytes: what was billed and not asked for is there to be looked at."""
+
+import base64
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from pipeline import tables
+from pipeline.backends.base import Backend
+from pipeline.errors import Unavailable
+from pipeline.events import File
+from pipeline.joined import Joined
+from pipeline.run import Run, quarantine_file, staged_file
+from pipeline.spool import spool
+from pipeline.state import Batch
+
+_TRIPLETS = 3 << 18
+"""Bytes at a time whose base64 can be joined."""
+
+_json = msgspec.json.Encoder(order="deterministic").encode
+
+
+def quarantine(run: Run, backend: Backend, batch: Batch, found: Joined) -> File:
+    """Every unclaimed line, with its bytes where no picture of it was written. One is in memory at a time."""
+    name = quarantine_file(batch.number)
+    digest = hashlib.sha256()
+    with spool() as file:
+        for piece in _entries(run, backend, batch, found):
+            digest.update(piece)
+            file.write(piece)
+        size = file.tell()
+        file.seek(0)
+        run.storage.put(name, file, content_type="application/jsonl")
+    return File(name, size, digest.hexdigest())
+
+
+def _entries(run: Run, backend: Backend, batch: Batch, found: Joined) -> Iterator[bytes]:
+    """The quarantine's lines, in pieces."""
+    for stray, line in zip(found.strays, _bytes_of(run, batch, found), strict=True):
+        row = found.line(stray.line)
+        entry = _json(
+            {
+                "why": stray.why,
+                **{name: row[name] for name in ("wire_id", "outcome", "file", "offset", "length", "spent")},
+                "pictures": [picture["path"] for picture in row["pictures"] or []],
+                **({"line_file": row["kept"]} if row["kept"] else {}),
+                **(_readable(line) if line is not None and len(line) == row["length"] else {}),
+            }
+        )
+        if line is None or len(line) == row["length"]:
+            yield entry + b"\n"
+            continue
+        yield entry[:-1] + b',"line_base64":"'
+        yield from _base64_of(backend, batch, row)
+        yield b'"}\n'
+
+
+def _bytes_of(run: Run, batch: Batch, found: Joined) -> Iterator[bytes | None]:
+    """What was kept of each stray. Those of one part follow each other, but for a few: one part is in memory."""
+    part, raw = -1, None
+    for stray in found.strays:
+        place = bisect_right(found.starts, stray.line) - 1
+        if place != part:
+            data = run.storage.read(staged_file(batch.number, place))
+            part, raw = place, tables.from_parquet(data, columns=["raw"])["raw"]
+        assert raw is not None
+        yield raw[stray.line - found.starts[part]].as_py()
+
+
+def _readable(line: bytes) -> dict[str, str]:
+    try:
+        return {"line": line.decode()}
+    except UnicodeDecodeError:
+        return {"line_base64": base64.b64encode(line).decode()}
+
+
+def _base64_of(backend: Backend, batch: Batch, row: dict[str, Any]) -> Iterator[bytes]:
+    """A line that is too long to be held, streamed once more."""
+    assert batch.submitted is not None
+    left = row["length"]
+    with backend.open(
+        batch.submitted.ticket, row["file"], start=row["offset"], end=row["offset"] + left
+    ) as stream:
+        while left and (piece := stream.read(min(left, _TRIPLETS))):
+            left -= len(piece)
+            yield base64.b64encode(piece)
+    if left:
+        raise Unavailable(
+            f"{row['file']}: {left:,} bytes of the line at byte {row['offset']:,} are no longer there",
+            hint="nothing is lost; run the same command again later",
+        )
