@@ -218,14 +218,14 @@ def begin_ours(*, folder: str, pictures: int) -> Told:
 
 def collect_ours(*, folder: str, pictures: int) -> Told:
     """Our collect of the same file, index included: every picture looked at, hashed, durable."""
+    from pipeline.frugal import be_frugal
+
+    be_frugal()  # as every command does that drives a run
     from pipeline.backends.developer import Developer
     from pipeline.clock import MachineClock
     from pipeline.collect import collect
-    from pipeline.frugal import be_frugal
     from pipeline.run import open_run
     from pipeline.storage import open_storage
-
-    be_frugal()  # as every command does that drives a run
 
     class FromDisk(Developer):
         def open(self, ticket: str, file: str, *, start: int, end: int | None) -> io.BufferedReader:
@@ -246,12 +246,13 @@ def collect_ours(*, folder: str, pictures: int) -> Told:
 
 def download_ours(*, url: str, pictures: int, folder: str) -> Told:
     """Our collect, over HTTP."""
-    from pipeline.backends.developer import Developer
-    from pipeline.clock import EmulatorClock
-    from pipeline.drive import Driver
     from pipeline.frugal import be_frugal
 
     be_frugal()
+    from pipeline.backends.developer import Developer
+    from pipeline.clock import EmulatorClock
+    from pipeline.drive import Driver
+
     clock = EmulatorClock(url)
     run, planner = _begun(Path(folder), url, pictures, clock)
     driver = Driver(run, Developer(key="ours", service=url, clock=clock), planner=planner, workers=THREADS)

@@ -14,12 +14,13 @@ def write_shoes(path: Path, rows: int) -> None:
 
 def planned(job: Any, folder: Path) -> tuple[Any, Any]:
     """What was found of a job whose manifest lies here, and its run in the folder "run", planned to the end."""
-    from pipeline.clock import MachineClock
     from pipeline.frugal import be_frugal
+
+    be_frugal()  # as every command that drives a run
+    from pipeline.clock import MachineClock
     from pipeline.storage import open_storage
     from pipeline.survey import begin, planner, survey
 
-    be_frugal()  # as every command that drives a run
     found = survey(job, base=folder)
     storage = open_storage(str(folder / "run"))
     run = begin(found, name="run", storage=storage, service="http://x", clock=MachineClock(), cap=None)

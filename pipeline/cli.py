@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pipeline.errors import BadInput, NightshootError
+from pipeline.frugal import one_heap
 
 if TYPE_CHECKING:
     from pipeline.console import Console
@@ -76,6 +77,7 @@ class _Terminated(BaseException):
 def main() -> None:
     """The command, with every error a person can cause said in two lines, and never a traceback for it."""
     signal.signal(signal.SIGTERM, _terminate)
+    one_heap()
     try:
         code = cli(prog_name="nightshoot", standalone_mode=False)
     except click.exceptions.Exit as error:

@@ -6,11 +6,13 @@ Lines are joined by their wire id and by nothing else.
 
 import hashlib
 import logging
+import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from threading import Condition
 from typing import Any
 
@@ -122,12 +124,13 @@ class _Hand:
     """
 
     def __init__(
-        self, pool: Executor, keep: Callable[[int, list[dict[str, Any]]], object], *, room: int
+        self, pool: Executor, keep: Callable[[int, Iterator[dict[str, Any]]], object], *, room: int
     ) -> None:
         self._pool = pool
         self._room = room  # bytes
         self._keep = keep  # a part, and its rows
-        self._rows: list[Future[dict[str, Any]]] = []  # of the part at hand
+        self._rows: deque[Future[bytes]] = deque()  # of the part at hand
+        self._packed: list[bytes] = []  # those before them, which are done
         self._kept: deque[Future[object]] = deque()
         self._changed = Condition()
         self._lines = self._bytes = 0  # that are not done
@@ -138,7 +141,8 @@ class _Hand:
         with self._changed:
             self._lines += 1
             self._bytes += size
-        row = self._pool.submit(work)
+        # A part may have many small ones: packed, they take a tenth of the memory.
+        row = self._pool.submit(lambda: pickle.dumps(work()))
         row.add_done_callback(partial(self._done, size))
         self._rows.append(row)
         with self._changed:
@@ -146,13 +150,17 @@ class _Hand:
                 self._changed.wait()
         if self._error is not None:
             raise self._error
+        while self._rows and self._rows[0].done():
+            self._packed.append(self._rows.popleft().result())
 
     def close(self, part: int) -> None:
         """No more lines of this part will come."""
-        rows, self._rows = self._rows, []
+        done, rows = self._packed, self._rows
+        self._packed, self._rows = [], deque()
         while len(self._kept) > 2:
             self._kept.popleft().result()
-        self._kept.append(self._pool.submit(lambda: self._keep(part, [row.result() for row in rows])))
+        packed = chain(done, (row.result() for row in rows))
+        self._kept.append(self._pool.submit(lambda: self._keep(part, map(pickle.loads, packed))))
 
     def finish(self) -> None:
         """Wait until everything is written."""
@@ -185,8 +193,11 @@ def _bring(
 ) -> None:
     """Pictures are written while the download goes on; a part's staged file, last, says that all of its are there."""
 
-    def keep(place: int, rows: list[dict[str, Any]]) -> object:
-        return tables.keep(run.storage, staged_file(batch.number, place), rows, tables.staged_schema())
+    def keep(place: int, rows: Iterator[dict[str, Any]]) -> object:
+        with tables.sheet(tables.staged_schema()) as sheet:
+            for row in rows:
+                sheet.add(row)
+            return sheet.keep(run.storage, staged_file(batch.number, place))
 
     file = span[0][1].file
     # What is in hand when the power is cut is fetched again: it has to be little beside a part.

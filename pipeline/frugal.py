@@ -1,6 +1,7 @@
 """How a command that drives a run gets by on less memory. For its own process only: these are settings of libraries."""
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
 
@@ -8,11 +9,19 @@ _ARENA_MAX = -8  # of glibc's malloc.h
 _ARENAS = 2
 
 
+def one_heap() -> None:
+    """Let Arrow have no heap of its own: it keeps what was freed, tens of megabytes of tables that were small and many.
+
+    To be said before Arrow is loaded. Later it is heard by what Python asks of it, and not by what reads its files.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
 def be_frugal() -> None:
     """Load no pandas that nobody asked for, let threads share their heaps, and Arrow have none of its own."""
+    one_heap()
     import pyarrow as pa
 
-    # Arrow's own allocator keeps what was freed: tens of megabytes of tables that were small and many.
     pa.set_memory_pool(pa.system_memory_pool())
     _spare_pandas()
     _share_heaps()

@@ -15,7 +15,7 @@ from pipeline.backends.base import Backend
 from pipeline.checks import Rules
 from pipeline.compare import Noticed
 from pipeline.errors import Corrupt
-from pipeline.events import Collected, Cut, Retries, Tokens, Turns
+from pipeline.events import Collected, Cut, File, Retries, Tokens, Turns
 from pipeline.grounding import columns_of
 from pipeline.joined import Joined
 from pipeline.models import Model
@@ -101,15 +101,19 @@ def settle(
             tokens=books.tokens,
             spent=books.spent,
             unconfirmed=books.unconfirmed,
-            index=index.keep(run.storage, index_file(batch.number)),
-            retries=retry.keep(run.storage, retry_file(batch.number)),
+            index=_keep(run, index, index_file(batch.number)),
+            retries=_keep(run, retry, retry_file(batch.number)),
             quarantine=quarantine(run, backend, batch, found) if found.strays else None,
             turns=dict(sorted(follow_ups.lanes.items())),
             released=follow_ups.released,
             turns_again=follow_ups.again,
-            turns_file=turned.keep(run.storage, turns_file(batch.number)),
+            turns_file=_keep(run, turned, turns_file(batch.number)),
         )
     return _record(run, batch, event)
+
+
+def _keep(run: Run, sheet: tables.Sheet, name: str) -> File | None:
+    return sheet.keep(run.storage, name) if sheet.rows else None
 
 
 def _record(run: Run, batch: Batch, event: Collected) -> bool:

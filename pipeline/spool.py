@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
 
-from pipeline.errors import Unavailable
+from pipeline.storage.base import NoRoom
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -21,4 +21,4 @@ def spool() -> Iterator[BufferedRandom]:
         if error.errno not in _FULL:
             raise
         hint = "free some space there, or set TMPDIR; nothing is lost"
-        raise Unavailable(f"{tempfile.gettempdir()}: {str(error.strerror).lower()}", hint=hint) from error
+        raise NoRoom(f"{tempfile.gettempdir()}: {str(error.strerror).lower()}", hint=hint) from error

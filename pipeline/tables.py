@@ -290,7 +290,11 @@ def to_parquet(
 def sheet(schema: pa.Schema, *, together: int = ROW_GROUP) -> Iterator["Sheet"]:
     """An empty one. Its file is this machine's until it is kept."""
     with spool() as file:
-        yield Sheet(schema, file, together=together)
+        empty = Sheet(schema, file, together=together)
+        try:
+            yield empty
+        finally:
+            empty.close()
 
 
 class Sheet:
@@ -306,7 +310,7 @@ class Sheet:
         self._together = together
         self._loose: list[Mapping[str, Any]] = []
         self._pressed: list[pa.Table] = []
-        self._writer: pq.ParquetWriter | None = None
+        self._writer = pq.ParquetWriter(file, schema, **_WRITTEN)
 
     def add(self, row: Mapping[str, Any]) -> None:
         self.rows += 1
@@ -318,16 +322,12 @@ class Sheet:
         if is_group:
             self._write()
 
-    def keep(self, storage: Storage, name: str) -> File | None:
-        """Put the file under its name, once; there is none of no rows. Nothing can be added any more."""
-        if not self.rows:
-            return None
-        if self._loose:
+    def keep(self, storage: Storage, name: str) -> File:
+        """Put the file under its name, as `keep` does. Nothing can be added any more."""
+        if self.rows % self._together or not self.rows:
             self._pressed.append(pa.Table.from_pylist(self._loose, schema=self._schema))
-        if self._pressed:
             self._write()
-        assert self._writer is not None
-        self._writer.close()
+        self.close()
         self._file.seek(0)
         digest, size = hashlib.file_digest(self._file, "sha256").hexdigest(), self._file.tell()
         self._file.seek(0)
@@ -338,10 +338,16 @@ class Sheet:
             digest, size = hashlib.sha256(there).hexdigest(), len(there)
         return File(name, size, digest)
 
+    def close(self) -> None:
+        try:
+            self._writer.close()
+        finally:
+            self._writer.is_open = (
+                False  # where there is no room it would try again when nobody listens any more
+            )
+
     def _write(self) -> None:
         """What was pressed is a row group."""
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._file, self._schema, **_WRITTEN)
         table = pa.concat_tables(self._pressed).unify_dictionaries().combine_chunks()
         self._pressed = []
         self._writer.write_table(table, row_group_size=self._together)
