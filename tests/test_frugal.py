@@ -20,3 +20,20 @@ def test_pandas_is_loaded_for_a_frame_and_for_nothing_else() -> None:
         assert pandas.DataFrame({"a": [1]}).a.tolist() == [1]
     """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_arrow_has_no_heap_of_its_own_in_a_command() -> None:
+    """Neither what Python asks of it nor what reads files inside: that is chosen once, when it is loaded."""
+    program = """if True:
+        import sys
+        from pipeline.cli import main
+        sys.argv = ["nightshoot", "--version"]
+        try:
+            main()
+        except SystemExit:
+            pass
+        assert "pyarrow" not in sys.modules
+        import pyarrow
+        assert pyarrow.default_memory_pool().backend_name == "system"
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, stdout=subprocess.DEVNULL)

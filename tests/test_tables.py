@@ -1,5 +1,7 @@
 """The Parquet files: one schema, cheap to scan by everybody's tools, put once."""
 
+import hashlib
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -122,7 +124,8 @@ def test_reading_starts_no_thread(folder: Path) -> None:
     program = (
         "import os, sys; from pathlib import Path; from pipeline import tables\n"
         "threads = lambda: len(os.listdir('/proc/self/task'))\n"
-        "before = threads(); tables.from_parquet(Path(sys.argv[1]).read_bytes()); print(threads() - before)\n"
+        "before, data = threads(), Path(sys.argv[1]).read_bytes()\n"
+        "tables.from_parquet(data); list(tables.rows_in(data)); print(threads() - before)\n"
     )
     said = subprocess.run(
         [sys.executable, "-c", program, str(part)], capture_output=True, text=True, timeout=60, check=True
@@ -175,3 +178,93 @@ def test_rows_of_a_damaged_file_are_said_to_be_unreadable() -> None:
     data = tables.to_parquet([row(1, place=0)], SCHEMA)
     with pytest.raises(Corrupt, match="cannot be read"):
         some(data[:-50], 0, None)
+
+
+def sheet(rows: int, together: int, storage: MemoryStorage) -> bytes:
+    """The file of a sheet with so many rows."""
+    with tables.sheet(SCHEMA, together=together) as open_sheet:
+        for n in range(rows):
+            open_sheet.add(row(n, place=n, message=f"{n % 7}"))
+        kept = open_sheet.keep(storage, "index/00000.parquet")
+    data = storage.files["index/00000.parquet"]
+    assert (kept.size, kept.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    return data
+
+
+@pytest.mark.parametrize(
+    ("rows", "together"),
+    [
+        (0, 7),
+        (1, 7),
+        (20, 7),
+        (21, 7),
+        (199, 200),
+        (200, 200),
+        (201, 200),
+        (450, 250),
+        (999, 1000),
+        (2500, 1000),
+    ],
+)
+def test_a_sheet_has_every_row_in_its_order_and_so_many_together(rows: int, together: int) -> None:
+    data = sheet(rows, together, MemoryStorage())
+    assert [one["place"] for one in tables.rows_in(data)] == list(range(rows))
+    told = pq.ParquetFile(pa.BufferReader(data)).metadata
+    groups = [told.row_group(n).num_rows for n in range(told.num_row_groups)]
+    assert groups == [together] * (rows // together) + [rows % together] * (rows % together > 0 or not rows)
+    assert tables.from_parquet(data).schema.equals(SCHEMA)
+
+
+def test_a_sheet_of_the_same_rows_is_the_same_bytes_and_of_other_rows_is_corrupt() -> None:
+    storage = MemoryStorage()
+    assert sheet(450, 200, storage) == sheet(450, 200, storage), "the second finds the first there"
+    assert sheet(450, 7, storage) == sheet(450, 200, storage), "other groups, the same rows: as it is"
+    with pytest.raises(Corrupt, match="other rows"):
+        sheet(451, 200, storage)
+
+
+def test_a_sheet_that_is_given_up_says_nothing_more() -> None:
+    """Whatever went wrong with its rows is what is heard."""
+
+    def give_up() -> None:
+        with tables.sheet(SCHEMA, together=2) as given_up:
+            for n in range(5):
+                given_up.add(row(n))
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        give_up()
+
+
+def test_rows_of_a_file_are_read_a_group_at_a_time() -> None:
+    """So many bytes of Arrow's are in use at most, whatever the length of the file."""
+    most = []
+    for rows in (1000, 10_000):
+        data = tables.to_parquet([row(n, message=str(n) * 50) for n in range(rows)], SCHEMA)
+        before = pa.total_allocated_bytes()
+        most.append(max(pa.total_allocated_bytes() - before for _ in tables.rows_in(data)))
+    assert 0 < most[1] < 2 * most[0]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits the size of files as Unix does")
+def test_a_disk_without_room_for_a_sheet_is_said_to_be_full() -> None:
+    """In a process of its own, which may write no file larger than 20 KB. No traceback of a writer's follows."""
+    program = """if True:
+        import resource, signal
+        from pipeline import tables
+        from pipeline.storage.base import NoRoom
+        schema = tables.index_schema(())
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        try:
+            with tables.sheet(schema, together=10) as sheet:
+                for n in range(1000):
+                    sheet.add({"key": f"sku-{n}"})
+        except NoRoom as error:
+            print(error.message)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "file too large" in done.stdout
+    assert done.stderr == ""
