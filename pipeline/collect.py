@@ -27,7 +27,7 @@ from pipeline.backends.base import Backend, Gone, Missing, Outcome
 from pipeline.checks import Checks, Rules, rules_of
 from pipeline.compare import Noticed, compare
 from pipeline.errors import Corrupt, Unavailable
-from pipeline.events import Collected, Cut, File, Part, Retries, Tokens, Turns
+from pipeline.events import Collected, Cut, File, Part, Rejected, Retries, Tokens, Turns
 from pipeline.grounding import columns_of
 from pipeline.models import Model
 from pipeline.money import Lane, actual, nanos
@@ -628,7 +628,7 @@ def _no_answer(batch: Batch, row: dict[str, Any], *, lines: int) -> dict[str, An
     if batch.ended is None and batch.sends:
         return {"outcome": "not_sent", "spent": 0}
     if batch.ended is None:
-        outcome = "no_parent" if isinstance(batch.source, Turns) else "refused_by_plan"
+        outcome = "no_parent" if isinstance(batch.source, Turns | Rejected) else "refused_by_plan"
         return {"outcome": outcome, "message": row["refusal"], "spent": 0}
     message = batch.ended.error or _shortage(batch.ended.stats, lines)
     return {"outcome": UNANSWERED[batch.ended.how], "message": message, "spent": None}

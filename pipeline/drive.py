@@ -24,6 +24,7 @@ from pipeline.shown import Shown
 from pipeline.state import Batch, OverBudget, Stage, State, model_of, trouble_of
 from pipeline.storage.base import NoRoom
 from pipeline.submit import resolve, submit
+from pipeline.tally import waiting
 
 log = logging.getLogger(__name__)
 
@@ -387,6 +388,8 @@ class Driver:
                 )
         if state.held_back and state.settled:
             raise common_trouble(state)
+        if state.to_review and state.settled:
+            raise _unjudged(self.run)
 
     def _is_mine(self, batch: Batch) -> bool:
         return batch.is_of(self.backend.account)
@@ -454,6 +457,15 @@ def common_trouble(state: State) -> Refused:
         f" nothing for one reason: {word}; asking for {state.requests_held_back:,} of them again would cost up"
         f" to {dollars(cost)}",
         hint="nightshoot index shows them; nightshoot retry asks again, nightshoot cancel leaves it at that",
+    )
+
+
+def _unjudged(run: Run) -> Refused:
+    """What to say of follow-ups that a person keeps waiting."""
+    return Refused(
+        f"{waiting(run.state.to_review)}; all else is home",
+        hint=f"nightshoot index {run.name} -o decisions.csv lists the pictures: write approved or rejected into its"
+        f" column decision, then  nightshoot review apply decisions.csv {run.name}  and run again",
     )
 
 

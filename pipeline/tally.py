@@ -5,7 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, UNASKED, Cut, Planned, Rows, Source, Takes, Turns
+from pipeline.events import (
+    FINAL,
+    ON_ITS_WAY,
+    UNASKED,
+    Cut,
+    Planned,
+    Rejected,
+    Rows,
+    Source,
+    Takes,
+    Turns,
+)
 from pipeline.run import Run
 from pipeline.state import RESERVING, Batch, Stage, State
 
@@ -25,6 +36,7 @@ class Tally:
     sent: int  # of the requests, how many Google has or had at least once
     answered: int  # how many are in the index, those left out included
     again: int  # waiting for another attempt
+    to_review: int  # follow-ups that wait until a person has judged what they go on from
     pictures: int  # requests that have theirs
     files: int  # pictures on disk: an answer may have several
     outcomes: dict[str, int]
@@ -98,6 +110,7 @@ def tally(run: Run) -> Tally:
         - sum(len(source.places) for source in asked_anew)
         - again,
         again=sum(books.retry for books in settled if books.batch in state.retries),
+        to_review=state.to_review,
         pictures=outcomes["ok"],
         files=sum(books.pictures for books in settled),
         outcomes={name: count for name, count in sorted(outcomes.items()) if count},
@@ -120,6 +133,11 @@ def tally(run: Run) -> Tally:
     )
 
 
+def waiting(follow_ups: int) -> str:
+    """That a run stands still until somebody has looked at its pictures."""
+    return f"{follow_ups:,} {'follow-up waits' if follow_ups == 1 else 'follow-ups wait'} for your review"
+
+
 def _is_first(state: State, batch: Batch) -> bool:
     """Whether its requests were never asked before. Of a batch that was cut the pieces count."""
     return batch.stage is not Stage.CUT and _comes_first(state, batch.source)
@@ -133,6 +151,8 @@ def _comes_first(state: State, source: Source) -> bool:
             return _comes_first(state, state.batches[number].source)
         case Turns(_, pieces):
             return not any(state.batches[piece.batch].brings_again for piece in pieces)
+        case Rejected(number):
+            return not state.batches[number].brings_again
     return False
 
 
