@@ -464,8 +464,9 @@ def _unjudged(run: Run) -> Refused:
     """What to say of follow-ups that a person keeps waiting."""
     return Refused(
         f"{waiting(run.state.to_review)}; all else is home",
-        hint=f"nightshoot index {run.name} -o decisions.csv lists the pictures: write approved or rejected into its"
-        f" column decision, then  nightshoot review apply decisions.csv {run.name}  and run again",
+        hint=f"nightshoot index {run.name} --columns key,shot,variant,turn,path,decision,decision_reason"
+        " -o decisions.csv  lists the pictures: write approved or rejected into its column decision, then "
+        f" nightshoot review apply decisions.csv {run.name}  and run again",
     )
 
 

@@ -16,7 +16,7 @@ def review() -> None:
     """
 
 
-@review.command()
+@review.command(short_help="A table of decisions into a run.")
 @click.argument("file", type=click.Path(path_type=Path))
 @run_argument
 @common

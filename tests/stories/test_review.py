@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,9 +136,11 @@ def test_rows_that_edit_a_rejected_picture_are_stopped_too(bench: Bench, surface
 
 
 def test_what_is_on_its_way_comes_home_and_what_follows_it_is_stopped(bench: Bench) -> None:
-    """The first picture is rejected while the second is with Google: that one is paid for, and the third never asked."""
+    """The first picture is rejected while the second is with Google: that one is paid for, the third never asked."""
     driver = shoot(bench, "unless_rejected", rows=2)
-    run = until(driver, lambda run: any(isinstance(b.source, Turns) and b.submitted for b in run.state.batches))
+    run = until(
+        driver, lambda run: any(isinstance(b.source, Turns) and b.submitted for b in run.state.batches)
+    )
     decide(bench, run, ("sku-0", "rejected", "too dark"))
     driver.to_the_end()
     assert came(run)["sku-0", 1] == "ok"
