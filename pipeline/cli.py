@@ -168,6 +168,8 @@ _spend = _options(
         "--skip-bad", is_flag=True, help="Shoot the good rows; the others are in the index with a reason."
     ),
 )
+
+
 # --- Shoot -------------------------------------------------------------------------------------------------------
 
 

@@ -111,9 +111,7 @@ class Batch:
     turns_drawn: dict[str, int] = field(default_factory=dict)  # of each lane, up to where its follow-ups
     turns_taken: dict[str, int] = field(default_factory=dict)  # and how many: some beyond that were rejected
     rejected: dict[str, frozenset[int]] = field(default_factory=dict)  # which these are
-    decided: set[str] = field(
-        default_factory=set
-    )  # lanes whose follow-ups wait for nobody's decision any more
+    decided: set[str] = field(default_factory=set)  # lanes whose follow-ups wait for no decision any more
 
     @property
     def sends(self) -> bool:
