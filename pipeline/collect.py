@@ -560,13 +560,7 @@ def _settle(
         turns_again=follow_ups.again,
         turns_file=_keep(run, turns_file(batch.number), follow_ups.sheet, together=tables.FEW_TOGETHER),
     )
-    try:
-        run.record(event)
-    except Illegal as error:
-        if batch.stage is not Stage.COLLECTED:
-            raise Corrupt(f"{run.storage.url}: batch {batch.number} cannot be settled: {error}") from error
-        return False  # another driver did
-    return True
+    return _record(run, batch, event)
 
 
 @dataclass(slots=True)
@@ -583,6 +577,17 @@ class _Turns:
             _add(self.lanes, turns.lane_of(row))
             self.again += row["take"] > 1
             self.sheet.add(row)
+
+
+def _record(run: Run, batch: Batch, event: Collected) -> bool:
+    """The books of a batch, closed. False: another driver did."""
+    try:
+        run.record(event)
+    except Illegal as error:
+        if batch.stage is not Stage.COLLECTED:
+            raise Corrupt(f"{run.storage.url}: batch {batch.number} cannot be settled: {error}") from error
+        return False
+    return True
 
 
 def _count_strays(books: _Books, found: _Answers, dearest: int) -> None:

@@ -72,17 +72,10 @@ def tally(run: Run) -> Tally:
     """Count. A few microseconds a batch."""
     state, created = run.state, run.created
     settled = [batch.collected for batch in state.batches if batch.collected is not None]
-    outcomes: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
     asked_anew = [batch.source for batch in state.batches if isinstance(batch.source, Takes)]
-    for source in asked_anew:
-        outcomes.subtract(source.were)
-        # What follows has nothing to go on from until that is home,
-        outcomes.subtract(source.after)
-        outcomes["no_parent"] += sum(source.after.values())
-    # and then is asked anew, one wave after the other.
     again = sum(books.turns_again for books in settled)
-    outcomes.subtract({"no_parent": again})
+    outcomes = _replaced(asked_anew, again)
     for books in settled:
         outcomes.update(books.outcomes)
         counts = books.tokens
@@ -164,6 +157,19 @@ def _is_late(state: State, batch: Batch) -> bool:
     while isinstance(source, Cut):
         source = state.batches[source.batch].source
     return isinstance(source, Turns) and not _comes_first(state, source)
+
+
+def _replaced(takes: Sequence[Takes], again: int) -> Counter[str]:
+    """What further takes leave of the outcomes that were there before, to be added to those: less than none of some."""
+    outcomes: Counter[str] = Counter()
+    for source in takes:
+        outcomes.subtract(source.were)
+        # What follows has nothing to go on from until that is home,
+        outcomes.subtract(source.after)
+        outcomes["no_parent"] += sum(source.after.values())
+    # and then is asked anew, one wave after the other.
+    outcomes.subtract({"no_parent": again})
+    return outcomes
 
 
 def _causes(

@@ -889,6 +889,27 @@ DEFECTS = (
         ("tests/test_again.py",),
     ),
     Defect(
+        "a driver wakes for each batch by itself",
+        "pipeline/drive.py",
+        "EARLY = 0.1",
+        "EARLY = 0.0",
+        ("tests/test_drive.py",),
+    ),
+    Defect(
+        "the connections of an upload are left to whoever sweeps up",
+        "pipeline/backends/uploads.py",
+        "        weakref.finalize(self, self._http.close)\n",
+        "",
+        ("tests/test_drive.py",),
+    ),
+    Defect(
+        "an emulator's clock leaves its connection open",
+        "pipeline/clock.py",
+        "        weakref.finalize(self, self.connection.close)\n",
+        "",
+        ("tests/test_drive.py",),
+    ),
+    Defect(
         "a full disk is taken for a silent provider",
         "pipeline/drive.py",
         "        except NoRoom:\n            raise",
