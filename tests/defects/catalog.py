@@ -1495,8 +1495,8 @@ DEFECTS = (
     Defect(
         "what is rejected is asked with the rest of its span",
         "pipeline/again.py",
-        "        if place not in gone:\n",
-        "        if True:\n",
+        "                for _, row in _kept(run, piece.batch, lane, start=piece.start, stop=piece.stop):\n",
+        "                for row in follow_ups(run, piece.batch, lane, start=piece.start, stop=piece.stop):\n",
         ("tests/stories/test_review.py",),
     ),
     Defect(
