@@ -11,15 +11,16 @@ import msgspec
 
 from pipeline import tables
 from pipeline.asked import prompt_of
+from pipeline.decisions import Judged, applied
 from pipeline.errors import BadInput, Corrupt
-from pipeline.events import Cut, Drawn, Piece, Retries, Rows, Source, Takes, Turns
+from pipeline.events import FINAL, Cut, Drawn, Piece, Rejected, Retries, Rows, Source, Takes, Turns
 from pipeline.job import tail
 from pipeline.models import Model
 from pipeline.money import estimate, nanos
 from pipeline.plan import AT_ONCE, FINAL_REQUESTS, Planner, Size, size_of, write_batch
 from pipeline.run import Run, is_inline, job_of, plan_file, retry_file
 from pipeline.state import Batch, Stage, model_of
-from pipeline.turns import follow_ups
+from pipeline.turns import follow_ups, not_asked
 
 MOST_AT_ONCE = 200
 """More retries than that are no tail: asking for them one by one would take half the night."""
@@ -123,6 +124,8 @@ def write_again(run: Run, batch: Batch) -> None:
 
 def _model_asked(run: Run, source: Source) -> Model | None:
     """Whom requests go to that follow from other batches; None where nothing of them is sent."""
+    if isinstance(source, Rejected):
+        return None
     if not isinstance(source, Turns):
         return _model(run, parents_of(source)[0])
     known = run.created.models.get(source.lane)
@@ -134,7 +137,7 @@ def parents_of(source: Source) -> tuple[int, ...]:
     match source:
         case Retries(batches):
             return batches
-        case Cut(batch) | Takes(batch):
+        case Cut(batch) | Takes(batch) | Rejected(batch):
             return (batch,)
         case Turns(_, pieces):
             return tuple(piece.batch for piece in pieces)
@@ -153,7 +156,10 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
             yield from islice(_planned(run, batch), start, stop)
         case Turns(lane, pieces):
             for piece in pieces:
-                yield from follow_ups(run, piece.batch, lane, start=piece.start, stop=piece.stop)
+                for _, row in _kept(run, piece.batch, lane, start=piece.start, stop=piece.stop):
+                    yield row
+        case Rejected(batch, lane, which, reviewed):
+            yield from _rejected(run, batch, lane, which, reviewed=reviewed)
         case Takes(batch, places):
             wanted = frozenset(places)
             for row in (row for row in _planned(run, batch) if row["place"] in wanted):
@@ -164,20 +170,56 @@ def _rows_again(run: Run, source: Source) -> Iterator[dict[str, Any]]:
 
 def draw_turns(run: Run) -> bool:
     """Put follow-ups of settled requests into a new batch, as many of one lane as fit. False: there are none."""
-    there = run.state.turns_open
+    there = run.state.turns_due
     if not there:
         return False
     lane, numbers = next(iter(there.items()))
     # What follows a further take was asked before: it goes apart, as it counts.
     again = run.state.batches[numbers[0]].brings_again
     numbers = tuple(number for number in numbers if run.state.batches[number].brings_again == again)
-    source = Turns(lane, tuple(_pieces(run, lane, numbers)))
+    reviewed = len(run.state.reviews)
+    wave = Turns(lane, tuple(_pieces(run, lane, numbers)), reviewed)
+    # What a person does not want is taken out first, and the rest of it drawn when that is recorded.
+    source = _unwanted(run, wave) or wave
     number = len(run.state.batches)
     model = _model_asked(run, source)
     online = model is not None and model.only_at_once(run.created.backend)
     if run.try_record(Drawn(batch=number, source=source, online=online)):
         write_again(run, run.state.batches[number])
-    return True  # or another driver drew them
+    return True  # or another driver drew them, or somebody decided something meanwhile
+
+
+def _unwanted(run: Run, source: Turns) -> Rejected | None:
+    """Of the first batch that has some: the follow-ups that are not to be asked, since somebody said so."""
+    if run.state.follow_ups == "always" or source.lane == FINAL or not source.reviewed:
+        return None
+    judged = Judged(run, applied(run))
+    for piece in source.pieces:
+        rows = _kept(run, piece.batch, source.lane, start=piece.start, stop=piece.stop)
+        places = tuple(place for place, row in rows if judged.why_not(row) is not None)
+        if places:
+            return Rejected(piece.batch, source.lane, places, source.reviewed)
+    return None
+
+
+def _rejected(
+    run: Run, number: int, lane: str, places: Sequence[int], *, reviewed: int
+) -> Iterator[dict[str, Any]]:
+    judged, wanted = Judged(run, applied(run, reviewed=reviewed)), frozenset(places)
+    rows = follow_ups(run, number, lane, start=places[0], stop=places[-1] + 1)
+    for place, row in enumerate(rows, places[0]):
+        if place in wanted:
+            yield not_asked(row, why=judged.why_not(row) or "")
+
+
+def _kept(
+    run: Run, number: int, lane: str, *, start: int, stop: int | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The follow-ups of a settled batch in a lane, counted in the order of their file, without the rejected ones."""
+    gone = run.state.batches[number].rejected.get(lane, frozenset())
+    for place, row in enumerate(follow_ups(run, number, lane, start=start, stop=stop), start):
+        if place not in gone:
+            yield place, row
 
 
 def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
@@ -188,7 +230,7 @@ def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
     for number in numbers:
         start = run.state.batches[number].turns_drawn.get(lane, 0)
         stop = start
-        for row in follow_ups(run, number, lane, start=start):
+        for place, row in _kept(run, number, lane, start=start):
             prompt = prompt_of(row) if model is not None else None
             size += (
                 Size(1) if model is None or prompt is None else size_of(prompt, model, inline=is_inline(run))
@@ -200,7 +242,7 @@ def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
                 if stop > start:
                     yield Piece(number, start, stop)
                 return
-            stop += 1
+            stop = place + 1
         yield Piece(number, start, stop)
 
 

@@ -1,17 +1,22 @@
 """The nightshoot command. The only module that exits; it prints through console."""
 
-import logging
 import shlex
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.errors import BadInput, NightshootError
 from pipeline.frugal import one_heap
+from pipeline.look import review
+from pipeline.options import common as _common
+from pipeline.options import console_of as _console
+from pipeline.options import json as _json
+from pipeline.options import options as _options
+from pipeline.options import run_argument as _run_argument
+from pipeline.options import verbose as _verbose
 
 if TYPE_CHECKING:
     from pipeline.console import Console
@@ -23,12 +28,10 @@ GROUPS = {
     "Shoot": ("init", "plan", "expand", "run", "demo"),
     "Choose": ("proof", "shots", "rehearse"),
     "Every night": ("tick", "tidy"),
-    "Look inside": ("status", "index", "retry", "cancel", "doctor", "orphans"),
+    "Look inside": ("status", "index", "review", "retry", "cancel", "doctor", "orphans"),
     "Pieces": ("submit", "poll", "collect", "emulator"),
 }
 """The commands as a person meets them. What is not named here is listed last."""
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Grouped(click.Group):
@@ -146,24 +149,6 @@ def _bug(error: Exception) -> int:
 # --- options that several commands share -------------------------------------------------------------------------
 
 
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    def add(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-_verbose = click.option("-v", "--verbose", count=True, help="Say more; -vv also what libraries log.")
-_runs = click.option(
-    "--runs",
-    envvar="NIGHTSHOOT_RUNS",
-    metavar="DIR",
-    help="Where runs live: a folder, or gs://bucket/folder.",
-)
-_common = _options(_json, _verbose, _runs)
 _job = _options(
     click.argument("job", required=False),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows."),
@@ -185,18 +170,6 @@ _spend = _options(
         "--skip-bad", is_flag=True, help="Shoot the good rows; the others are in the index with a reason."
     ),
 )
-_run_argument = click.argument("run", required=False)
-
-
-def _console(as_json: bool, verbose: int) -> "Console":
-    from pipeline.console import Console
-
-    # What the house warns of is said to people; what libraries log, to who asks for it.
-    level = logging.DEBUG if verbose > 1 else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=level, format="  %(message)s", force=True)
-    for library in ("google_genai", "google", "urllib3", "httpx2"):
-        logging.getLogger(library).setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
-    return Console(as_json=as_json, verbose=verbose)
 
 
 # --- Shoot -------------------------------------------------------------------------------------------------------
@@ -710,6 +683,9 @@ def orphans(job: str | None, adopt: bool, as_json: bool, verbose: int, runs: str
     if not found.complete:
         sys.exit(5)
     sys.exit(1 if any(not orphan.adopted for orphan in found.found) else 0)
+
+
+cli.add_command(review)
 
 
 # --- Pieces ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import os
 import re
 import threading
 import time
+import weakref
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException
 from typing import Protocol
@@ -38,6 +39,10 @@ class Clock(Protocol):
         """Return when this many seconds of this clock have passed."""
         ...
 
+    def sleep_until(self, moment: datetime) -> None:
+        """Return when it is this time, or at once where it is later."""
+        ...
+
 
 class MachineClock:
     """The computer's own time."""
@@ -48,12 +53,17 @@ class MachineClock:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def sleep_until(self, moment: datetime) -> None:
+        time.sleep(max(0.0, (moment - self.now()).total_seconds()))
 
-class _Connection(HTTPConnection):
-    """Closed with the last who knows of it: a thread that ends, or a clock that nobody asks any more."""
 
-    def __del__(self) -> None:
-        self.close()
+class _Open:
+    """A connection, closed with whoever has this: a thread that ends, or a clock that nobody asks any more."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.connection = HTTPConnection(host, port, timeout=10)
+        # Not __del__: in a circle of garbage the socket may go first, and complain that nobody closed it.
+        weakref.finalize(self, self.connection.close)
 
 
 class EmulatorClock:
@@ -76,8 +86,10 @@ class EmulatorClock:
         return datetime.fromisoformat(self._ask("GET", None)["now"])
 
     def sleep(self, seconds: float) -> None:
-        later = self.now() + timedelta(seconds=seconds)
-        self._ask("POST", {"at_least": later.isoformat()})
+        self.sleep_until(self.now() + timedelta(seconds=seconds))
+
+    def sleep_until(self, moment: datetime) -> None:
+        self._ask("POST", {"at_least": moment.isoformat()})
 
     def _ask(self, method: str, body: dict[str, str] | None) -> dict[str, str]:
         try:
@@ -96,9 +108,10 @@ class EmulatorClock:
             ) from error
 
     def _exchange(self, method: str, body: dict[str, str] | None) -> dict[str, str]:
-        connection: _Connection | None = getattr(self._open, "connection", None)
-        if connection is None:
-            connection = self._open.connection = _Connection(self._host, self._port, timeout=10)
+        kept: _Open | None = getattr(self._open, "kept", None)
+        if kept is None:
+            kept = self._open.kept = _Open(self._host, self._port)
+        connection = kept.connection
         try:
             connection.request(method, "/_clock", json.dumps(body) if body else None)
             answer: dict[str, str] = json.loads(connection.getresponse().read())

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pipeline.errors import NightshootError
 from pipeline.money import dollars
 from pipeline.run import Run
-from pipeline.tally import Tally, tally
+from pipeline.tally import Tally, tally, waiting
 
 SCHEMA = 1
 """Of --json. A field may be added; what is there keeps its meaning."""
@@ -176,6 +176,10 @@ def status_lines(now: Tally) -> list[str]:
     lines = [f"  pictures  {now.pictures:,} of {now.requests:,} on disk{several}{_under_way(now)}"]
     if without := reasons(now):
         lines.append(f"  others    {without}")
+    if now.to_review:
+        lines.append(
+            f"  review    {waiting(now.to_review)}: nightshoot review apply decisions.csv {now.name}"
+        )
     lines.append(f"  money     {money_line(now)}")
     if now.surplus:
         lines.append(f"  surplus   {now.surplus:,} answers that nobody asked for, kept in quarantine/")
@@ -320,6 +324,7 @@ def document_of(now: Tally) -> dict[str, Any]:
         "sent": now.sent,
         "answered": now.answered,
         "again": now.again,
+        "to_review": now.to_review,
         "pictures": now.pictures,
         "outcomes": now.outcomes,
         "batches": now.batches,

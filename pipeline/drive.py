@@ -24,6 +24,7 @@ from pipeline.shown import Shown
 from pipeline.state import Batch, OverBudget, Stage, State, model_of, trouble_of
 from pipeline.storage.base import NoRoom
 from pipeline.submit import resolve, submit
+from pipeline.tally import waiting
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,10 @@ FIRST, LATEST = timedelta(seconds=5), timedelta(minutes=5)
 SELDOM = timedelta(minutes=50)
 """How seldom a batch at the provider is asked after at last: hourly at least, a fifth more or less. A whole night is a
 few dozen calls for each. Google says that most are done in hours."""
+
+EARLY = 0.1
+"""What part of its wait before its time a batch is asked after along with another, whose time has come: a driver of
+hundreds wakes for a few dozen at once, and not for each."""
 
 SILENCE, PATIENCE = timedelta(minutes=1), timedelta(minutes=30)
 """When to ask a provider again that does not answer, and how long until that is said. Its jobs go on meanwhile."""
@@ -77,6 +82,7 @@ class Driver:
         self._unread: dict[
             int, tuple[datetime, Unavailable]
         ] = {}  # batches whose result is not there, and since when
+        self._now = run.created_at  # when this driver last looked around
         self._turn = random.random()  # drivers that work side by side begin at different batches
 
     @property
@@ -92,7 +98,7 @@ class Driver:
             self._say_trouble_in_the_end()
             if not moved:
                 self._complain_if_stuck()
-                self.run.clock.sleep(self._until_next())
+                self.run.clock.sleep_until(self._next())
         _check_whole(self.run)
 
     def tick(self, *, limit: timedelta = TICK) -> None:
@@ -107,7 +113,7 @@ class Driver:
 
     def step(self, *, until: datetime | None = None) -> bool:
         """Everything that can be done now, once. False: nothing could."""
-        self.run.catch_up()
+        self._look_around()
         self._over_budget = None
         self._is_silent = False
         moved = False
@@ -122,12 +128,12 @@ class Driver:
 
     def draw(self) -> bool:
         """Plan one more batch, or take up a plan that nobody finished."""
-        self.run.catch_up()
+        self._look_around()
         return self._draw() or self._help()
 
     def submit(self) -> bool:
         """Send all that may be sent; of what is asked at once a batch."""
-        self.run.catch_up()
+        self._look_around()
         self._over_budget = None
         moved = self._submit()
         self._say_trouble()
@@ -135,16 +141,21 @@ class Driver:
 
     def poll(self) -> bool:
         """Ask after every batch that is at the provider."""
-        self.run.catch_up()
+        self._look_around()
         self._ask_at.clear()
         return self._poll()
 
     def collect(self) -> bool:
         """Bring home all that has ended."""
-        self.run.catch_up()
+        self._look_around()
         moved = self._collect()
         self._say_trouble()
         return moved
+
+    def _look_around(self) -> None:
+        """See what others did meanwhile, and what time it is."""
+        self.run.catch_up()
+        self._now = self.run.clock.now()
 
     def _watch(self) -> bool:
         """What the job wants done at this hour, and what was given up but may not be cancelled yet."""
@@ -173,10 +184,9 @@ class Driver:
             moved |= sent
             if batch.online and sent:
                 break  # that took minutes: what came of it is brought home, and a tick keeps its time
-        now = self.run.clock.now()
         for batch in state.at(Stage.SUBMITTING) + state.at(Stage.HELD):
             # The local clock only says when to look; what is found is judged by the provider's.
-            if _is_over(batch, now) and self._is_due(batch, now):
+            if _is_over(batch, self._now) and self._is_due(batch):
                 moved |= self._resolve(batch)
         return moved
 
@@ -218,9 +228,9 @@ class Driver:
         return moved
 
     def _poll(self) -> bool:
-        now, moved = self.run.clock.now(), False
+        moved = False
         for batch in self.run.state.at(Stage.SUBMITTED):
-            if self._is_due(batch, now):
+            if self._is_due(batch):
                 moved |= self._ask(poll, batch)
         for batch in self.run.state.at(Stage.ENDED):
             if batch.may_be_late:
@@ -251,9 +261,7 @@ class Driver:
     def _bring_home(self, batch: Batch, pool: ThreadPoolExecutor) -> bool:
         """One batch that cannot be settled keeps no other from coming home."""
         number = batch.number
-        if number in self._damaged or (
-            number in self._unread and not self._is_due(batch, self.run.clock.now())
-        ):
+        if number in self._damaged or (number in self._unread and not self._is_due(batch)):
             return False
         try:
             moved = self._ask(partial(collect, pool=pool), batch)
@@ -295,11 +303,11 @@ class Driver:
             return draw_retries(self.run)
         return draw_turns(self.run)
 
-    def _is_due(self, batch: Batch, now: datetime) -> bool:
+    def _is_due(self, batch: Batch) -> bool:
         """Whether to ask after it now; and if so, when next. Later each time, and not all at once."""
-        if now < self._ask_at.get(batch.number, now):
+        now, interval = self._now, self._interval.get(batch.number, FIRST)
+        if now + interval * EARLY < self._ask_at.get(batch.number, now):
             return False
-        interval = self._interval.get(batch.number, FIRST)
         if batch.stage is not Stage.SUBMITTED:
             interval = min(interval, LATEST)
         self._ask_at[batch.number] = now + interval * random.uniform(0.8, 1.2)
@@ -309,9 +317,9 @@ class Driver:
         )
         return True
 
-    def _until_next(self) -> float:
-        """Seconds until something may have changed."""
-        now, state = self.run.clock.now(), self.run.state
+    def _next(self) -> datetime:
+        """When something may have changed."""
+        now, state = self._now, self.run.state
         waiting = {batch.number for batch in self._at_provider()} | self._unread.keys()
         times = [at for number, at in self._ask_at.items() if number in waiting]
         times += [b.submitting.until for b in state.at(Stage.SUBMITTING) if b.submitting is not None]
@@ -321,7 +329,7 @@ class Driver:
         times += [b.put_back.not_before for b in state.at(Stage.PLANNED) if b.put_back is not None]
         pause = FIRST if self._silent_since is None else SILENCE
         soonest = min((at for at in times if at > now), default=now + pause)
-        return max(0.1, (soonest - now).total_seconds())
+        return max(soonest, now + timedelta(seconds=0.1))
 
     def _say_trouble(self) -> None:
         """Raise what somebody has to look at, if anything."""
@@ -387,6 +395,8 @@ class Driver:
                 )
         if state.held_back and state.settled:
             raise common_trouble(state)
+        if state.to_review and state.settled:
+            raise _unjudged(self.run)
 
     def _is_mine(self, batch: Batch) -> bool:
         return batch.is_of(self.backend.account)
@@ -454,6 +464,16 @@ def common_trouble(state: State) -> Refused:
         f" nothing for one reason: {word}; asking for {state.requests_held_back:,} of them again would cost up"
         f" to {dollars(cost)}",
         hint="nightshoot index shows them; nightshoot retry asks again, nightshoot cancel leaves it at that",
+    )
+
+
+def _unjudged(run: Run) -> Refused:
+    """What to say of follow-ups that a person keeps waiting."""
+    return Refused(
+        f"{waiting(run.state.to_review)}; all else is home",
+        hint=f"nightshoot index {run.name} --columns key,shot,variant,turn,path,decision,decision_reason"
+        " -o decisions.csv  lists the pictures: write approved or rejected into its column decision, then "
+        f" nightshoot review apply decisions.csv {run.name}  and run again",
     )
 
 

@@ -73,9 +73,19 @@ class Turns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
     lane: str
     pieces: tuple[Piece, ...]
+    reviewed: int = 0  # so many files of decisions were applied by then
 
 
-Source = Rows | Retries | Cut | Takes | Turns
+class Rejected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="of", tag="rejected"):
+    """Follow-ups of a settled batch that are not asked, because a person rejected what they would go on from."""
+
+    batch: int
+    lane: str  # that they would go into
+    places: tuple[int, ...]  # counted as a piece counts
+    reviewed: int  # the first so many files of decisions say so
+
+
+Source = Rows | Retries | Cut | Takes | Turns | Rejected
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -326,6 +336,19 @@ class Capped(_Event, frozen=True, kw_only=True, tag="capped"):
     cap: int | None
 
 
+class Reviewed(_Event, frozen=True, kw_only=True, tag="reviewed"):
+    """A person's decisions about pictures. Of one picture the last that was recorded counts."""
+
+    number: int  # of the file
+    file: File
+    reviewed: int  # so many were applied before it
+    approved: int
+    rejected: int
+    decided: dict[
+        str, tuple[int, ...]
+    ] = {}  # of each lane, batches whose follow-ups waited for the last of these
+
+
 Event = (
     Created
     | Drawn
@@ -345,6 +368,7 @@ Event = (
     | Released
     | Stopped
     | Capped
+    | Reviewed
 )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from pipeline import tables
+from pipeline.decisions import Decision, standing
 from pipeline.earlier import resolved
 from pipeline.errors import BadInput, Unavailable
 from pipeline.problems import did_you_mean
@@ -90,10 +91,11 @@ def read_index(
     """
     _check(run, columns)
     # The rows are chosen by any column, so all are read if there is a choice to make.
-    wanted = None if where or columns is None else sorted({"key", *columns} - {*TIMES})
+    wanted = None if where or columns is None else sorted({"key", "place", *columns} - {*TIMES, *JUDGED})
     newer = _superseded(run) if takes == "latest" else {}
+    judged = standing(run)
     found = [
-        _timed(_part(run, batch, wanted, newer.get(batch.number)), batch)
+        _joined(_part(run, batch, wanted, newer.get(batch.number)), batch, judged)
         for batch in run.state.batches
         if batch.collected is not None and batch.collected.index is not None
     ]
@@ -124,7 +126,7 @@ def follow(
                 continue
             told.add(batch.number)
             if batch.collected.index is not None:
-                yield _framed(_timed(_part(run, batch, None, None), batch), columns, where)
+                yield _framed(_joined(_part(run, batch, None, None), batch, standing(run)), columns, where)
         if run.state.finished:
             return
         now = run.clock.now()
@@ -142,21 +144,32 @@ def follow(
 TIMES = ("sent_at", "ended_at")
 """Columns that the journal fills when the index is read: its files say the same whenever they were written."""
 
+JUDGED = ("decision", "decision_reason")
+"""Columns that review/ fills: a picture may be judged long after its row is final."""
+
 _time = pa.timestamp("us", tz="UTC")
 
 
-def _timed(table: pa.Table, batch: Batch) -> pa.Table:
-    """With the times of the batch: when it was sent, and when the provider was done with it."""
+def _joined(table: pa.Table, batch: Batch, judged: Mapping[tuple[int, int], Decision]) -> pa.Table:
+    """With the times of the batch, when it was sent and when the provider was done with it, and what people said."""
     ended = batch.ended.at if batch.ended is not None else None
     for name, at in zip(TIMES, (batch.sent_at if batch.submitted else None, ended), strict=True):
         table = table.append_column(name, pa.repeat(pa.scalar(at, _time), len(table)))
+    said = [judged.get((batch.number, place), _UNJUDGED) for place in table["place"].to_pylist()]
+    for name, values in zip(JUDGED, zip(*said, strict=True) if said else ((), ()), strict=True):
+        table = table.append_column(name, pa.array(values, pa.string()))
     return table
+
+
+_UNJUDGED = (None, None)
 
 
 def _nothing(run: Run) -> pa.Table:
     schema = tables.index_schema(run.created.columns)
     for name in TIMES:
         schema = schema.append(pa.field(name, _time))
+    for name in JUDGED:
+        schema = schema.append(pa.field(name, pa.string()))
     return schema.empty_table()
 
 

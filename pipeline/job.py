@@ -80,6 +80,7 @@ Outcome = Literal[
     "unfit",
     "blocked",
 ]
+FollowUps = Literal["always", "unless_rejected", "approved"]
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=10)]
 Label = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
 Weight = Annotated[float, msgspec.Meta(gt=0)]
@@ -248,6 +249,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tier: Annotated[int, msgspec.Meta(ge=1, le=3)] | None = None  # of the Google account; unsaid: 1
     attempts: Attempts = 2
     again: Mapping[Outcome, Attempts] = {}  # outcomes with a number of attempts of their own
+    follow_ups: FollowUps = (
+        "always"  # which are asked: all; none of a rejected picture; those of approved ones
+    )
     night: Night = Night()
     online: Online = Online()
     batches: Batches = Batches()

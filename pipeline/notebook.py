@@ -319,6 +319,7 @@ class Status:
     sent: int
     answered: int  # in the index, those left out included
     again: int  # waiting for another attempt
+    to_review: int  # follow-ups that wait until a person has judged what they go on from
     pictures: int
     outcomes: dict[str, int]
     surplus: int  # answers that nobody asked for
@@ -347,6 +348,7 @@ def _status_of(run: RunDirectory) -> Status:
         sent=now.sent,
         answered=now.answered,
         again=now.again,
+        to_review=now.to_review,
         pictures=now.pictures,
         outcomes=now.outcomes,
         surplus=now.surplus,

@@ -82,7 +82,8 @@ def _in_turn(found: Survey) -> str:
     first, *later = (f"{count:,}" for count in found.waves)
     words = "1 picture" if found.waves[0] == 1 else f"{first} pictures"
     begun = f"{words} at first, " if found.waves[0] else ""  # what they go on from may be there already
-    return f"{begun}then {', then '.join(later)}: each goes on from one before"
+    judged = " that you approved" if found.job.follow_ups == "approved" else ""
+    return f"{begun}then {', then '.join(later)}: each goes on from one before{judged}"
 
 
 def pictures(found: Survey) -> int:

@@ -56,7 +56,8 @@ def prove(
     service = service_of(said)
     clock = clock_for(service)
     check_backend(said, folder=folder)
-    job = spread(said, base, rows)
+    # All of its turns hang on one page, so nobody is waited for.
+    job = msgspec.structs.replace(spread(said, base, rows), follow_ups="always")
     driver = _driver(console, job, base, folder, service, clock, max_usd=finite(max_usd), yes=yes)
     begun = clock.now()
     shown_to_the_end(console, driver)

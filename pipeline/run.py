@@ -175,6 +175,10 @@ def signature_file(batch: int, place: int, sha256: str) -> str:
     return f"turns/{batch:05}/{place:04}-{sha256[:8]}.signature"
 
 
+def review_file(number: int) -> str:
+    return f"review/{number:04}.parquet"
+
+
 def quarantine_file(batch: int) -> str:
     return f"quarantine/{batch:05}.jsonl"
 

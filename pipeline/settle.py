@@ -15,7 +15,7 @@ from pipeline.backends.base import Backend
 from pipeline.checks import Rules
 from pipeline.compare import Noticed
 from pipeline.errors import Corrupt
-from pipeline.events import Collected, Cut, File, Retries, Tokens, Turns
+from pipeline.events import Collected, Cut, File, Rejected, Retries, Tokens, Turns
 from pipeline.grounding import columns_of
 from pipeline.joined import Joined
 from pipeline.models import Model
@@ -116,16 +116,6 @@ def _keep(run: Run, sheet: tables.Sheet, name: str) -> File | None:
     return sheet.keep(run.storage, name) if sheet.rows else None
 
 
-def _record(run: Run, batch: Batch, event: Collected) -> bool:
-    try:
-        run.record(event)
-    except Illegal as error:
-        if batch.stage is not Stage.COLLECTED:
-            raise Corrupt(f"{run.storage.url}: batch {batch.number} cannot be settled: {error}") from error
-        return False  # another driver did
-    return True
-
-
 def _answered(
     run: Run, batch: Batch, found: Joined, noticed: Mapping[int, Noticed], rules: Mapping[str, Rules]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -153,6 +143,17 @@ class _Turns:
             _add(self.lanes, turns.lane_of(row))
             self.again += row["take"] > 1
             self.sheet.add(row)
+
+
+def _record(run: Run, batch: Batch, event: Collected) -> bool:
+    """The books of a batch, closed. False: another driver did."""
+    try:
+        run.record(event)
+    except Illegal as error:
+        if batch.stage is not Stage.COLLECTED:
+            raise Corrupt(f"{run.storage.url}: batch {batch.number} cannot be settled: {error}") from error
+        return False
+    return True
 
 
 def _count_strays(books: _Books, found: Joined) -> None:
@@ -198,7 +199,7 @@ def _no_answer(batch: Batch, row: dict[str, Any], *, lines: int) -> dict[str, An
     if batch.ended is None and batch.sends:
         return {"outcome": "not_sent", "spent": 0}
     if batch.ended is None:
-        outcome = "no_parent" if isinstance(batch.source, Turns) else "refused_by_plan"
+        outcome = "no_parent" if isinstance(batch.source, Turns | Rejected) else "refused_by_plan"
         return {"outcome": outcome, "message": row["refusal"], "spent": 0}
     message = batch.ended.error or _shortage(batch.ended.stats, lines)
     return {"outcome": UNANSWERED[batch.ended.how], "message": message, "spent": None}

@@ -8,6 +8,7 @@ from functools import singledispatch
 from typing import Literal
 
 from pipeline.events import (
+    FINAL,
     LATER,
     UNASKED,
     Capped,
@@ -26,8 +27,10 @@ from pipeline.events import (
     PutBack,
     Record,
     Recut,
+    Rejected,
     Released,
     Retries,
+    Reviewed,
     Rows,
     Source,
     Stopped,
@@ -105,11 +108,16 @@ class Batch:
     replaced: int = 0  # intents that were taken over
     online: bool = False  # its requests are asked at once, each by a call of its own, at the standard price
     wave: int = 0  # so many turns, or rows whose pictures are edited, come before it
-    turns_drawn: dict[str, int] = field(default_factory=dict)  # of each lane, how many of its follow-ups
+    turns_drawn: dict[str, int] = field(default_factory=dict)  # of each lane, up to where its follow-ups
+    turns_taken: dict[str, int] = field(default_factory=dict)  # and how many: some beyond that were rejected
+    rejected: dict[str, frozenset[int]] = field(default_factory=dict)  # which these are
+    decided: set[str] = field(default_factory=set)  # lanes whose follow-ups wait for no decision any more
 
     @property
     def sends(self) -> bool:
         """Whether anything of it goes to a provider."""
+        if isinstance(self.source, Rejected):
+            return False
         return not (isinstance(self.source, Rows | Turns) and self.source.lane in UNASKED)
 
     @property
@@ -122,7 +130,7 @@ class Batch:
         """How many follow-ups it leads to that nobody has drawn yet, by their lane."""
         if self.collected is None or not self.collected.turns:
             return {}
-        left = {lane: n - self.turns_drawn.get(lane, 0) for lane, n in self.collected.turns.items()}
+        left = {lane: n - self.turns_taken.get(lane, 0) for lane, n in self.collected.turns.items()}
         return {lane: count for lane, count in left.items() if count}
 
     @property
@@ -186,6 +194,7 @@ class State:
     overrun: int = 0  # of what was spent, the part beyond the reservations
     uploaded: list[Uploaded] = field(default_factory=list)
     stopped: Stopped | None = None
+    reviews: list[Reviewed] = field(default_factory=list)
 
     @property
     def committed(self) -> int:
@@ -266,8 +275,41 @@ class State:
         return {lane: tuple(numbers) for lane, numbers in found.items()}
 
     @property
+    def turns_due(self) -> dict[str, tuple[int, ...]]:
+        """The same, without those that go on from pictures which a person has to judge first."""
+        due = {
+            lane: tuple(n for n in numbers if not self.waits_for_review(self.batches[n], lane))
+            for lane, numbers in self.turns_open.items()
+        }
+        return {lane: numbers for lane, numbers in due.items() if numbers}
+
+    @property
+    def to_review(self) -> int:
+        """How many follow-ups wait for a person to judge the pictures that they go on from."""
+        return sum(
+            count
+            for batch in self.batches
+            for lane, count in batch.turns.items()
+            if self.waits_for_review(batch, lane)
+        )
+
+    @property
+    def follow_ups(self) -> str:
+        """Which follow-ups are asked: always, unless_rejected, approved."""
+        return str(self.created.job.get("follow_ups", "always")) if self.created is not None else "always"
+
+    def waits_for_review(self, batch: Batch, lane: str) -> bool:
+        """Whether these follow-ups are not to be asked yet. What is stopped waits for nobody."""
+        return (
+            self.follow_ups == "approved"
+            and self.stopped is None
+            and lane != FINAL
+            and lane not in batch.decided
+        )
+
+    @property
     def held_back(self) -> tuple[int, ...]:
-        """Those of them that wait for a person's word."""
+        """Batches with retries that wait for a person's word."""
         if self.stopped is not None:
             return ()
         return tuple(
@@ -368,10 +410,19 @@ def _(event: Drawn, state: State) -> None:
                 raise Illegal(f"takes of batch {batch}, places {places[:5]}")
             if state.stopped is not None:
                 raise Illegal("the run was stopped")
-        case Turns(lane, pieces):
+        case Turns(lane, pieces, reviewed):
+            _gate_reviewed(state, reviewed)
             _gate_turns(state, lane, pieces)
+        case Rejected():
+            _gate_rejected(state, event.source)
         case Cut():
             raise Illegal("a batch is cut by a record of its own")
+
+
+def _gate_reviewed(state: State, reviewed: int) -> None:
+    """What is drawn was looked over with every decision that there is: one that came meanwhile counts."""
+    if reviewed != len(state.reviews):
+        raise Illegal(f"after {reviewed} files of decisions, where {len(state.reviews)} were applied")
 
 
 def _gate_turns(state: State, lane: str, pieces: Sequence[Piece]) -> None:
@@ -380,10 +431,38 @@ def _gate_turns(state: State, lane: str, pieces: Sequence[Piece]) -> None:
         raise Illegal(f"follow-ups of {pieces}")
     for piece in pieces:
         settled = _batch(state, piece.batch, Stage.COLLECTED)
-        drawn = settled.turns_drawn.get(lane, 0)
-        there = drawn + settled.turns.get(lane, 0)
+        drawn, there = _open(settled, lane)
         if piece.start != drawn or not piece.start < piece.stop <= there:
             raise Illegal(f"follow-ups {piece}, where {drawn} to {there} of {lane} are open")
+        if not kept(settled, lane, piece.start, piece.stop):
+            raise Illegal(f"follow-ups {piece}, all of which were rejected")
+        if state.waits_for_review(settled, lane):
+            raise Illegal(f"follow-ups {piece}, before what they go on from is judged")
+
+
+def _gate_rejected(state: State, source: Rejected) -> None:
+    """What is not asked is nowhere else: it was not drawn, and is not again."""
+    _gate_reviewed(state, source.reviewed)
+    settled = _batch(state, source.batch, Stage.COLLECTED)
+    drawn, there = _open(settled, source.lane)
+    places = source.places
+    if source.lane == FINAL or state.follow_ups == "always" or not state.reviews:
+        raise Illegal(f"follow-ups of batch {source.batch} are asked whatever was decided")
+    if not places or list(places) != sorted({*places} - settled.rejected.get(source.lane, frozenset())):
+        raise Illegal(f"rejected follow-ups {places[:5]} of batch {source.batch}")
+    if not drawn <= places[0] or places[-1] >= there:
+        raise Illegal(f"rejected follow-ups {places[:5]}, where {drawn} to {there} are open")
+
+
+def _open(batch: Batch, lane: str) -> tuple[int, int]:
+    """From where to where its follow-ups of a lane are not drawn yet."""
+    assert batch.collected is not None
+    return batch.turns_drawn.get(lane, 0), batch.collected.turns.get(lane, 0)
+
+
+def kept(batch: Batch, lane: str, start: int, stop: int) -> int:
+    """How many of its follow-ups in this span are asked."""
+    return stop - start - sum(start <= place < stop for place in batch.rejected.get(lane, ()))
 
 
 def _gate_rows(state: State, start: int, stop: int, lane: str) -> None:
@@ -597,6 +676,19 @@ def _(event: Disowned, state: State) -> None:
 
 
 @_gate.register
+def _(event: Reviewed, state: State) -> None:
+    _gate_reviewed(state, event.reviewed)
+    if event.number <= max((each.number for each in state.reviews), default=-1):
+        raise Illegal(f"decisions {event.number}, where later ones were applied already")
+    if min(event.approved, event.rejected) < 0 or event.approved + event.rejected == 0:
+        raise Illegal("no decisions")
+    for lane, numbers in event.decided.items():
+        settled = [_batch(state, number, Stage.COLLECTED).collected for number in numbers]
+        if any(books is None or lane not in books.turns for books in settled):
+            raise Illegal(f"batches {numbers}, not all of which lead to follow-ups of {lane}")
+
+
+@_gate.register
 def _(event: Capped, state: State) -> None:
     if event.cap is not None and event.cap < state.committed:
         raise OverBudget(f"{state.committed} is spent or reserved already")
@@ -632,9 +724,19 @@ def _(event: Drawn, state: State, number: int) -> None:
             state.batches[number].taken |= set(places)
         case Turns(lane, pieces):
             for piece in pieces:
-                state.batches[piece.batch].turns_drawn[lane] = piece.stop
+                settled = state.batches[piece.batch]
+                _take(settled, lane, kept(settled, lane, piece.start, piece.stop))
+                settled.turns_drawn[lane] = piece.stop
+        case Rejected(number, lane, places):
+            settled = state.batches[number]
+            _take(settled, lane, len(places))
+            settled.rejected[lane] = settled.rejected.get(lane, frozenset()) | set(places)
         case Cut():
             pass
+
+
+def _take(batch: Batch, lane: str, count: int) -> None:
+    batch.turns_taken[lane] = batch.turns_taken.get(lane, 0) + count
 
 
 def _wave(state: State, source: Source) -> int:
@@ -647,6 +749,8 @@ def _wave(state: State, source: Source) -> int:
             return state.batches[number].wave
         case Turns(_, pieces):
             return 1 + max(state.batches[piece.batch].wave for piece in pieces)
+        case Rejected(number):
+            return 1 + state.batches[number].wave
 
 
 @_change.register
@@ -747,6 +851,14 @@ def _(event: Stopped, state: State, number: int) -> None:
 def _(event: Disowned, state: State, number: int) -> None:
     # It was cancelled, and nobody will read what of it was billed.
     state.unconfirmed += state.batches[event.batch].high
+
+
+@_change.register
+def _(event: Reviewed, state: State, number: int) -> None:
+    state.reviews.append(event)
+    for lane, numbers in event.decided.items():
+        for batch in numbers:
+            state.batches[batch].decided.add(lane)
 
 
 @_change.register

@@ -242,6 +242,16 @@ _STAGED: list[tuple[str, pa.DataType]] = [
 ]
 
 
+_REVIEW: list[tuple[str, pa.DataType]] = [
+    *_WHICH,
+    ("decision", _word),  # approved, rejected
+    ("reason", pa.string()),  # in the words of who decided
+    ("batch", pa.int32()),
+    ("place", pa.int32()),
+    ("sha256", pa.string()),  # of the picture that was judged
+]
+
+
 def _users(columns: Sequence[str]) -> list[tuple[str, pa.DataType]]:
     return [(USER + column, pa.string()) for column in columns]
 
@@ -270,6 +280,11 @@ def turns_schema(columns: Sequence[str]) -> pa.Schema:
 def staged_schema() -> pa.Schema:
     """What one part of a result held, a row for each line. A line that cannot be read has no wire_id."""
     return pa.schema(_STAGED)
+
+
+def review_schema() -> pa.Schema:
+    """What people decided about pictures, as it was applied together."""
+    return pa.schema(_REVIEW)
 
 
 _TYPE = "application/vnd.apache.parquet"

@@ -5,7 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.events import FINAL, ON_ITS_WAY, UNASKED, Cut, Planned, Rows, Source, Takes, Turns
+from pipeline.events import (
+    FINAL,
+    ON_ITS_WAY,
+    UNASKED,
+    Cut,
+    Planned,
+    Rejected,
+    Rows,
+    Source,
+    Takes,
+    Turns,
+)
 from pipeline.run import Run
 from pipeline.state import RESERVING, Batch, Stage, State
 
@@ -25,6 +36,7 @@ class Tally:
     sent: int  # of the requests, how many Google has or had at least once
     answered: int  # how many are in the index, those left out included
     again: int  # waiting for another attempt
+    to_review: int  # follow-ups that wait until a person has judged what they go on from
     pictures: int  # requests that have theirs
     files: int  # pictures on disk: an answer may have several
     outcomes: dict[str, int]
@@ -60,17 +72,10 @@ def tally(run: Run) -> Tally:
     """Count. A few microseconds a batch."""
     state, created = run.state, run.created
     settled = [batch.collected for batch in state.batches if batch.collected is not None]
-    outcomes: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
     asked_anew = [batch.source for batch in state.batches if isinstance(batch.source, Takes)]
-    for source in asked_anew:
-        outcomes.subtract(source.were)
-        # What follows has nothing to go on from until that is home,
-        outcomes.subtract(source.after)
-        outcomes["no_parent"] += sum(source.after.values())
-    # and then is asked anew, one wave after the other.
     again = sum(books.turns_again for books in settled)
-    outcomes.subtract({"no_parent": again})
+    outcomes = _replaced(asked_anew, again)
     for books in settled:
         outcomes.update(books.outcomes)
         counts = books.tokens
@@ -98,6 +103,7 @@ def tally(run: Run) -> Tally:
         - sum(len(source.places) for source in asked_anew)
         - again,
         again=sum(books.retry for books in settled if books.batch in state.retries),
+        to_review=state.to_review,
         pictures=outcomes["ok"],
         files=sum(books.pictures for books in settled),
         outcomes={name: count for name, count in sorted(outcomes.items()) if count},
@@ -120,6 +126,11 @@ def tally(run: Run) -> Tally:
     )
 
 
+def waiting(follow_ups: int) -> str:
+    """That a run stands still until somebody has looked at its pictures."""
+    return f"{follow_ups:,} {'follow-up waits' if follow_ups == 1 else 'follow-ups wait'} for your review"
+
+
 def _is_first(state: State, batch: Batch) -> bool:
     """Whether its requests were never asked before. Of a batch that was cut the pieces count."""
     return batch.stage is not Stage.CUT and _comes_first(state, batch.source)
@@ -133,6 +144,8 @@ def _comes_first(state: State, source: Source) -> bool:
             return _comes_first(state, state.batches[number].source)
         case Turns(_, pieces):
             return not any(state.batches[piece.batch].brings_again for piece in pieces)
+        case Rejected(number):
+            return not state.batches[number].brings_again
     return False
 
 
@@ -144,6 +157,19 @@ def _is_late(state: State, batch: Batch) -> bool:
     while isinstance(source, Cut):
         source = state.batches[source.batch].source
     return isinstance(source, Turns) and not _comes_first(state, source)
+
+
+def _replaced(takes: Sequence[Takes], again: int) -> Counter[str]:
+    """What further takes leave of the outcomes that were there before, to be added to those: less than none of some."""
+    outcomes: Counter[str] = Counter()
+    for source in takes:
+        outcomes.subtract(source.were)
+        # What follows has nothing to go on from until that is home,
+        outcomes.subtract(source.after)
+        outcomes["no_parent"] += sum(source.after.values())
+    # and then is asked anew, one wave after the other.
+    outcomes.subtract({"no_parent": again})
+    return outcomes
 
 
 def _causes(

@@ -133,6 +133,14 @@ def _going_on(
     return {"continued": CONVERSATION, "history": wire.conversation(prompt, said)}
 
 
+def not_asked(row: Mapping[str, Any], *, why: str) -> dict[str, Any]:
+    """A follow-up that has something to go on from, and shall not: as if there were nothing."""
+    shown = row["references"]
+    if row["continued"] == PICTURE:
+        shown = shown[1:]
+    return {**row, "refusal": why, "continued": None, "history": None, "references": shown}
+
+
 def why_not(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     """Why nothing can go on from a request: in a person's words, and with its name."""
     if answer["outcome"] == "no_parent":

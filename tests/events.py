@@ -13,7 +13,9 @@ from pipeline.events import (
     Piece,
     Planned,
     PutBack,
+    Rejected,
     Retries,
+    Reviewed,
     Rows,
     Submitted,
     Submitting,
@@ -28,12 +30,19 @@ LIMITS = Limits(
 )
 
 
-def created(*, rows: int = 20, refused: int = 0, later: int = 0, cap: int | None = None) -> Created:
+def created(
+    *,
+    rows: int = 20,
+    refused: int = 0,
+    later: int = 0,
+    cap: int | None = None,
+    asks: str = "always",
+) -> Created:
     return Created(
         format=1,
         run="0badcafe",
         name="shoes-2026-11-21",
-        job={"name": "shoes"},
+        job={"name": "shoes", "follow_ups": asks},
         models={},
         prices_as_of="2026-11-21",
         manifest="shoes.csv",
@@ -140,5 +149,20 @@ def collected(
     )
 
 
-def follow_ups(number: int, *pieces: tuple[int, int, int], lane: str = MODEL) -> Drawn:
-    return Drawn(batch=number, source=Turns(lane, tuple(Piece(*piece) for piece in pieces)))
+def follow_ups(number: int, *pieces: tuple[int, int, int], lane: str = MODEL, reviewed: int = 0) -> Drawn:
+    return Drawn(batch=number, source=Turns(lane, tuple(Piece(*piece) for piece in pieces), reviewed))
+
+
+def reviewed(number: int, *, after: int = 0, decided: dict[str, tuple[int, ...]] | None = None) -> Reviewed:
+    return Reviewed(
+        number=number,
+        file=File(f"review/{number:04}.parquet", 1, "00"),
+        reviewed=after,
+        approved=1,
+        rejected=1,
+        decided=decided or {},
+    )
+
+
+def rejected(number: int, *places: int, of: int = 0, lane: str = MODEL, reviewed: int = 1) -> Drawn:
+    return Drawn(batch=number, source=Rejected(of, lane, places, reviewed))

@@ -35,6 +35,9 @@ class FakeClock:
     def sleep(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
 
+    def sleep_until(self, moment: datetime) -> None:
+        self.time = max(self.time, moment)
+
 
 class MemoryStorage:
     """A Storage in a dictionary."""

@@ -102,3 +102,6 @@ class Hands:
 
     def sleep(self, seconds: float) -> None:
         self._now = self._service.advance(seconds)
+
+    def sleep_until(self, moment: datetime) -> None:
+        self.sleep(max(0.0, (moment - self._now).total_seconds()))

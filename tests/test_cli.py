@@ -611,6 +611,7 @@ COMMANDS = (
     "tick",
     "status",
     "index",
+    "review",
     "submit",
     "poll",
     "collect",

@@ -1,6 +1,9 @@
 """A driver does all that can be done now, waits as long as is sensible, and says when waiting will not help."""
 
+import gc
+import warnings
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -74,9 +77,37 @@ def test_every_step_of_a_waiting_driver_waits(bench: Bench) -> None:
         now = bench.service.clock()
         if not driver.step():
             idle += 1
-            driver.run.clock.sleep(driver._until_next())
+            driver.run.clock.sleep_until(driver._next())
             assert bench.service.clock() - now >= timedelta(seconds=0.1)
     assert 0 < idle < 100
+
+
+def test_a_driver_of_many_wakes_for_several_at_once(bench: Bench) -> None:
+    """Twenty batches that take a night: each is asked after by itself, and nobody wakes for each."""
+    bench.make_job(rows=20, max_requests=1)
+    bench.service.fault("job_stalled", times=20, seconds=6 * HOUR)
+    driver = bench.begin()
+    wakes = 0
+    while not driver.run.state.finished:
+        wakes += 1
+        if not driver.step():
+            driver.run.clock.sleep_until(driver._next())
+    asked = [event for event in bench.service.events() if event["what"] == "get"]
+    assert len(asked) > 20 * 10
+    assert wakes < len(asked) / 3
+
+
+def test_nothing_stays_open_behind_a_driver(bench: Bench) -> None:
+    """In a circle of garbage as well, in which a socket may go before whoever would close it."""
+    gc.collect()  # what others left is not ours
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", ResourceWarning)
+        driver: Any = bench.begin()
+        driver.to_the_end()
+        driver.itself = driver
+        del driver
+        gc.collect()
+    assert [str(each.message) for each in heard] == []
 
 
 def test_a_run_without_its_manifest_says_that_it_is_needed(bench: Bench) -> None:

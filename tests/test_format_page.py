@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import tables
 from pipeline.events import Event, from_json
+from pipeline.review import apply
 from tests.bench import Bench
 from tests.shell import HOUSE
 
@@ -36,7 +37,10 @@ def folder(bench: Bench) -> Path:
     bench.service.fault("no_image", prompt="Shoe 2", times=1)
     bench.service.fault("duplicate_line", prompt="Shoe 1", times=1)
     bench.service.fault("unknown_key", prompt="Shoe 3", times=1)
-    bench.begin().to_the_end()
+    driver = bench.begin()
+    driver.to_the_end()
+    (bench.folder / "decisions.csv").write_text("key,turn,decision\nsku-0,0,approved\n")
+    apply(driver.run, bench.folder / "decisions.csv")
     return bench.folder / "runs" / "run"
 
 

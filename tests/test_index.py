@@ -191,6 +191,9 @@ class Meanwhile:
         if self._driver is None or not self._driver.step():
             self._clock.sleep(seconds)
 
+    def sleep_until(self, moment: datetime) -> None:
+        self.sleep((moment - self.now()).total_seconds())
+
 
 def test_an_index_is_followed_while_it_grows(bench: Bench) -> None:
     """Every row once, as soon as it is final and long before the run is over; then it ends by itself."""

@@ -218,6 +218,8 @@ def test_a_proof_takes_rows_that_need_no_other_and_asks_all_of_their_turns(
     job = JOB.replace("shoes.csv", "edits.csv").replace('references = ["photo"]\n', "")
     job += '[shots.wide]\nprompt = "wider"\naspect_ratio = "16:9"\nfrom = "/hero"\n'
     (shell.folder / "jobs" / "shoes.toml").write_text(job)
+    # Nor does it wait for anybody's approval, whatever the run is to do.
+    (shell.folder / "jobs" / "shoes.toml").write_text(f'follow_ups = "approved"\n{job}')
     said = shell("proof", *PAID, "--rows", "6")
     assert said.code == 0, said.all
     assert "2 rows, hero, wide: 8 pictures at once at full price" in said.err

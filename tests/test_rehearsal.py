@@ -73,3 +73,10 @@ def test_a_scenario_that_cannot_be_played_is_said_before_anything_starts(
     assert words in said.err
     assert "hint: " in said.err
     assert not (shell.folder / "rehearsals").exists()
+
+
+def test_a_rehearsal_waits_for_nobody_s_approval(shell: Shell) -> None:
+    (shell.folder / "few.csv").write_text("id,prompt,prompt_2\na,A boot,by night\n")
+    said = shell("rehearse", "few.csv", "--set", "follow_ups=approved")
+    assert said.code == 0, said.err
+    assert "2 of 2 pictures on disk" in said.out

@@ -444,3 +444,78 @@ def test_a_batch_that_waits_is_never_sent_nor_settled_and_keeps_no_run_from_its_
 def test_no_more_rows_are_released_than_wait() -> None:
     state = happen(family(), [e.drawn(1, 0, 10, lane="later"), e.planned(1, requests=6, sends=False)])
     assert refuses(state, e.collected(0, indexed=4, turns={e.MODEL: 7}, released=7))
+
+
+# --- decisions ---------------------------------------------------------------------------------------------------
+
+
+def home(asks: str, *events: Event) -> State:
+    """One batch of ten is home, and each of its pictures has a follow-up."""
+    begun = [
+        e.created(rows=10, asks=asks),
+        e.drawn(0, 0, 10),
+        e.planned(0),
+        e.submitting(0),
+        e.submitted(0, 3),
+    ]
+    return after(*begun, e.ended(0), e.collected(0, turns={e.MODEL: 10}), *events)
+
+
+def test_decisions_are_counted_and_their_numbers_ascend() -> None:
+    state = home("always", e.reviewed(0), e.reviewed(4, after=1))
+    assert len(state.reviews) == 2
+    for wrong in (e.reviewed(4, after=2), e.reviewed(3, after=2), e.reviewed(5, after=1)):
+        assert refuses(state, wrong)
+
+
+def test_what_is_drawn_was_looked_over_with_every_decision() -> None:
+    """A decision that came while somebody was about to draw is none that he may pass over."""
+    for asks in ("always", "unless_rejected"):
+        state = home(asks, e.reviewed(0))
+        assert refuses(state, e.follow_ups(1, (0, 0, 10), reviewed=0))
+        assert not refuses(state, e.follow_ups(1, (0, 0, 10), reviewed=1))
+
+
+def test_each_follow_up_is_asked_or_rejected_and_none_both() -> None:
+    state = home("unless_rejected", e.reviewed(0), e.rejected(1, 2, 9))
+    assert state.batches[0].turns == {e.MODEL: 8}
+    for wrong in (
+        e.rejected(2, 2),
+        e.rejected(2, 10),
+        e.rejected(2),
+        e.rejected(2, 5, 4),
+        e.rejected(2, 4, 4),
+    ):
+        assert refuses(state, wrong)
+    happen(state, [e.follow_ups(2, (0, 0, 5), reviewed=1)])
+    assert state.batches[0].turns == {e.MODEL: 4}
+    assert refuses(state, e.rejected(3, 4)), "it is asked already"
+    happen(state, [e.rejected(3, 5)])
+    assert refuses(state, e.follow_ups(4, (0, 5, 6), reviewed=1)), "all of that was rejected"
+    happen(state, [e.follow_ups(4, (0, 5, 9), reviewed=1)])
+    assert state.batches[0].turns == {}, "the last of its file was rejected before"
+    assert (state.batches[1].sends, state.batches[2].sends) == (False, True)
+    assert (state.batches[1].wave, state.batches[2].wave) == (1, 1)
+
+
+def test_nothing_is_rejected_that_nobody_decided_or_that_the_job_does_not_want() -> None:
+    assert refuses(home("unless_rejected"), e.rejected(1, 2, reviewed=0))
+    assert refuses(home("always", e.reviewed(0)), e.rejected(1, 2))
+    assert refuses(home("unless_rejected", e.reviewed(0)), e.rejected(1, 2, lane="final"))
+
+
+def test_follow_ups_wait_for_the_last_decision_about_their_batch() -> None:
+    state = home("approved")
+    assert (state.to_review, state.turns_due, state.finished) == (10, {}, False)
+    assert refuses(state, e.follow_ups(1, (0, 0, 10)))
+    happen(state, [e.reviewed(0)])
+    assert state.to_review == 10
+    assert refuses(state, e.reviewed(1, after=1, decided={"gemini-3-pro-image": (0,)}))
+    happen(state, [e.reviewed(1, after=1, decided={e.MODEL: (0,)})])
+    assert (state.to_review, state.turns_due) == (0, {e.MODEL: (0,)})
+    assert not refuses(state, e.follow_ups(1, (0, 0, 10), reviewed=2))
+
+
+def test_what_is_stopped_waits_for_nobody() -> None:
+    state = home("approved", Stopped(why="asked"))
+    assert (state.to_review, state.turns_due) == (0, {e.MODEL: (0,)})

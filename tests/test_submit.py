@@ -486,6 +486,9 @@ def test_a_wrong_clock_on_one_machine_pays_nothing_twice(bench: Bench, minutes: 
         def sleep(self, seconds: float) -> None:
             bench.service.advance(seconds)
 
+        def sleep_until(self, moment: datetime) -> None:
+            self.sleep(max(0.0, (moment - self.now()).total_seconds()))
+
     driver = planned(bench)
     clock = Wrong(bench.service.url)
     run = open_run(driver.run.storage, clock)

@@ -1,5 +1,6 @@
 """docs/turns.md says what is: its jobs and rows can be planned, and the plan that it shows is the plan."""
 
+import json
 import re
 import shutil
 import tomllib
@@ -32,11 +33,37 @@ def samples(tmp_path: Path) -> Path:
 
 
 def test_the_plan_on_the_page_is_what_is_said(samples: Path) -> None:
-    (block,) = blocks("console")
+    block, _ = blocks("console")
     command, _, shown = block.partition("\n")
     said = Shell(samples, {})(*command.split()[2:])
     told = [line for line in said.out.splitlines() if not line.startswith("  cap")]
     assert "\n".join(told) + "\n" == shown
+
+
+def test_a_run_that_waits_for_a_review_goes_on_as_the_page_says(
+    service: emulator.Service, tmp_path: Path
+) -> None:
+    """The job that waits, and the two commands below it; in between somebody fills in the table."""
+    shell, decisions = Shell(tmp_path, service.environment()), tmp_path / "decisions.csv"
+    (job,) = (text for text in blocks("toml") if "follow_ups" in text)
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "leaf.toml").write_text(f'manifest = "../leaves.csv"\n{job}')
+    (tmp_path / "leaves.csv").write_text("id,title\na,soup\nb,stew\n")
+    said = shell("run", "leaf", "--yes", "--max-usd", "5")
+    assert (said.code, "2 follow-ups wait for your review" in said.err) == (3, True)
+    assert "review    2 follow-ups wait for your review: nightshoot review apply" in shell("status").out
+    assert json.loads(shell("status", "--json").out)["to_review"] == 2
+    listed, applied = (line.split()[2:] for line in blocks("console")[1].splitlines())
+    assert shell(*listed).code == 0
+    head, one, other = decisions.read_text().splitlines()
+    decisions.write_text(f"{head}\n{one[:-1]}rejected,cold\n{other[:-1]}approved,\n")
+    said = shell(*applied)
+    assert (said.code, "1 approved, 1 rejected" in said.out) == (0, True)
+    assert "Next: nightshoot run leaf" in said.err
+    assert "all of it is applied already" in shell(*applied).out
+    assert shell("run", "leaf", "--yes", "--max-usd", "5").code == 1
+    shown = shell("index", "--columns", "key,turn,outcome,message").out
+    assert "a leaf was rejected: cold" in shown
 
 
 @pytest.mark.parametrize("shots", blocks("toml"))

@@ -7,6 +7,7 @@ are read raw; and neither its uploads nor its downloads continue after a cut, so
 import hashlib
 import io
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO, cast
@@ -72,6 +73,7 @@ class Developer:
         self._http = httpx2.Client(
             timeout=httpx2.Timeout(CONTROL_TIMEOUT, read=CONTROL_TIMEOUT), headers={"x-goog-api-key": key}
         )
+        weakref.finalize(self, self._http.close)
         self._uploads = Uploads(
             f"{self.service}/upload/{self._version}/files",
             headers={"x-goog-api-key": key},

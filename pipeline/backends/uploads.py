@@ -11,6 +11,7 @@ import hashlib
 import io
 import logging
 import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -49,6 +50,7 @@ class Uploads:
         self._clock, self._explain = clock, explain
         # Without the key: the session's address is enough, and may lead to another host.
         self._http = httpx2.Client(timeout=httpx2.Timeout(60.0, read=TIMEOUT, write=TIMEOUT))
+        weakref.finalize(self, self._http.close)
         _keep_quiet()
 
     def send(self, data: BinaryIO, *, sha256: str, mime: str, name: str) -> dict[str, Any]:

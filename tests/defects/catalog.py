@@ -23,6 +23,8 @@ SHOWN = "pipeline/shown.py"
 TURNS = "pipeline/turns.py"
 PROMPT = "pipeline/prompt.py"
 FAMILIES = "pipeline/families.py"
+DECISIONS = "pipeline/decisions.py"
+REVIEW = "pipeline/review.py"
 LOCAL = "pipeline/storage/local.py"
 GCS = "pipeline/storage/gcs.py"
 EMULATOR = "pipeline/emulator/"
@@ -933,6 +935,27 @@ DEFECTS = (
         ("tests/test_again.py",),
     ),
     Defect(
+        "a driver wakes for each batch by itself",
+        "pipeline/drive.py",
+        "EARLY = 0.1",
+        "EARLY = 0.0",
+        ("tests/test_drive.py",),
+    ),
+    Defect(
+        "the connections of an upload are left to whoever sweeps up",
+        "pipeline/backends/uploads.py",
+        "        weakref.finalize(self, self._http.close)\n",
+        "",
+        ("tests/test_drive.py",),
+    ),
+    Defect(
+        "an emulator's clock leaves its connection open",
+        "pipeline/clock.py",
+        "        weakref.finalize(self, self.connection.close)\n",
+        "",
+        ("tests/test_drive.py",),
+    ),
+    Defect(
         "a full disk is taken for a silent provider",
         "pipeline/drive.py",
         "        except NoRoom:\n            raise",
@@ -1458,6 +1481,118 @@ DEFECTS = (
         "rows.slice(max(0, start - first)",
         "rows.slice(max(0, start)",
         ("tests/test_tables.py",),
+    ),
+    Defect(
+        "a decision that came while follow-ups were drawn is passed over",
+        STATE,
+        "if reviewed != len(state.reviews):",
+        "if reviewed > len(state.reviews):",
+        ("tests/test_state.py",),
+    ),
+    Defect(
+        "what was rejected is still waited for",
+        STATE,
+        "            _take(settled, lane, len(places))\n",
+        "",
+        ("tests/test_state.py",),
+    ),
+    Defect(
+        "follow-ups go on before anybody judged",
+        STATE,
+        '            self.follow_ups == "approved"\n',
+        '            self.follow_ups == "approved?"\n',
+        ("tests/test_state.py", "tests/stories/test_review.py"),
+    ),
+    Defect(
+        "a rejection counts for every take of a picture",
+        DECISIONS,
+        'said = self._said.get((which, row["take"]))',
+        "said = next((said for (this, _), said in self._said.items() if this == which), None)",
+        ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "a rejection ends where its follow-up was on its way",
+        DECISIONS,
+        "            which = self._before(which)\n",
+        "            which = None\n",
+        ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "a picture that was approved is not gone on from, as one before it was rejected",
+        DECISIONS,
+        "            if said is not None:\n",
+        "            if said is not None and said.word == REJECTED:\n",
+        ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "an earlier decision outlives a later one",
+        DECISIONS,
+        "for review in run.state.reviews[:reviewed]:",
+        "for review in reversed(run.state.reviews[:reviewed]):",
+        ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "why something is not asked changes with what is decided later",
+        "pipeline/again.py",
+        "Judged(run, applied(run, reviewed=reviewed))",
+        "Judged(run, applied(run))",
+        ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "what is rejected is asked with the rest of its span",
+        "pipeline/again.py",
+        "                for _, row in _kept(run, piece.batch, lane, start=piece.start, stop=piece.stop):\n",
+        "                for row in follow_ups(run, piece.batch, lane, start=piece.start, stop=piece.stop):\n",
+        ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "what is not asked is taken for refused by the plan",
+        SETTLE,
+        "Turns | Rejected) else",
+        "Turns) else",
+        ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "what is not asked keeps the picture it would have shown",
+        TURNS,
+        "        shown = shown[1:]\n",
+        "        pass\n",
+        ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "without a take the oldest is judged",
+        REVIEW,
+        'max(rows, key=lambda row: row["take"]',
+        'min(rows, key=lambda row: row["take"]',
+        ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "what is good of a bad table of decisions is applied",
+        REVIEW,
+        "    if problems:\n        raise _refusal",
+        "    if problems and not found:\n        raise _refusal",
+        ("tests/test_review.py",),
+    ),
+    Defect(
+        "the model's reason is taken for a person's",
+        REVIEW,
+        'REASONS = ("decision_reason", "reason")',
+        'REASONS = ("reason", "decision_reason")',
+        ("tests/test_review.py",),
+    ),
+    Defect(
+        "a file that nobody came to record keeps everybody from deciding",
+        REVIEW,
+        "        except AlreadyThere:\n            continue\n",
+        "        except AlreadyThere:\n            raise\n",
+        ("tests/test_review.py",),
+    ),
+    Defect(
+        "a batch goes on when one of its pictures is judged",
+        REVIEW,
+        "if all(judged.has_parent_of(turn) for",
+        "if any(judged.has_parent_of(turn) for",
+        ("tests/stories/test_review.py",),
     ),
 )
 """Later issues add theirs here."""

@@ -22,7 +22,6 @@ from pipeline.errors import Unavailable
 from pipeline.index import read_index
 from pipeline.run import Run, open_run
 from pipeline.state import Stage
-from pipeline.storage.local import LocalStorage
 from pipeline.survey import begin, planner, survey
 from tests.bench import Bench, outcomes
 from tests.faulty import PowerCut
@@ -117,7 +116,7 @@ class Story:
             **size,
         )
         self.found = survey(bench.job, base=bench.folder)
-        self.storage = LocalStorage(bench.folder / "runs" / name, sync=lambda descriptor: None)
+        self.storage = bench.place(name)
         self._backend: Any = None
         self._busy: set[int] = set()
 

@@ -72,8 +72,8 @@ def test_a_short_night_asks_little(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_night_of_two_hundred_batches_is_lived_in_a_minute_and_asks_little(tmp_path: Path) -> None:
+def test_a_night_of_two_hundred_batches_is_lived_in_half_a_minute_and_asks_little(tmp_path: Path) -> None:
     asked, seconds = a_night(tmp_path, batches=200, drivers=1)
     sys.stdout.write(f"{asked:.1f} calls for each batch, {seconds:.0f} seconds\n")
     assert asked <= 60
-    assert seconds < 60  # half of that where nothing else runs
+    assert seconds < 45  # 24 where nothing else runs, on two cores

@@ -13,7 +13,6 @@ from pipeline.drive import Driver
 from pipeline.errors import NightshootError
 from pipeline.index import read_index
 from pipeline.night import release, stop
-from pipeline.storage.local import LocalStorage
 from pipeline.survey import begin, planner, survey
 from tests.bench import Bench
 from tests.seams import Hands
@@ -125,7 +124,7 @@ def live(bench: Bench, night: Night) -> None:
     found = survey(bench.job, base=bench.folder)
     cap = None if night.share is None else int(found.price.high * night.share)
     clock = Hands(bench.service)
-    storage = LocalStorage(bench.folder / "runs" / f"night-{night.seed}", sync=lambda descriptor: None)
+    storage = bench.place(f"night-{night.seed}")
     run = begin(found, name="run", storage=storage, service=bench.service.url, cap=cap, clock=clock)
     driver = Driver(run, bench.backend_of(run), planner=planner(found, run), workers=1)
     for order in night.faults:

@@ -12,7 +12,6 @@ from PIL import Image
 from pipeline import emulator
 from pipeline.index import read_index
 from pipeline.run import Run
-from pipeline.storage.local import LocalStorage
 from tests.bench import Bench, fingerprints
 from tests.faulty import Dying, PowerCut
 
@@ -43,14 +42,9 @@ def job_of(bench: Bench, rows: int) -> None:
     )
 
 
-def folder(bench: Bench, name: object) -> LocalStorage:
-    """A run's real files. Nothing here cuts the machine's power, so nothing waits for its disk."""
-    return LocalStorage(bench.folder / "runs" / str(name), sync=lambda descriptor: None)
-
-
 def reference(bench: Bench) -> tuple[Run, int]:
     """A run that nothing happened to, and how many writes it took."""
-    storage = Dying(folder(bench, "reference"))
+    storage = Dying(bench.place("reference"))
     driver = bench.begin(storage=storage)
     driver.to_the_end()
     return driver.run, len(storage.writes)
@@ -59,7 +53,7 @@ def reference(bench: Bench) -> tuple[Run, int]:
 def cut_and_resumed(bench: Bench, n: int, when: When) -> Run:
     """A run whose storage died at its n-th write, finished by another driver."""
     bench.key = f"key of run {n}"  # an account each, so that nobody reads the listings of all runs before
-    storage = folder(bench, n)
+    storage = bench.place(str(n))
     with pytest.raises(PowerCut):
         bench.begin(storage=Dying(storage, at=n, when=when)).to_the_end()
     driver = bench.go_on(storage=storage)

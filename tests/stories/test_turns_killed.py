@@ -15,7 +15,6 @@ from PIL import Image
 from pipeline import emulator
 from pipeline.index import read_index
 from pipeline.run import Run
-from pipeline.storage.local import LocalStorage
 from tests.bench import Bench, fingerprints, outcomes
 from tests.faulty import Dying, PowerCut
 
@@ -50,14 +49,10 @@ def job_of(bench: Bench, surface: str, *, rows: int, max_requests: int = 100) ->
     )
 
 
-def folder(bench: Bench, name: str) -> LocalStorage:
-    return LocalStorage(bench.folder / "runs" / name, sync=lambda descriptor: None)
-
-
 def whole(bench: Bench, name: str) -> tuple[Run, list[int]]:
     """A run that nothing happens to, and which of its writes are records."""
     bench.key = f"account-{name}"
-    storage = Dying(folder(bench, name))
+    storage = Dying(bench.place(name))
     driver = bench.begin(storage=storage)
     driver.to_the_end()
     return driver.run, [n for n, name in enumerate(storage.writes, 1) if name.startswith("journal/")]
@@ -66,7 +61,7 @@ def whole(bench: Bench, name: str) -> tuple[Run, list[int]]:
 def killed(bench: Bench, name: str, at: int, when: When) -> Run:
     """A run that was killed at this write, and finished by somebody else."""
     bench.key = f"account-{name}"  # so that nobody reads the listings of all runs before
-    storage = folder(bench, name)
+    storage = bench.place(name)
     with pytest.raises(PowerCut):
         bench.begin(storage=Dying(storage, at=at, when=when)).to_the_end()
     driver = bench.go_on(storage=storage)
@@ -131,7 +126,7 @@ def test_drivers_that_work_side_by_side_ask_every_turn_once(bench: Bench) -> Non
     first, _ = whole(bench, "alone")
     job_of(bench, "developer", rows=7, max_requests=2)
     bench.key = "account-together"
-    storage = folder(bench, "together")
+    storage = bench.place("together")
     drivers = [bench.begin(storage=storage)]
     drivers += [bench.again(storage=storage), bench.again(storage=Dying(storage, at=25, when="after"))]
     while not drivers[0].run.state.finished:

@@ -21,7 +21,6 @@ from pipeline.index import read_index
 from pipeline.run import Run, open_run
 from pipeline.state import Stage
 from pipeline.storage import open_storage
-from pipeline.storage.local import LocalStorage
 from tests.bench import Bench, fingerprints, outcomes, write_rows
 from tests.faulty import Dying, PowerCut
 from tests.shell import Shell
@@ -419,20 +418,17 @@ def test_rows_that_come_back_without_their_labels_are_known_by_what_they_ask(ben
 def test_a_run_cut_at_any_write_ends_as_one_that_was_never_cut(bench: Bench, when: Any) -> None:
     job_of(bench, rows=1, max_requests=1)
 
-    def folder(name: object) -> LocalStorage:
-        return LocalStorage(bench.folder / "runs" / str(name), sync=lambda descriptor: None)
-
     times = ["sent_at", "ended_at", "answered_at"]
-    storage = Dying(folder("whole"))
+    storage = Dying(bench.place("whole"))
     whole = bench.begin(storage=storage)
     whole.to_the_end()
-    expected = fingerprints(folder("whole"), MADE)
+    expected = fingerprints(bench.place("whole"), MADE)
     index = read_index(whole.run).drop(columns=times).to_json(date_format="iso")  # the rest is the same
     for n in range(1, len(storage.writes) + 1):
         bench.key = f"project-{n}"
         with pytest.raises(PowerCut):
-            bench.begin(storage=Dying(folder(n), at=n, when=when)).to_the_end()
-        driver = bench.go_on(storage=folder(n))
+            bench.begin(storage=Dying(bench.place(str(n)), at=n, when=when)).to_the_end()
+        driver = bench.go_on(storage=bench.place(str(n)))
         driver.to_the_end()
         assert fingerprints(driver.run.storage, MADE) == expected, f"cut {when} write {n}"
         assert read_index(driver.run).drop(columns=times).to_json(date_format="iso") == index
