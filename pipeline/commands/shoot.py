@@ -31,7 +31,7 @@ def init(
     \b
       nightshoot init products.csv       writes jobs/products.toml
     """
-    from pipeline.job import write_job
+    from pipeline.draft import write_job
     from pipeline.manifest import open_manifest
 
     chosen = file or source
