@@ -20,11 +20,12 @@ from pipeline.asked import COLUMNS, prompt_of
 from pipeline.clock import Clock, MachineClock
 from pipeline.errors import BadInput, Corrupt
 from pipeline.events import ON_ITS_WAY, Reused
+from pipeline.fold import apply
 from pipeline.journal import Journal
 from pipeline.prompt import Prompt, Request, fingerprint
 from pipeline.references import Reference
 from pipeline.run import Run, index_file, plan_file
-from pipeline.state import RESERVING, State, apply
+from pipeline.state import RESERVING, State
 from pipeline.storage import NotFound, Storage, open_storage
 
 SETTLED = frozenset({"ok", "blocked", "invalid", "wrong_size", "unfit", "reused"})

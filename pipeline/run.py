@@ -9,10 +9,12 @@ import msgspec
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, Corrupt, Unavailable
 from pipeline.events import Created, Event, Record
+from pipeline.fold import apply
+from pipeline.gate import check
 from pipeline.job import Job
 from pipeline.journal import Journal, Taken
 from pipeline.references import reference_file as reference_file
-from pipeline.state import Illegal, State, apply, check
+from pipeline.state import Illegal, State
 from pipeline.storage.base import Storage
 
 log = logging.getLogger(__name__)

@@ -25,9 +25,10 @@ from pipeline.backends.base import Backend, Found, MaybeBought, NotBought, Origi
 from pipeline.backends.online import span
 from pipeline.errors import Corrupt, NightshootError
 from pipeline.events import Disowned, Held, PutBack, Recut, Submitted, Submitting
+from pipeline.gate import check
 from pipeline.run import Run, is_inline, job_of, plan_file, reference_file, requests_file
 from pipeline.shown import Reference, Shown
-from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, check, model_of
+from pipeline.state import GRACE, Batch, Illegal, OverBudget, Stage, model_of
 from pipeline.storage.base import NotFound
 
 log = logging.getLogger(__name__)

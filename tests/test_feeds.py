@@ -8,8 +8,9 @@ import sys
 import openpyxl
 import pytest
 
+from pipeline.draft import write_job
 from pipeline.errors import BadInput
-from pipeline.job import job_for, of_a_store, read_job, write_job
+from pipeline.job import job_for, of_a_store, read_job
 from pipeline.manifest import open_manifest
 from pipeline.models import load_models
 from pipeline.prompt import requests

@@ -5,8 +5,9 @@ import tomllib
 import msgspec
 import pytest
 
+from pipeline.draft import write_job
 from pipeline.errors import BadInput
-from pipeline.job import Job, job_for, read_job, write_job
+from pipeline.job import Job, job_for, read_job
 from pipeline.manifest import Row, open_manifest
 from pipeline.templates import BadTemplate
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import emulator
+from pipeline.draft import write_job
 from pipeline.drive import Driver
 from pipeline.index import read_index
-from pipeline.job import job_for, read_job, write_job
+from pipeline.job import job_for, read_job
 from pipeline.manifest import duplicate_keys, open_manifest
 from pipeline.models import load_models
 from pipeline.money import Estimate, estimate

@@ -21,7 +21,8 @@ from pipeline.events import (
     Takes,
     Withdrawn,
 )
-from pipeline.state import GRACE, Illegal, OverBudget, Stage, State, apply
+from pipeline.fold import apply
+from pipeline.state import GRACE, Illegal, OverBudget, Stage, State
 from tests import events as e
 
 

@@ -2,6 +2,8 @@
 
 from tests.defects.plant import Defect
 
+FOLD = "pipeline/fold.py"
+GATE = "pipeline/gate.py"
 STATE = "pipeline/state.py"
 SUBMIT = "pipeline/submit.py"
 COLLECT = "pipeline/collect.py"
@@ -32,21 +34,21 @@ EMULATOR = "pipeline/emulator/"
 DEFECTS = (
     Defect(
         "a take-over does not wait for the intent's end",
-        STATE,
+        GATE,
         "if event.seen is None or event.seen < old.until + GRACE:",
         "if event.seen is None:",
         ("tests/test_state.py",),
     ),
     Defect(
         "a take-over shares the input file it should have fenced off",
-        STATE,
+        GATE,
         "if event.input == old.input:",
         "if False:",
         ("tests/test_state.py",),
     ),
     Defect(
         "the cap is asked after what is reserved",
-        STATE,
+        GATE,
         "if state.cap is not None and state.committed + batch.high > state.cap:",
         "if state.cap is not None and state.committed > state.cap:",
         ("tests/test_state.py",),
@@ -60,21 +62,21 @@ DEFECTS = (
     ),
     Defect(
         "rows may be drawn with a gap",
-        STATE,
+        GATE,
         "if start != state.drawn[lane] or not start < stop <= state.created.rows:",
         "if start < state.drawn[lane] or not start < stop <= state.created.rows:",
         ("tests/test_state.py",),
     ),
     Defect(
         "the rest does not wait for its canary",
-        STATE,
+        GATE,
         "    if canary.collected is None:\n        raise NotYet(",
         "    if False:\n        raise NotYet(",
         ("tests/test_night.py",),
     ),
     Defect(
         "a stopped run goes on sending",
-        STATE,
+        GATE,
         '    if state.stopped is not None:\n        raise Illegal("the run was stopped")\n    if event.replaces',
         "    if event.replaces",
         ("tests/test_state.py",),
@@ -95,14 +97,14 @@ DEFECTS = (
     ),
     Defect(
         "a picture is asked for once more as often as somebody says so",
-        STATE,
+        GATE,
         "list(places) != sorted({*places} - settled.taken)",
         "list(places) != sorted({*places})",
         ("tests/test_night.py",),
     ),
     Defect(
         "books need not balance",
-        STATE,
+        GATE,
         "if event.indexed + event.retry != batch.planned.requests:",
         "if event.indexed + event.retry > batch.planned.requests:",
         ("tests/test_state.py",),
@@ -460,7 +462,7 @@ DEFECTS = (
     ),
     Defect(
         "one lane may be planned with a request too few",
-        STATE,
+        GATE,
         "    if found != state.created.lanes[lane]:",
         "    if found > state.created.lanes[lane]:",
         ("tests/test_state.py",),
@@ -1204,7 +1206,7 @@ DEFECTS = (
     ),
     Defect(
         "a follow-up is drawn twice",
-        STATE,
+        GATE,
         "if piece.start != drawn or not piece.start < piece.stop <= there:",
         "if not piece.start < piece.stop <= there:",
         ("tests/test_state.py",),
@@ -1484,14 +1486,14 @@ DEFECTS = (
     ),
     Defect(
         "a decision that came while follow-ups were drawn is passed over",
-        STATE,
+        GATE,
         "if reviewed != len(state.reviews):",
         "if reviewed > len(state.reviews):",
         ("tests/test_state.py",),
     ),
     Defect(
         "what was rejected is still waited for",
-        STATE,
+        FOLD,
         "            _take(settled, lane, len(places))\n",
         "",
         ("tests/test_state.py",),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.options import common, console_of, run_argument
+from pipeline.commands.options import common, console_of, run_argument
 
 
 @click.group()
