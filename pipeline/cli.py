@@ -125,6 +125,9 @@ def _interrupted(code: int) -> int:
 def _wrong_usage(error: click.ClickException) -> int:
     """Click's own errors, said as all others are."""
     message = error.format_message().rstrip(".")
+    if message.startswith("Usage:"):  # commands of which none was named: what there is to say is the help
+        sys.stderr.write(f"{message}\n")
+        return 2
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "nightshoot"
     sys.stderr.write(f"error: {message[:1].lower()}{message[1:]}\nhint: {command} --help\n")

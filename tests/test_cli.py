@@ -618,6 +618,14 @@ COMMANDS = (
 )
 
 
+@pytest.mark.parametrize("words", [(), ("review",)])
+def test_who_names_no_command_is_told_which_there_are(shell: Shell, words: tuple[str, ...]) -> None:
+    said = shell(*words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"Usage: {' '.join(['nightshoot', *words])} ")
+    assert "error" not in said.err
+
+
 def test_help_fits_one_screen_in_groups(shell: Shell) -> None:
     said = shell("--help")
     assert said.code == 0
