@@ -284,6 +284,7 @@ class Driver:
             )
             log.warning("%s; trying again", error.message)
             self._unread[number] = (self.run.clock.now(), error)
+            self._ask_at[number] = self._now + FIRST
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -327,6 +328,8 @@ class Driver:
         times += until_next(self.run)
         times += [self._admission.look_again] if self._admission.look_again is not None else []
         times += [b.put_back.not_before for b in state.at(Stage.PLANNED) if b.put_back is not None]
+        # Who is silent is asked again soon, whatever else has its hour: a deadline may be all that has one.
+        times += [self.run.clock.now() + SILENCE] if self._is_silent else []
         pause = FIRST if self._silent_since is None else SILENCE
         soonest = min((at for at in times if at > now), default=now + pause)
         return max(soonest, now + timedelta(seconds=0.1))
@@ -357,7 +360,7 @@ class Driver:
         """Raise if waiting will not help, because only a person can."""
         state = self.run.state
         put_back = any(batch.put_back is not None for batch in state.at(Stage.PLANNED))
-        sweeping = any(batch.may_be_late for batch in state.at(Stage.ENDED))
+        sweeping = any(batch.may_be_late and self._is_mine(batch) for batch in state.at(Stage.ENDED))
         silent = self._silent_since is not None
         if (
             any(self._is_mine(b) for b in self._at_provider())
@@ -395,7 +398,7 @@ class Driver:
                 )
         if state.held_back and state.settled:
             raise common_trouble(state)
-        if state.to_review and state.settled:
+        if state.to_review and state.settled and not state.needs_manifest:
             raise _unjudged(self.run)
 
     def _is_mine(self, batch: Batch) -> bool:
@@ -412,7 +415,7 @@ class Driver:
                 f"batch {held[0].number} is held: {said}",
                 hint="look at Google's batch jobs by hand; nothing is sent again until that is clear",
             )
-        theirs = self._at_provider()
+        theirs = self._at_provider() + [batch for batch in state.at(Stage.ENDED) if batch.may_be_late]
         if theirs and theirs[0].submitting is not None:
             raise Denied(
                 f"batch {theirs[0].number} was sent with another key: {theirs[0].submitting.account}",

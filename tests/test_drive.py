@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.drive import Driver
-from pipeline.errors import BadInput, Unavailable
+from pipeline.errors import BadInput, Denied, Unavailable
 from pipeline.events import Drawn, Rows
 from pipeline.index import read_index
 from pipeline.run import Run, open_run
@@ -170,3 +170,44 @@ def test_a_provider_that_stays_silent_ends_the_run_with_nothing_lost(bench: Benc
     driver.to_the_end()
     assert outcomes(read_index(driver.run)) == {"ok": 6}
     assert set(bench.paid().values()) == {1}
+
+
+def test_a_silent_provider_is_asked_again_before_the_deadline(bench: Bench) -> None:
+    """A quarter of an hour without a line at the start of a night costs that time, and not the night."""
+    bench.make_job(night={"deadline": "12 h"})
+    bench.service.fault("refused", method="upload", code=503, times=60)
+    begun = bench.service.clock()
+    assert outcomes(bench.run()) == {"ok": 6}
+    assert bench.service.clock() - begun < timedelta(hours=1)
+
+
+def test_a_result_that_is_not_there_yet_is_looked_for_before_the_deadline(bench: Bench) -> None:
+    """Also by a driver that never asked after its batch, since that had ended before."""
+    bench.make_job(rows=2, max_requests=2, night={"deadline": "20 h"})
+    driver = bench.begin()
+    driver.tick()
+    bench.service.advance(8 * HOUR)
+    assert driver.poll()
+    bench.service.fault("refused", method="download", code=404, times=5)
+    begun = bench.service.clock()
+    driver = bench.again()
+    driver.to_the_end()
+    assert outcomes(read_index(driver.run)) == {"ok": 2}
+    assert bench.service.clock() - begun < timedelta(hours=1)
+
+
+def test_a_batch_that_broke_off_under_another_key_is_waited_for_by_nobody(bench: Bench) -> None:
+    """Only the key that sent it can ask once more what came of it."""
+    bench.make_job(rows=2, max_requests=2)
+    bench.service.fault("job_expired")
+    driver = bench.begin()
+    driver.tick()
+    for _ in range(200):
+        bench.service.advance(HOUR / 2)
+        if driver.poll():
+            break
+    (batch,) = driver.run.state.at(Stage.ENDED)
+    assert batch.may_be_late
+    with pytest.raises(Denied, match="batch 0 was sent with another key"):
+        bench.again(key="of-a-colleague").tick()
+    bench.again().to_the_end()

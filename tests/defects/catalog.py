@@ -944,6 +944,20 @@ DEFECTS = (
         ("tests/test_drive.py",),
     ),
     Defect(
+        "a silent provider is asked again at the deadline",
+        "pipeline/drive.py",
+        "        times += [self.run.clock.now() + SILENCE] if self._is_silent else []\n",
+        "",
+        ("tests/test_drive.py",),
+    ),
+    Defect(
+        "a result that is not there is looked for when something else is to be done",
+        "pipeline/drive.py",
+        "            self._ask_at[number] = self._now + FIRST\n",
+        "",
+        ("tests/test_drive.py",),
+    ),
+    Defect(
         "the connections of an upload are left to whoever sweeps up",
         "pipeline/backends/uploads.py",
         "        weakref.finalize(self, self._http.close)\n",

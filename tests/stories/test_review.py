@@ -8,11 +8,11 @@ import pytest
 
 from pipeline import emulator, takes
 from pipeline.drive import Driver
-from pipeline.errors import Refused
+from pipeline.errors import BadInput, Refused
 from pipeline.events import Rejected, Stopped, Turns
 from pipeline.index import read_index
 from pipeline.review import Applied, apply
-from pipeline.run import Run
+from pipeline.run import Run, open_run
 from pipeline.tally import tally
 from tests.bench import Bench, fingerprints, outcomes
 from tests.faulty import Dying, PowerCut
@@ -268,6 +268,16 @@ def test_without_a_take_the_latest_is_meant(bench: Bench) -> None:
     assert last.loc[("sku-0", 1), ["outcome", "take"]].tolist() == ["no_parent", 2]
     now = tally(run)
     assert (now.answered, now.total, now.outcomes) == (4, 4, {"no_parent": 1, "ok": 3})
+
+
+def test_what_is_not_even_planned_is_said_before_what_waits_for_a_review(bench: Bench) -> None:
+    """On a machine without the manifest the review would bring home half of a run."""
+    driver = shoot(bench, "approved", rows=4, max_requests=2, turns=TURNS[:1])
+    assert driver.draw()
+    without = Driver(open_run(bench.place(), bench.clock), bench.backend())
+    with pytest.raises(BadInput, match="the manifest is needed"):
+        without.to_the_end()
+    assert without.run.state.to_review == 2
 
 
 # --- misfortune --------------------------------------------------------------------------------------------------
