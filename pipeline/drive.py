@@ -221,6 +221,8 @@ class Driver:
             if self._silent_since is None:
                 log.warning("%s; trying again", error)
             self._silent_since = self._silent_since or now
+            if batch.number in self._ask_at:  # a question without an answer is no reason to ask more seldom
+                self._ask_at[batch.number] = min(self._ask_at[batch.number], now + SILENCE)
             if now - self._silent_since >= PATIENCE:
                 raise
             return False

@@ -181,6 +181,20 @@ def test_a_silent_provider_is_asked_again_before_the_deadline(bench: Bench) -> N
     assert bench.service.clock() - begun < timedelta(hours=1)
 
 
+def test_who_asks_hourly_asks_again_soon_where_nobody_answered(bench: Bench) -> None:
+    """Two questions in a row that go unanswered are no half hour of silence, however seldom a batch is asked after."""
+    bench.make_job(rows=2, max_requests=2)
+    bench.service.fault("job_stalled", seconds=20 * HOUR)
+    driver = bench.begin()
+    begun = bench.service.clock()
+    while bench.service.clock() - begun < timedelta(hours=6):
+        if not driver.step():
+            driver.run.clock.sleep_until(driver._next())
+    bench.service.fault("refused", method="get", code=503, times=2)
+    driver.to_the_end()
+    assert outcomes(read_index(driver.run)) == {"ok": 2}
+
+
 def test_a_result_that_is_not_there_yet_is_looked_for_before_the_deadline(bench: Bench) -> None:
     """Also by a driver that never asked after its batch, since that had ended before."""
     bench.make_job(rows=2, max_requests=2, night={"deadline": "20 h"})

@@ -951,6 +951,13 @@ DEFECTS = (
         ("tests/test_drive.py",),
     ),
     Defect(
+        "a question without an answer is put off like one that was answered",
+        "pipeline/drive.py",
+        "min(self._ask_at[batch.number], now + SILENCE)",
+        "self._ask_at[batch.number]",
+        ("tests/test_drive.py",),
+    ),
+    Defect(
         "a result that is not there is looked for when something else is to be done",
         "pipeline/drive.py",
         "            self._ask_at[number] = self._now + FIRST\n",
