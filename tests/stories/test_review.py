@@ -13,6 +13,8 @@ from pipeline.events import Rejected, Stopped, Turns
 from pipeline.index import read_index
 from pipeline.review import Applied, apply
 from pipeline.run import Run, open_run
+from pipeline.runs import nights
+from pipeline.survey import begin, planner, survey
 from pipeline.tally import tally
 from tests.bench import Bench, fingerprints, outcomes
 from tests.faulty import Dying, PowerCut
@@ -268,6 +270,33 @@ def test_without_a_take_the_latest_is_meant(bench: Bench) -> None:
     assert last.loc[("sku-0", 1), ["outcome", "take"]].tolist() == ["no_parent", 2]
     now = tally(run)
     assert (now.answered, now.total, now.outcomes) == (4, 4, {"no_parent": 1, "ok": 3})
+
+
+def night(bench: Bench, name: str, rows: list[list[str]]) -> Driver:
+    """A run over this table that knows what the nights before it answered."""
+    with (bench.folder / "shoes.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["id", "prompt", "prompt_2", "from"], *rows])
+    folder, service = str(bench.folder / "runs"), bench.service.url
+    known = nights(bench.job, folder=folder, service=service, clock=bench.clock)
+    found = survey(bench.job, base=bench.folder, nights=known, runs=folder)
+    run = begin(found, name=name, storage=bench.place(name), service=service, clock=bench.clock, cap=None)
+    return Driver(run, bench.backend_of(run), planner=planner(found, run))
+
+
+def test_what_an_earlier_night_made_is_judged_for_the_rows_that_edit_it(bench: Bench) -> None:
+    """A conversation that is carried over goes on at once; a new row waits for the word on its picture."""
+    bench.make_job(model=THINKS, follow_ups="approved", prompt=None, reuse=("latest",))
+    boot, cap = ["boot", "a boot", "", ""], ["cap", "a cap", "", ""]
+    night(bench, "shoes-2026-11-21", [boot, cap]).to_the_end()
+    later = night(
+        bench, "shoes-2026-11-22", [boot, ["cap", "a cap", "in red", ""], ["snow", "in snow", "", "boot"]]
+    )
+    with pytest.raises(Refused, match="1 follow-up waits for your review"):
+        later.to_the_end()
+    assert came(later.run) == {("boot", 0): "reused", ("cap", 0): "reused", ("cap", 1): "ok"}
+    decide(bench, later.run, ("boot", "approved", ""))
+    later.to_the_end()
+    assert came(later.run)["snow", 0] == "ok"
 
 
 def test_what_is_not_even_planned_is_said_before_what_waits_for_a_review(bench: Bench) -> None:
