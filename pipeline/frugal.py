@@ -14,8 +14,8 @@ _PICTURES = 32 << 20  # bytes: larger than any picture, and the most that glibc 
 def one_heap() -> None:
     """Let Arrow have no heap of its own: it keeps what was freed, tens of megabytes of tables that were small and many.
 
-    To be said before Arrow and numpy are loaded. Later Arrow hears it for what Python asks of it, and not for what reads
-    its files.
+    To be said before Arrow and numpy are loaded. Later Arrow hears it for what Python asks of it, and not for what
+    reads its files.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # Threads of numpy's, which go round in a circle until somebody multiplies matrices.
