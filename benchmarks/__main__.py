@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import collecting as collecting_sides
 from benchmarks.checking import checking
-from benchmarks.children import child
+from benchmarks.children import child, race
 from benchmarks.inlining import INSIDE as INLINING
 from benchmarks.inlining import inlining
 from benchmarks.runs import planned, write_shoes
@@ -51,12 +51,13 @@ def collecting(*, small: bool) -> None:
         result = child("prepare_result", {"folder": folder, "pictures": (pictures := 12 if small else 1000)})
         size = result["bytes"]
         print(f"  {pictures} pictures, {size / 1e6:,.0f} MB of result")
-        loop = child("collect_naive", {"folder": folder})
+        here, facts = Path(folder), {"folder": folder}
+        loop = race("collect_naive", facts, here / "naive", begin=lambda: None)
         _say("the usual loop", size, loop)
-        limit = child("hash_and_write", {"folder": folder})
+        limit = race("hash_and_write", facts, here / "written", begin=lambda: None)
         _say("hash and write", size, limit)
-        child("begin_ours", {"folder": folder, "pictures": pictures})
-        ours = child("collect_ours", {"folder": folder, "pictures": pictures})
+        known = {"folder": folder, "pictures": pictures}
+        ours = race("collect_ours", known, here / "run", begin=lambda: child("begin_ours", known))
         _say("ours", size, ours)
         faster, share = loop["seconds"] / ours["seconds"], limit["seconds"] / ours["seconds"]
         print(f"  {faster:.1f} times the loop, {share:.0%} of hash and write")
@@ -70,9 +71,10 @@ def downloading(*, small: bool) -> None:
     now = ("--speed", "0", "--queue", "0", "0", "--run", "0", "0", "--picture-bytes", "1500000")
     told = {}
     for name, side in (("the usual loop", "download_naive"), ("ours", "download_ours")):
-        with tempfile.TemporaryDirectory() as folder, emulator.launch(*now) as service:
-            facts = {"url": service.url, "pictures": pictures, "folder": folder}
-            told[name] = child(side, facts)
+        for watched in (True, False):  # to look at its memory holds it up
+            with tempfile.TemporaryDirectory() as folder, emulator.launch(*now) as service:
+                facts = {"url": service.url, "pictures": pictures, "folder": folder}
+                told[name] = {**told.get(name, {}), **child(side, facts, watched=watched)}
         _say(name, told[name]["bytes"], told[name])
     print(f"  {told['the usual loop']['seconds'] / told['ours']['seconds']:.1f} times the loop")
 

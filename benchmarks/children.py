@@ -1,18 +1,21 @@
 """Each measurement in a process of its own, so that its memory is its own; with a watch on it from outside."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HOUSE = Path(__file__).parent.parent
 INTERVAL = 0.02  # seconds between two looks at a process's memory
 
 
-def child(name: str, facts: dict[str, object]) -> dict[str, float]:
+def child(name: str, facts: dict[str, object], *, watched: bool = True) -> dict[str, float]:
     """What a measurement told; and 'memory', the most that it and its children had at once, imports included."""
+    os.sync()  # what another one wrote is not to be waited for by this one
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks", "--inside", name],
         stdin=subprocess.PIPE,
@@ -22,14 +25,28 @@ def child(name: str, facts: dict[str, object]) -> dict[str, float]:
         cwd=HOUSE,
     )
     watch = _Watch(process.pid)
-    watch.start()
+    if watched:
+        watch.start()
     said, trouble = process.communicate(json.dumps(facts))
     watch.ended.set()
-    watch.join()
+    if watched:
+        watch.join()
     if process.returncode:
         raise SystemExit(f"{name} failed:\n{trouble}")
     told: dict[str, float] = json.loads(said.splitlines()[-1])
-    return {**told, "memory": watch.most or told["peak"]}
+    return {**told, "memory": watch.most or told["peak"]} if watched else told
+
+
+def race(name: str, facts: dict[str, object], made: Path, *, begin: Callable[[], object]) -> dict[str, float]:
+    """The same for a measurement that counts seconds: how many, and in another go how much memory.
+
+    To look at a process's memory holds it up, the larger the longer. What it made is removed in between.
+    """
+    begin()
+    alone = child(name, facts, watched=False)
+    shutil.rmtree(made)
+    begin()
+    return {**alone, "memory": child(name, facts)["memory"]}
 
 
 class _Watch(threading.Thread):

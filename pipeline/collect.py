@@ -37,7 +37,7 @@ from pipeline.state import Batch, Stage, lane_of
 
 log = logging.getLogger(__name__)
 
-IN_HAND, IN_HAND_BYTES = 64, 12_000_000
+IN_HAND, IN_HAND_BYTES = 64, 24_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
 
 FEW = 1 << 14
@@ -201,7 +201,7 @@ def _bring(
 
     file = span[0][1].file
     # What is in hand when the power is cut is fetched again: it has to be little beside a part.
-    hand = _Hand(pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 4))
+    hand = _Hand(pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 2))
     waiting = deque(span)
     try:
         for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):

@@ -1,20 +1,25 @@
 """How a command that drives a run gets by on less memory. For its own process only: these are settings of libraries."""
 
 import ctypes
+import gc
 import os
 import sys
 from contextlib import suppress
 
-_ARENA_MAX = -8  # of glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 _ARENAS = 2
+_PICTURES = 32 << 20  # bytes: larger than any picture, and the most that glibc takes
 
 
 def one_heap() -> None:
     """Let Arrow have no heap of its own: it keeps what was freed, tens of megabytes of tables that were small and many.
 
-    To be said before Arrow is loaded. Later it is heard by what Python asks of it, and not by what reads its files.
+    To be said before Arrow and numpy are loaded. Later Arrow hears it for what Python asks of it, and not for what
+    reads its files.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # Threads of numpy's, which go round in a circle until somebody multiplies matrices.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def be_frugal() -> None:
@@ -25,6 +30,7 @@ def be_frugal() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     _spare_pandas()
     _share_heaps()
+    gc.freeze()  # what was loaded stays: there is no garbage in it to look for, again and again
 
 
 def _spare_pandas() -> None:
@@ -46,6 +52,12 @@ def _spare_pandas() -> None:
 
 
 def _share_heaps() -> None:
-    """Each thread's own heap keeps room for a picture or two. They hardly ever allocate at once."""
+    """Each thread's own heap keeps room for a picture or two. They hardly ever allocate at once.
+
+    And no picture is given back to the system with its pages, only to ask for as many again with the next.
+    """
     with suppress(OSError, AttributeError, TypeError):  # no glibc, and nothing lost
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, _ARENAS)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_ARENA_MAX, _ARENAS)
+        mallopt(_MMAP_THRESHOLD, _PICTURES)
+        mallopt(_TRIM_THRESHOLD, _PICTURES)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from pipeline import cli, errors
+from pipeline.commands import ending
 from pipeline.storage.base import AlreadyThere, NotFound
 from tests.shell import HOUSE
 
@@ -23,7 +24,7 @@ def test_every_code_is_on_the_page_and_no_other() -> None:
         int(code) for cell in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for code in cell.split(",")
     }
     ours = {kind.exit_code for kind in KINDS}
-    theirs = {cli.STILL_RUNNING, cli.TO_SEND, cli.BUG, cli.INTERRUPTED, cli.TERMINATED}
+    theirs = {ending.STILL_RUNNING, ending.TO_SEND, cli.BUG, cli.INTERRUPTED, cli.TERMINATED}
     assert documented == ours | theirs | {0, 1}
 
 

@@ -1,7 +1,10 @@
 """What a process spares that drives a run."""
 
+import platform
 import subprocess
 import sys
+
+import pytest
 
 
 def test_pandas_is_loaded_for_a_frame_and_for_nothing_else() -> None:
@@ -37,3 +40,29 @@ def test_arrow_has_no_heap_of_its_own_in_a_command() -> None:
         assert pyarrow.default_memory_pool().backend_name == "system"
     """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is set is glibc's")
+def test_room_for_a_picture_is_asked_for_once_and_not_for_each() -> None:
+    """Two hundred pictures, one after the other: the system hands out the pages of a few."""
+    program = """if True:
+        import resource
+        from pipeline.frugal import be_frugal
+        be_frugal()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(200):
+            bytes(bytearray(2_000_000))
+        pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        assert pages < 20 * 2 * 2_000_000 // resource.getpagesize(), pages
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_garbage_is_not_looked_for_in_what_was_loaded() -> None:
+    program = """if True:
+        import gc
+        from pipeline.frugal import be_frugal
+        be_frugal()
+        assert gc.get_freeze_count() > 10_000
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -937,6 +937,13 @@ DEFECTS = (
         ("tests/test_again.py",),
     ),
     Defect(
+        "every picture asks the system for pages of its own",
+        "pipeline/frugal.py",
+        "        mallopt(_TRIM_THRESHOLD, _PICTURES)\n",
+        "",
+        ("tests/test_frugal.py",),
+    ),
+    Defect(
         "a driver wakes for each batch by itself",
         "pipeline/drive.py",
         "EARLY = 0.1",
