@@ -1,7 +1,6 @@
 """How a command that drives a run gets by on less memory. For its own process only: these are settings of libraries."""
 
 import ctypes
-import gc
 import os
 import sys
 from contextlib import suppress
@@ -30,7 +29,6 @@ def be_frugal() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     _spare_pandas()
     _share_heaps()
-    gc.freeze()  # what was loaded stays: there is no garbage in it to look for, again and again
 
 
 def _spare_pandas() -> None:
