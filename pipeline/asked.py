@@ -50,6 +50,13 @@ def columns_of(prompt: Prompt) -> dict[str, Any]:
     }
 
 
+def called(row: Mapping[str, Any]) -> str:
+    """What a request is called in a sentence: by what tells it from others."""
+    variant = f", variant {row['variant']}" if row["variant"] else ""
+    turn = f", turn {row['turn']}" if row["turn"] else ""
+    return f"{row['key']} {row['shot']}{variant}{turn}"
+
+
 def prompt_of(row: Mapping[str, Any]) -> Prompt | None:
     """The prompt a row was made from, or None where the plan refused it."""
     if row.get("refusal") is not None:

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from pipeline import tables
+from pipeline.asked import called
 from pipeline.run import Run, plan_file
 
 APPROVED, REJECTED = "approved", "rejected"
@@ -82,6 +83,5 @@ def _parent(row: Mapping[str, Any]) -> _Request | None:
 
 
 def _words(which: _Request, said: Decision) -> str:
-    key, shot, variant, turn = which
-    name = f"{key} {shot}" + (f", variant {variant}" if variant else "") + (f", turn {turn}" if turn else "")
+    name = called(dict(zip(("key", "shot", "variant", "turn"), which, strict=True)))
     return f"{name} was rejected" + (f": {said.reason}" if said.reason else "")

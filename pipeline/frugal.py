@@ -1,6 +1,5 @@
 """How a command that drives a run gets by on less memory. For its own process only: these are settings of libraries."""
 
-import ctypes
 import os
 import sys
 from contextlib import suppress
@@ -54,6 +53,8 @@ def _share_heaps() -> None:
 
     And no picture is given back to the system with its pages, only to ask for as many again with the next.
     """
+    import ctypes
+
     with suppress(OSError, AttributeError, TypeError):  # no glibc, and nothing lost
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_ARENA_MAX, _ARENAS)

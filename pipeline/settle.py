@@ -3,7 +3,7 @@
 What it fears: a request that is in neither or in both, money that nobody counted, and two drivers that say otherwise.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,22 +71,8 @@ def settle(
         tables.sheet(tables.turns_schema(columns), together=tables.FEW_TOGETHER) as turned,
     ):
         follow_ups = _Turns(turned)
-        waiting = turns.Waiting(run, batch.number)
-        models = {name: msgspec.convert(row, Model) for name, row in run.created.models.items()}
-        for row, answer in _answered(run, batch, found, noticed, rules):
-            _count(books, answer, high=row["high"])
-            if batch.ended is not None and _is_worth_more(run, batch, row, answer):
-                _add(books.again, answer["outcome"])
-                retry.add(_to_retry(row, answer))
-                continue
-            _add(books.outcomes, answer["outcome"])
-            if answer.get("earlier"):
-                _add(books.carried, answer["earlier"])
-            index.add(_to_index(row, answer, batch.number, models.get(row["model"])))
-            follow_ups.add(turns.next_turn(run, row, answer))
-            for released in waiting.released(row, answer):
-                follow_ups.add(released)
-                follow_ups.released += released["take"] == 1
+        answered = _answered(run, batch, found, noticed, rules)
+        _write(run, batch, answered, books, index=index, retry=retry, follow_ups=follow_ups)
         _count_strays(books, found)
         event = Collected(
             batch=batch.number,
@@ -110,6 +96,35 @@ def settle(
             turns_file=_keep(run, turned, turns_file(batch.number)),
         )
     return _record(run, batch, event)
+
+
+def _write(
+    run: Run,
+    batch: Batch,
+    answered: Iterable[tuple[dict[str, Any], dict[str, Any]]],
+    books: _Books,
+    *,
+    index: tables.Sheet,
+    retry: tables.Sheet,
+    follow_ups: "_Turns",
+) -> None:
+    """Each request into the one or the other, what follows from it behind it, and both into the books."""
+    waiting = turns.Waiting(run, batch.number)
+    models = {name: msgspec.convert(row, Model) for name, row in run.created.models.items()}
+    for row, answer in answered:
+        _count(books, answer, high=row["high"])
+        if batch.ended is not None and _is_worth_more(run, batch, row, answer):
+            _add(books.again, answer["outcome"])
+            retry.add(_to_retry(row, answer))
+            continue
+        _add(books.outcomes, answer["outcome"])
+        if answer.get("earlier"):
+            _add(books.carried, answer["earlier"])
+        index.add(_to_index(row, answer, batch.number, models.get(row["model"])))
+        follow_ups.add(turns.next_turn(run, row, answer))
+        for released in waiting.released(row, answer):
+            follow_ups.add(released)
+            follow_ups.released += released["take"] == 1
 
 
 def _keep(run: Run, sheet: tables.Sheet, name: str) -> File | None:

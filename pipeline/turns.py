@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from pipeline import tables
-from pipeline.asked import COLUMNS, prompt_of
+from pipeline.asked import COLUMNS, called, prompt_of
 from pipeline.backends import wire
 from pipeline.earlier import resolved
 from pipeline.errors import Corrupt
@@ -146,9 +146,7 @@ def why_not(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     if answer["outcome"] == "no_parent":
         return str(answer["message"])  # of the one where it began
     outcome = _outcome(answer)
-    which = f", variant {row['variant']}" if row["variant"] else ""
-    turn = f", turn {row['turn']}" if row["turn"] else ""
-    return f"{row['key']} {row['shot']}{which}{turn} has no picture to go on from: {outcome}"
+    return f"{called(row)} has no picture to go on from: {outcome}"
 
 
 def as_reference(run: Run, answer: Mapping[str, Any]) -> dict[str, Any]:
