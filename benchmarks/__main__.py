@@ -16,11 +16,13 @@ from pathlib import Path
 
 from benchmarks import collecting as collecting_sides
 from benchmarks.checking import checking
-from benchmarks.children import child, race
+from benchmarks.children import Side, child, race
 from benchmarks.inlining import INSIDE as INLINING
 from benchmarks.inlining import inlining
 from benchmarks.runs import planned, write_shoes
 from benchmarks.witness import witness
+
+ROUNDS = 3  # of each side, by turns
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,17 +52,22 @@ def collecting(*, small: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = child("prepare_result", {"folder": folder, "pictures": (pictures := 12 if small else 1000)})
         size = result["bytes"]
-        print(f"  {pictures} pictures, {size / 1e6:,.0f} MB of result")
+        rounds = 1 if small else ROUNDS
+        print(f"  {pictures} pictures, {size / 1e6:,.0f} MB of result; the fastest of {rounds} turns")
         here, facts = Path(folder), {"folder": folder}
-        loop = race("collect_naive", facts, here / "naive", begin=lambda: None)
-        _say("the usual loop", size, loop)
-        limit = race("hash_and_write", facts, here / "written", begin=lambda: None)
-        _say("hash and write", size, limit)
         known = {"folder": folder, "pictures": pictures}
-        ours = race("collect_ours", known, here / "run", begin=lambda: child("begin_ours", known))
-        _say("ours", size, ours)
-        faster, share = loop["seconds"] / ours["seconds"], limit["seconds"] / ours["seconds"]
-        print(f"  {faster:.1f} times the loop, {share:.0%} of hash and write")
+        told = race(
+            [
+                Side("the usual loop", "collect_naive", facts, here / "naive"),
+                Side("hash and write", "hash_and_write", facts, here / "written"),
+                Side("ours", "collect_ours", known, here / "run", begin=lambda: child("begin_ours", known)),
+            ],
+            rounds=rounds,
+        )
+        for name, each in told.items():
+            _say(name, size, each)
+        loop, limit, ours = (told[name]["seconds"] for name in ("the usual loop", "hash and write", "ours"))
+        print(f"  {loop / ours:.1f} times the loop, {limit / ours:.0%} of hash and write")
 
 
 def downloading(*, small: bool) -> None:
@@ -69,13 +76,17 @@ def downloading(*, small: bool) -> None:
 
     pictures = 12 if small else 1000
     now = ("--speed", "0", "--queue", "0", "0", "--run", "0", "0", "--picture-bytes", "1500000")
-    told = {}
-    for name, side in (("the usual loop", "download_naive"), ("ours", "download_ours")):
-        for watched in (True, False):  # to look at its memory holds it up
-            with tempfile.TemporaryDirectory() as folder, emulator.launch(*now) as service:
-                facts = {"url": service.url, "pictures": pictures, "folder": folder}
-                told[name] = {**told.get(name, {}), **child(side, facts, watched=watched)}
-        _say(name, told[name]["bytes"], told[name])
+    with tempfile.TemporaryDirectory() as folder, emulator.launch(*now) as service:
+        here, facts = Path(folder), {"url": service.url, "pictures": pictures, "folder": folder}
+        told = race(
+            [
+                Side("the usual loop", "download_naive", facts, here / "naive"),
+                Side("ours", "download_ours", facts, here / "run"),
+            ],
+            rounds=1 if small else ROUNDS,
+        )
+    for name, each in told.items():
+        _say(name, each["bytes"], each)
     print(f"  {told['the usual loop']['seconds'] / told['ours']['seconds']:.1f} times the loop")
 
 

@@ -3,7 +3,7 @@
 What it fears: a draft or one of several pictures that is taken for the result, and a part that is lost from the middle.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,10 @@ from pipeline.backends.base import Drawing, Outcome
 from pipeline.checks import Rules, Seen, examine
 from pipeline.models import TOLERANCE
 from pipeline.pictures import Broken, Picture, look
-from pipeline.run import Run, picture_file, thought_file
+from pipeline.run import picture_file, thought_file
+
+Keep = Callable[[str, bytes, str], object]
+"""Gives a picture its name: told the name, the bytes, and their type."""
 
 _ODD = ("declared_mime", "size")
 """What is said of every result, with no check asked for."""
@@ -46,7 +49,7 @@ class Answer:
         return next((picture for picture in self.pictures if picture["role"] == "final"), {})
 
 
-def written(run: Run, outcome: Outcome, *, batch: int, place: int, wanted: Wanted) -> Answer:
+def written(outcome: Outcome, *, batch: int, place: int, wanted: Wanted, keep: Keep) -> Answer:
     """Every whole picture of an answer, byte for byte. The last one counts; of alternatives the first that is whole."""
     answer = Answer()
     several = outcome.alternatives and len(outcome.drawings) > 1
@@ -66,7 +69,7 @@ def written(run: Run, outcome: Outcome, *, batch: int, place: int, wanted: Wante
         # Their order is for people too: digests have none.
         name = f"{wanted.name}-{number}" if several else wanted.name
         path = picture_file(batch, place, name, picture.sha256, picture.extension)
-        run.storage.put(path, each.data, content_type=picture.mime)
+        keep(path, each.data, picture.mime)
         role = "alternative" if outcome.alternatives else "interleaved"
         words = [*_other_than_said(picture, each.declared_mime, wanted.pixels), *last.words]
         answer.pictures.append(
@@ -99,7 +102,7 @@ def unless_unfit(answer: Mapping[str, Any], words: Iterable[str], rules: Rules) 
     return {"outcome": answer["outcome"], "message": answer["message"]}
 
 
-def thoughts(run: Run, outcome: Outcome, *, batch: int, place: int, wanted: Wanted) -> dict[str, Any]:
+def thoughts(outcome: Outcome, *, batch: int, place: int, wanted: Wanted, keep: Keep) -> dict[str, Any]:
     """What the model thought, where that was asked for: apart from what it answered, and it changes no outcome."""
     if not wanted.thoughts:
         return {}
@@ -108,7 +111,7 @@ def thoughts(run: Run, outcome: Outcome, *, batch: int, place: int, wanted: Want
         if isinstance(each, str) or isinstance(picture := look(each.data), Broken):
             continue
         path = thought_file(batch, place, wanted.name, picture.sha256, picture.extension)
-        run.storage.put(path, each.data, content_type=picture.mime)
+        keep(path, each.data, picture.mime)
         drafts.append(_described(path, picture, each, role="thought") | {"checks": [], "numbers": None})
     words = "\n\n".join(each for each in outcome.thoughts if isinstance(each, str))
     return {"thoughts": words or None, "thought_pictures": drafts}

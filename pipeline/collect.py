@@ -6,39 +6,43 @@ Lines are joined by their wire id and by nothing else.
 
 import hashlib
 import logging
-import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
-from threading import Condition
 from typing import Any
 
 import msgspec
 
 from pipeline import tables
-from pipeline.answer import Wanted, judged, thoughts, unless_unfit, written
+from pipeline.answer import Keep, Wanted, judged, thoughts, unless_unfit, written
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Gone, Missing, Outcome
 from pipeline.checks import Checks, Rules, rules_of
 from pipeline.compare import compare
 from pipeline.errors import Unavailable
 from pipeline.events import Part
+from pipeline.hand import IN_HAND_BYTES, Ending, Hand, eyes
 from pipeline.joined import joined
 from pipeline.models import Model
 from pipeline.money import Lane, actual
 from pipeline.pictures import slug
 from pipeline.results import Line, lines
-from pipeline.run import Run, line_file, place_of, plan_file, signature_file, staged_file
+from pipeline.run import (
+    Run,
+    line_file,
+    pictures_folder,
+    place_of,
+    plan_file,
+    signature_file,
+    staged_file,
+    thoughts_folder,
+)
 from pipeline.settle import settle
 from pipeline.state import Batch, Stage, lane_of
 
 log = logging.getLogger(__name__)
-
-IN_HAND, IN_HAND_BYTES = 64, 24_000_000
-"""Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
 
 FEW = 1 << 14
 """Bytes of a line that nobody claims which are kept with its part. Such a line may be as long as any other, and a part
@@ -66,11 +70,12 @@ def _bring_all(run: Run, backend: Backend, batch: Batch, *, pool: Executor) -> M
     """Every part that is not there yet. Tells how the pictures of each shot are judged."""
     asked = _asked(run, batch)
     there = set(run.storage.list(f"staged/{batch.number:05}-"))
-    for span in _missing(batch.parts, lambda place: staged_file(batch.number, place) in there):
-        try:
-            _bring(run, backend, batch, span, asked, pool=pool)
-        except Missing as missing:
-            _write_off(run, backend, batch, span, missing)
+    with eyes() as looking:
+        for span in _missing(batch.parts, lambda place: staged_file(batch.number, place) in there):
+            try:
+                _bring(run, backend, batch, span, asked, eyes=looking, pool=pool)
+            except Missing as missing:
+                _write_off(run, backend, batch, span, missing)
     return asked.of_shot
 
 
@@ -116,65 +121,6 @@ def _asked(run: Run, batch: Batch) -> _Asked:
     return _Asked(wanted, of_shot, model, lane_of(batch), frozenset(leads_on))
 
 
-class _Hand:
-    """Lines whose pictures are looked at and written while the download goes on: so many, or so large.
-
-    What is done makes room at once, in whatever order; rows are kept in the order of their lines, and a part when the
-    last of its lines is done.
-    """
-
-    def __init__(
-        self, pool: Executor, keep: Callable[[int, Iterator[dict[str, Any]]], object], *, room: int
-    ) -> None:
-        self._pool = pool
-        self._room = room  # bytes
-        self._keep = keep  # a part, and its rows
-        self._rows: deque[Future[bytes]] = deque()  # of the part at hand
-        self._packed: list[bytes] = []  # those before them, which are done
-        self._kept: deque[Future[object]] = deque()
-        self._changed = Condition()
-        self._lines = self._bytes = 0  # that are not done
-        self._error: BaseException | None = None
-
-    def take(self, size: int, work: Callable[[], dict[str, Any]]) -> None:
-        """One more line. Waits until there is room for the next, and raises what went wrong with one before."""
-        with self._changed:
-            self._lines += 1
-            self._bytes += size
-        # A part may have many small ones: packed, they take a tenth of the memory.
-        row = self._pool.submit(lambda: pickle.dumps(work()))
-        row.add_done_callback(partial(self._done, size))
-        self._rows.append(row)
-        with self._changed:
-            while self._lines >= IN_HAND or (self._bytes > self._room and self._lines > 1):
-                self._changed.wait()
-        if self._error is not None:
-            raise self._error
-        while self._rows and self._rows[0].done():
-            self._packed.append(self._rows.popleft().result())
-
-    def close(self, part: int) -> None:
-        """No more lines of this part will come."""
-        done, rows = self._packed, self._rows
-        self._packed, self._rows = [], deque()
-        while len(self._kept) > 2:
-            self._kept.popleft().result()
-        packed = chain(done, (row.result() for row in rows))
-        self._kept.append(self._pool.submit(lambda: self._keep(part, map(pickle.loads, packed))))
-
-    def finish(self) -> None:
-        """Wait until everything is written."""
-        while self._kept:
-            self._kept.popleft().result()
-
-    def _done(self, size: int, row: Future[dict[str, Any]]) -> None:
-        with self._changed:
-            self._error = self._error or (None if row.cancelled() else row.exception())
-            self._lines -= 1
-            self._bytes -= size
-            self._changed.notify()
-
-
 def _missing(parts: Sequence[Part], there: Callable[[int], bool]) -> Iterator[list[tuple[int, Part]]]:
     """The parts that are to be brought. Those that follow each other come together: they are one download."""
     span: list[tuple[int, Part]] = []
@@ -189,7 +135,14 @@ def _missing(parts: Sequence[Part], there: Callable[[int], bool]) -> Iterator[li
 
 
 def _bring(
-    run: Run, backend: Backend, batch: Batch, span: list[tuple[int, Part]], asked: _Asked, *, pool: Executor
+    run: Run,
+    backend: Backend,
+    batch: Batch,
+    span: list[tuple[int, Part]],
+    asked: _Asked,
+    *,
+    eyes: Executor,
+    pool: Executor,
 ) -> None:
     """Pictures are written while the download goes on; a part's staged file, last, says that all of its are there."""
 
@@ -197,11 +150,13 @@ def _bring(
         with tables.sheet(tables.staged_schema()) as sheet:
             for row in rows:
                 sheet.add(row)
+            run.storage.settle(pictures_folder(batch.number))
+            run.storage.settle(thoughts_folder(batch.number))
             return sheet.keep(run.storage, staged_file(batch.number, place))
 
     file = span[0][1].file
     # What is in hand when the power is cut is fetched again: it has to be little beside a part.
-    hand = _Hand(pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 2))
+    hand = Hand(eyes, pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 2))
     waiting = deque(span)
     try:
         for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):
@@ -281,29 +236,41 @@ def _ended(found: Generator[Line, None, int]) -> Generator[Line, None, tuple[int
             last = line
 
 
-def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: _Asked) -> dict[str, Any]:
-    """One line: its pictures written, and its row for the staged file."""
+def _take(
+    run: Run, backend: Backend, batch: int, file: str, line: Line, asked: _Asked
+) -> tuple[dict[str, Any], list[Ending]]:
+    """One line: its row for the staged file, and what is left to be done until its pictures have their names."""
     where = {"file": file, "offset": line.offset, "length": line.length}
     if line.body is None:
-        return {**where, **_unclaimed(run, batch, line)}
+        return {**where, **_unclaimed(run, batch, line)}, []
     sent = run.state.batches[batch].submitted
     wire_id = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire_id, batch) if wire_id is not None else None
     outcome = backend.outcome(line)
     if place is None or place >= len(asked.wanted):
         bill = _bill(outcome, asked.model, asked.lane, size=None)
-        return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}
+        return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}, []
+    endings: list[Ending] = []
+
+    def keep(name: str, data: bytes, mime: str) -> None:
+        endings.append(run.storage.begin(name, data, content_type=mime))
+
+    bill = _bill(outcome, asked.model, asked.lane, size=asked.wanted[place].size)
+    answer = _answered(run, batch, place, outcome, asked, keep)
+    return {**where, **bill, "wire_id": wire_id, **answer}, endings
+
+
+def _answered(
+    run: Run, batch: int, place: int, outcome: Outcome, asked: _Asked, keep: Keep
+) -> dict[str, Any]:
+    """What a row says of the answer that it is, whose pictures are kept."""
     wanted = asked.wanted[place]
-    bill = _bill(outcome, asked.model, asked.lane, size=wanted.size)
-    home = written(run, outcome, batch=batch, place=place, wanted=wanted)
+    home = written(outcome, batch=batch, place=place, wanted=wanted, keep=keep)
     kind, checks = judged(outcome, home, wanted)
     final = home.final
     told = _said(run, batch, place, outcome, home.pictures, asked.model) if place in asked.leads_on else None
     answer = {"outcome": kind, "message": home.broken.reason if home.broken is not None else outcome.message}
     return {
-        **where,
-        **bill,
-        "wire_id": wire_id,
         **unless_unfit(answer, final.get("checks", []), wanted.rules),
         "reason": outcome.reason,
         "text": outcome.text,
@@ -313,7 +280,7 @@ def _take(run: Run, backend: Backend, batch: int, file: str, line: Line, asked: 
         "checks": checks,
         "numbers": final.get("numbers"),
         "parts": home.parts,
-        **thoughts(run, outcome, batch=batch, place=place, wanted=wanted),
+        **thoughts(outcome, batch=batch, place=place, wanted=wanted, keep=keep),
         "likeness": home.seen.likeness if home.seen is not None else None,
         "model_version": outcome.model_version,
         "response_id": outcome.response_id,

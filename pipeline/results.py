@@ -219,16 +219,18 @@ def _put_back(body: dict[str, Any], cuts: list[Bytes]) -> bool:
     waiting: list[tuple[Any, str | None]] = [(body, None)]
     while waiting:
         node, called = waiting.pop()
-        if isinstance(node, dict) and any(name[:1] == _MARK for name in node):
+        is_named = type(node) is dict  # a parser gives plain ones, and isinstance is slow
+        if is_named and any(name[:1] == _MARK for name in node):
             return False
-        items: Iterable[tuple[Any, Any]] = node.items() if isinstance(node, dict) else enumerate(node)
+        items: Iterable[tuple[Any, Any]] = node.items() if is_named else enumerate(node)
         for name, value in items:
-            if isinstance(value, str):
+            kind = type(value)
+            if kind is str:
                 if value[:1] == _MARK:
                     payload = Payload(cuts[int(value[1:])])
                     node[name] = payload if name == called else payload.text()
-            elif isinstance(value, dict | list):
-                waiting.append((value, _PAYLOADS.get(name) if isinstance(node, dict) else called))
+            elif kind is dict or kind is list:
+                waiting.append((value, _PAYLOADS.get(name) if is_named else called))
     return True
 
 

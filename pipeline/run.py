@@ -192,9 +192,17 @@ def line_file(batch: int, offset: int, sha256: str) -> str:
 
 def thought_file(batch: int, place: int, slug: str, sha256: str, extension: str) -> str:
     """A draft that a model thought of, in a folder of its own: whoever takes all pictures does not take it."""
-    return f"thoughts/{batch:05}/{place:04}-{slug}-{sha256[:8]}-thought.{extension}"
+    return f"{thoughts_folder(batch)}/{place:04}-{slug}-{sha256[:8]}-thought.{extension}"
 
 
 def picture_file(batch: int, place: int, slug: str, sha256: str, extension: str) -> str:
     """Place and key for people, eight hex digits so that several pictures of one request do not meet."""
-    return f"pictures/{batch:05}/{place:04}-{slug}-{sha256[:8]}.{extension}"
+    return f"{pictures_folder(batch)}/{place:04}-{slug}-{sha256[:8]}.{extension}"
+
+
+def pictures_folder(batch: int) -> str:
+    return f"pictures/{batch:05}"
+
+
+def thoughts_folder(batch: int) -> str:
+    return f"thoughts/{batch:05}"

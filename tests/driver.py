@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +38,16 @@ class Deadly:
         self._die("before", name, b"")
         self._storage.put(name, data, content_type=content_type)
         self._die("after", name, b"")
+
+    def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
+        end = self._storage.begin(name, data, content_type=content_type)
+
+        def ended() -> None:
+            self._die("before", name, b"")
+            end()
+            self._die("after", name, b"")
+
+        return ended
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         self._die("before", name, data)

@@ -1,9 +1,10 @@
 """Our own protocols, kept by things that live in memory and fail on demand."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import BinaryIO
 
 from pipeline.errors import Unavailable
@@ -59,6 +60,12 @@ class MemoryStorage:
     def put(self, name: str, data: bytes | BinaryIO, *, content_type: str | None = None) -> None:
         self.put_if_absent(name, data if isinstance(data, bytes) else data.read())
 
+    def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
+        return partial(self.put, name, data)
+
+    def settle(self, folder: str) -> None:
+        pass
+
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         # setdefault is one step in CPython: of several threads one wins.
         if self.files.setdefault(name, data) != data:
@@ -88,6 +95,12 @@ class Moody:
 
     def put(self, name: str, data: bytes | BinaryIO, *, content_type: str | None = None) -> None:
         self.put_if_absent(name, data if isinstance(data, bytes) else data.read())
+
+    def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
+        return partial(self.put, name, data)
+
+    def settle(self, folder: str) -> None:
+        self._storage.settle(folder)
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         mood, self.mood = self.mood, "fine"

@@ -1,6 +1,6 @@
 """A storage whose power is cut at a chosen write: the driver on it dies there, as a process does."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Literal
 
 from pipeline.storage import Storage
@@ -47,6 +47,23 @@ class Dying:
             self._storage.put(name, data, content_type=content_type)
         finally:
             self._live()
+
+    def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
+        self._live()
+        end = self._storage.begin(name, data, content_type=content_type)
+
+        def ended() -> None:
+            self._enter(name)
+            try:
+                end()
+            finally:
+                self._live()
+
+        return ended
+
+    def settle(self, folder: str) -> None:
+        self._live()
+        self._storage.settle(folder)
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         self._enter(name)

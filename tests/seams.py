@@ -65,6 +65,21 @@ class SeamedStorage:
         self._storage.put(name, data, content_type=content_type)
         self._seams.pass_(f"after {name}")
 
+    def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
+        self._seams.live()
+        end = self._storage.begin(name, data, content_type=content_type)
+
+        def ended() -> None:
+            self._seams.pass_(f"before {name}")
+            end()
+            self._seams.pass_(f"after {name}")
+
+        return ended
+
+    def settle(self, folder: str) -> None:
+        self._seams.live()
+        self._storage.settle(folder)
+
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         self._seams.pass_(f"before {name}")
         self._storage.put_if_absent(name, data, content_type=content_type)

@@ -19,6 +19,7 @@ import pytest
 
 from pipeline.errors import BadInput, Denied, Unavailable
 from pipeline.storage import AlreadyThere, open_storage
+from pipeline.storage.base import NoRoom
 from pipeline.storage.local import LocalStorage
 
 DAY = 24 * 60 * 60
@@ -442,3 +443,74 @@ def test_a_file_system_that_knows_no_unnamed_files_gets_named_ones(tmp_path: Pat
     LocalStorage(tmp_path).put("b", b"bytes")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == b"bytes"
     assert temporary(tmp_path) == []
+
+
+@needs_proc
+def test_in_halves_bytes_are_synced_before_they_get_a_name_and_the_folder_when_it_is_settled(
+    tmp_path: Path,
+) -> None:
+    folder, synced = tmp_path / "pictures", []
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        names = sorted(each.name for each in folder.iterdir()) if folder.exists() else []
+        synced.append((path if path.is_dir() else "a file", names))
+        os.fsync(descriptor)
+
+    storage = LocalStorage(tmp_path, sync=sync)
+    storage.put("pictures/0", b"")
+    synced.clear()
+
+    ends = [storage.begin(f"pictures/{n}", b"bytes") for n in (1, 2)]
+    assert synced == []  # the first half waits for nothing
+    for end in ends:
+        end()
+    assert synced == [("a file", ["0"]), ("a file", ["0", "1"])]
+    storage.settle("pictures")
+    assert synced[2:] == [(folder, ["0", "1", "2"])]
+
+
+def open_in(root: Path) -> list[str]:
+    """The files below a folder that this process has open."""
+    there = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [str(path) for path in there if root in path.parents]
+
+
+@needs_proc
+def test_what_was_begun_and_not_ended_keeps_no_file_open(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+
+    begun = [storage.begin(f"pictures/{n}", b"bytes") for n in range(1000)]
+    assert 0 < len(open_in(tmp_path)) < 200  # a system's usual limit is 1,024
+    begun[0]()
+    begun[-1]()
+    del begun
+
+    assert open_in(tmp_path) == []
+    assert temporary(tmp_path) == []
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0", "999"]
+
+
+@needs_proc
+def test_a_half_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+
+    with files_limited_to(1000), pytest.raises(NoRoom, match="file too large"):
+        storage.begin("pictures/0", b"x" * 5000)
+
+    assert (open_in(tmp_path), temporary(tmp_path)) == ([], [])
+    storage.begin("pictures/0", b"x" * 5000)()
+    assert storage.read("pictures/0") == b"x" * 5000
+
+
+def test_a_sync_that_fails_between_the_halves_leaves_nothing(tmp_path: Path) -> None:
+    def failing(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+
+    end = LocalStorage(tmp_path, sync=failing).begin("a", b"bytes")
+    with pytest.raises(Unavailable, match="input/output error"):
+        end()
+
+    assert temporary(tmp_path) == []
+    assert list(LocalStorage(tmp_path).list("")) == []

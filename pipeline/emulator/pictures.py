@@ -20,6 +20,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+try:
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
+
 Colour = tuple[int, int, int]
 
 COPY = 40  # dots of the canvas, about a third of its side, that a reference's copy may have each way
@@ -232,15 +237,20 @@ def adler_joined(first: int, second: int, second_length: int) -> int:
     return (high % base) << 16 | low % base
 
 
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+def chunk(name: bytes, data: bytes | memoryview) -> bytes:
+    return b"".join(framed(name, data))
+
+
+def framed(name: bytes, data: bytes | memoryview) -> tuple[bytes, bytes | memoryview, bytes]:
+    """A chunk in pieces: whoever joins them copies a large one only once."""
+    return struct.pack(">I", len(data)) + name, data, struct.pack(">I", crc32(data, crc32(name)))
 
 
 def padded_png(data: bytes, picture: Picture) -> bytes:
     """Filled up with a private chunk after the header, which every reader skips."""
     mark = chunk(b"caBX", manifest(picture.seed)) if picture.marked else b""
     room = picture.length() - len(data) - len(mark) - 12
-    return data[:33] + mark + chunk(b"nsPd", noise(picture.seed, room)) + data[33:]
+    return b"".join((data[:33], mark, *framed(b"nsPd", noise(picture.seed, room)), data[33:]))
 
 
 def padded_jpeg(data: bytes, picture: Picture) -> bytes:
@@ -248,7 +258,7 @@ def padded_jpeg(data: bytes, picture: Picture) -> bytes:
     mark = app11(manifest(picture.seed)) if picture.marked else b""
     room, filled = picture.length() - len(data) - len(mark), 0
     filling = noise(picture.seed, room)
-    comments: list[bytes] = [mark]
+    comments: list[bytes | memoryview] = [mark]
     while left := room - filled:
         piece = min(left, 65_537)
         if 0 < left - piece < 4:  # what is left must hold a comment's own four bytes
@@ -285,13 +295,14 @@ def pool() -> bytes:
     return Random("noise").randbytes(NOISE_BYTES)
 
 
-def noise(seed: bytes, length: int) -> bytes:
-    """Bytes nobody can compress, at the price of a copy; another stretch of one pool for every seed."""
+def noise(seed: bytes, length: int) -> bytes | memoryview:
+    """Bytes nobody can compress, at no price; another stretch of one pool for every seed."""
     start = int.from_bytes(seed[-4:], "big") % NOISE_BYTES
-    piece = pool()[start : start + length]
-    while len(piece) < length:
-        piece += pool()[: length - len(piece)]
-    return piece
+    whole = memoryview(pool())
+    if start + length <= NOISE_BYTES:
+        return whole[start : start + length]
+    again = (length - NOISE_BYTES + start) // NOISE_BYTES + 1
+    return b"".join((whole[start:], *[whole] * again))[:length]
 
 
 def look(data: bytes | BinaryIO) -> Look:

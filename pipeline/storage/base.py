@@ -1,6 +1,6 @@
 """What a place for runs must promise, and the two ways it can say no."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -63,6 +63,18 @@ class Storage(Protocol):
         A stream is read once, from where it stands to its end, and not closed. Raises AlreadyThere where the
         storage notices that other bytes hold the name; a bucket compares sizes and checksums, not bytes.
         """
+        ...
+
+    def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
+        """The first half of a put: what keeps the processor busy. What is returned is the other half, and waits.
+
+        After that the file has its name; it is durable once its folder was settled as well. Where the other half is
+        never called, nothing was begun.
+        """
+        ...
+
+    def settle(self, folder: str) -> None:
+        """Make durable, all at once, what was put in halves and lies in this folder."""
         ...
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:

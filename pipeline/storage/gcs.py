@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import google_crc32c
@@ -122,6 +123,12 @@ class GcsStorage:
                 return (there.size, there.crc32c) == (body.size, body.crc32c)
 
             self._write(name, body, content_type, is_there)
+
+    def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
+        return partial(self.put, name, data, content_type=content_type)
+
+    def settle(self, folder: str) -> None:
+        pass  # what is in a bucket is durable
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         check(name)

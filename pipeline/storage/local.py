@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,7 @@ from pipeline.storage.base import AlreadyThere, NoRoom, NotFound
 from pipeline.storage.names import check, is_name
 
 _CHUNK = 1 << 20
+_BEGUN = 128  # files that are open at once between their halves: a system's usual limit is 1,024
 _DAY = 24 * 60 * 60.0
 _KNOWS_UNNAMED = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
 _NO_UNNAMED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS}
@@ -44,6 +46,7 @@ class LocalStorage:
         self._sync = sync
         self._settled: set[Path] = set()  # folders that a power cut cannot take away any more
         self._syncs: defaultdict[Path, _Together] = defaultdict(_Together)
+        self._room = threading.Semaphore(_BEGUN)
         self._swept = False
 
     def read(self, name: str, *, start: int = 0, end: int | None = None) -> bytes:
@@ -73,6 +76,25 @@ class LocalStorage:
             self._settle(path.parent)
             self._syncs[path.parent].run(lambda: self._sync_folder(path.parent))
 
+    def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
+        path = self._root / check(name)
+        if not self._unnamed or _is_taken(path) or not self._room.acquire(blocking=False):
+            return partial(self.put, name, data, content_type=content_type)
+        begun = _Begun(partial(self._end, name), self._room)
+        with _explained(path):
+            self._settle(self._root)
+            begun.file = self._open_unnamed()
+            if begun.file is None:
+                return partial(self.put, name, data, content_type=content_type)
+            _write(begun.file, data)
+        return begun
+
+    def settle(self, folder: str) -> None:
+        path = self._root / check(folder)
+        if path in self._settled:
+            with _explained(path):
+                self._syncs[path].run(lambda: self._sync_folder(path))
+
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         self.put(name, data, content_type=content_type)
 
@@ -91,17 +113,28 @@ class LocalStorage:
                 yield name
 
     def _create(self, name: str, data: bytes | BinaryIO) -> None:
-        path = self._root / name
         with self._staged(data) as staged:
-            with _explained(path):
-                self._settle(path.parent)
-            try:
-                self._link(staged, path)
-            except FileExistsError:
-                with staged.open("rb") as ours:
-                    self._compare(name, ours)
-            except OSError as error:
-                raise self._explain_link(error, path) from error
+            self._name(staged, name)
+
+    def _end(self, name: str, file: io.FileIO) -> None:
+        """The other half of what was begun."""
+        with _explained(self._root / name):
+            self._sync(file.fileno())
+        staged = _path_of(file)
+        self._sweep_once(staged)
+        self._name(staged, name)
+
+    def _name(self, staged: Path, name: str) -> None:
+        path = self._root / name
+        with _explained(path):
+            self._settle(path.parent)
+        try:
+            self._link(staged, path)
+        except FileExistsError:
+            with staged.open("rb") as ours:
+                self._compare(name, ours)
+        except OSError as error:
+            raise self._explain_link(error, path) from error
 
     def _compare(self, name: str, data: bytes | BinaryIO) -> None:
         """Raises AlreadyThere unless the file of this name holds exactly this."""
@@ -134,7 +167,7 @@ class LocalStorage:
                     self._sync(file.fileno())  # once: after a failure a second one claims success
                     if named:
                         file.close()
-                staged = path if named else Path(f"/proc/self/fd/{file.fileno()}")
+                staged = path if named else _path_of(file)
                 self._sweep_once(staged)
                 yield staged
         finally:
@@ -144,22 +177,25 @@ class LocalStorage:
 
     def _open_staged(self, path: Path) -> io.FileIO:
         """A file that has no name at all where the system knows such files: that is half of the folder's work."""
-        if self._unnamed:
-            try:
-                return self._open_unnamed()
-            except OSError as error:
-                if error.errno not in _NO_UNNAMED:
-                    raise
-                self._unnamed = False
+        if self._unnamed and (file := self._open_unnamed()) is not None:
+            return file
         self._staging.mkdir(exist_ok=True)
         return path.open("xb", buffering=0)  # a buffer would try to write again when an error closes it
 
-    def _open_unnamed(self) -> io.FileIO:
+    def _open_unnamed(self) -> io.FileIO | None:
+        """None: the system knows such files, and this disk does not."""
+        flags = os.O_TMPFILE | os.O_RDWR
         try:
-            descriptor = os.open(self._staging, os.O_TMPFILE | os.O_RDWR, 0o666)
-        except FileNotFoundError:
-            self._staging.mkdir(exist_ok=True)
-            descriptor = os.open(self._staging, os.O_TMPFILE | os.O_RDWR, 0o666)
+            try:
+                descriptor = os.open(self._staging, flags, 0o666)
+            except FileNotFoundError:
+                self._staging.mkdir(exist_ok=True)
+                descriptor = os.open(self._staging, flags, 0o666)
+        except OSError as error:
+            if error.errno not in _NO_UNNAMED:
+                raise
+            self._unnamed = False
+            return None
         return io.FileIO(descriptor, "wb")
 
     def _sweep_once(self, fresh: Path) -> None:
@@ -223,6 +259,29 @@ def _link(staged: Path, target: Path) -> None:
     # A descriptor of a folder, which an absolute path has no use for, makes it the call that follows the link in
     # /proc to a file without a name.
     os.link(staged, target, src_dir_fd=-1, follow_symlinks=True)
+
+
+class _Begun:
+    """A file that is written and has no name yet. It is gone where nobody calls for its other half."""
+
+    def __init__(self, end: Callable[[io.FileIO], None], room: threading.Semaphore) -> None:
+        self.file: io.FileIO | None = None
+        self._end = end
+        self._room = room
+
+    def __call__(self) -> None:
+        assert self.file is not None
+        with self.file as file:
+            self._end(file)
+
+    def __del__(self) -> None:
+        if self.file is not None:
+            self.file.close()
+        self._room.release()
+
+
+def _path_of(file: io.FileIO) -> Path:
+    return Path(f"/proc/self/fd/{file.fileno()}")
 
 
 class _Together:

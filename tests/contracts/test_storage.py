@@ -117,6 +117,46 @@ def test_a_file_may_be_put_again_to_say_the_same_and_nothing_else(place: Place, 
     assert storage.read("requests/00001.jsonl") == b"first\n"
 
 
+def test_a_put_may_be_done_in_halves(place: Place) -> None:
+    """After the second it is what any other put is: read by everybody, listed, typed, and nobody else's."""
+    storage = place.open()
+
+    ends = [storage.begin(f"pictures/00000/{n}.png", b"%d" % n, content_type="image/png") for n in range(3)]
+    for end in reversed(ends):
+        end()
+    storage.settle("pictures/00000")
+
+    another = place.open()
+    assert [another.read(name) for name in another.list("pictures/")] == [b"0", b"1", b"2"]
+    storage.begin("pictures/00000/1.png", b"1")()
+    with pytest.raises(AlreadyThere, match=r"pictures/00000/1\.png"):
+        storage.begin("pictures/00000/1.png", b"other")()
+    assert storage.read("pictures/00000/1.png") == b"1"
+
+
+def test_what_was_begun_and_never_ended_is_not_there(place: Place) -> None:
+    storage = place.open()
+
+    storage.begin("pictures/00000/0.png", b"never")
+    storage.settle("pictures/00000")
+
+    assert list(storage.list("")) == []
+    storage.put("pictures/00000/0.png", b"another")
+    assert storage.read("pictures/00000/0.png") == b"another"
+
+
+def test_of_two_that_began_the_same_name_the_first_to_end_has_it(place: Place) -> None:
+    one, other, same = place.open(), place.open(), place.open()
+    ends = [one.begin("a", b"one"), other.begin("a", b"other"), same.begin("a", b"one")]
+
+    ends[0]()
+    with pytest.raises(AlreadyThere):
+        ends[1]()
+    ends[2]()
+
+    assert one.read("a") == b"one"
+
+
 def test_a_stream_may_be_put_again_to_say_the_same_and_nothing_else(place: Place) -> None:
     if "preconditions on resumable uploads" in place.lacks:
         pytest.skip("this server takes a resumable upload for a name that is taken")
