@@ -5,9 +5,10 @@ import dataclasses
 import hashlib
 import io
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 import pytest
@@ -225,6 +226,45 @@ def ended(bench: Bench, driver: Driver) -> int:
 
 def collected(bench: Bench, backend: Watched, storage: Storage | None = None) -> None:
     Driver(open_run(storage or bench.place(), bench.clock), backend).collect()
+
+
+class Noted:
+    """A storage, and in what order pictures were ended, folders settled and parts kept."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.log: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
+        end = self._storage.begin(name, data, content_type=content_type)
+
+        def ended() -> None:
+            end()
+            self.log.append(name)
+
+        return ended
+
+    def settle(self, folder: str) -> None:
+        self._storage.settle(folder)
+        self.log.append(folder)
+
+    def put(self, name: str, data: Any, *, content_type: str | None = None) -> None:
+        self.log.append(name)
+        self._storage.put(name, data, content_type=content_type)
+
+
+def test_a_part_is_said_to_be_there_when_its_pictures_are_durable(bench: Bench) -> None:
+    """Each has its name by then, and the folder that holds the names was synced."""
+    bench.make_job(max_requests=6)
+    ended(bench, bench.begin())
+    storage = Noted(bench.place())
+    collected(bench, Watched(bench), cast("Storage", storage))
+    kept = storage.log.index("staged/00000-000.parquet")
+    assert len([name for name in storage.log[:kept] if name.startswith("pictures/00000/")]) == 6
+    assert "pictures/00000" in storage.log[6:kept]
 
 
 def test_a_stream_that_ends_too_early_is_taken_up_where_it_ended(bench: Bench) -> None:
