@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -12,16 +11,8 @@ from pipeline.errors import NightshootError
 
 PATIENCE = 5  # downloads that may fail in a row without a byte of progress
 CHUNK = 1 << 20
-AT_ONCE = 1 << 19
-"""Bytes that are asked of a connection. With its own 64 KB the HTTP library works as much on them as the network does;
-it has no setting for that, so its constant is set, where it has one."""
 Explain = Callable[[Exception, str], NightshootError]
 """Says what went wrong, in which call, as one of our errors."""
-
-with suppress(ImportError, AttributeError):
-    from httpcore2._sync.http11 import HTTP11Connection
-
-    HTTP11Connection.READ_NUM_BYTES = max(AT_ONCE, HTTP11Connection.READ_NUM_BYTES)
 
 
 class Download(io.RawIOBase):
