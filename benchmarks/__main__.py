@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def collecting(*, small: bool) -> None:
     """one batch's result, in a file, into pictures and an index; against the loop that everybody copies, and against
-    hashing and durably writing the same pictures with as many threads."""
+    hashing and durably writing the same pictures with as many threads. It needs 21 GB of disk."""
     with tempfile.TemporaryDirectory() as folder:
         result = child("prepare_result", {"folder": folder, "pictures": (pictures := 12 if small else 1000)})
         size = result["bytes"]

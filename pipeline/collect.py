@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from pipeline import tables
-from pipeline.answer import Keep, Wanted, judged, thoughts, unless_unfit, written
+from pipeline.answer import Wanted, judged, thoughts, unless_unfit, written
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Gone, Missing, Outcome
 from pipeline.checks import Checks, Rules, rules_of
@@ -150,8 +150,8 @@ def _bring(
         with tables.sheet(tables.staged_schema()) as sheet:
             for row in rows:
                 sheet.add(row)
-            run.storage.settle(pictures_folder(batch.number))
-            run.storage.settle(thoughts_folder(batch.number))
+            for folder in (pictures_folder, thoughts_folder):
+                run.storage.settle(folder(batch.number))
             return sheet.keep(run.storage, staged_file(batch.number, place))
 
     file = span[0][1].file
@@ -239,36 +239,39 @@ def _ended(found: Generator[Line, None, int]) -> Generator[Line, None, tuple[int
 def _take(
     run: Run, backend: Backend, batch: int, file: str, line: Line, asked: _Asked
 ) -> tuple[dict[str, Any], list[Ending]]:
-    """One line: its row for the staged file, and what is left to be done until its pictures have their names."""
+    """One line: its row for the staged file, and what is left to be done until what it says is kept."""
     where = {"file": file, "offset": line.offset, "length": line.length}
+    endings: list[Ending] = []
     if line.body is None:
-        return {**where, **_unclaimed(run, batch, line)}, []
+        return {**where, **_unclaimed(run, batch, line, endings)}, endings
     sent = run.state.batches[batch].submitted
     wire_id = backend.line_id(line, ticket=sent.ticket) if sent is not None else None
     place = place_of(wire_id, batch) if wire_id is not None else None
     outcome = backend.outcome(line)
     if place is None or place >= len(asked.wanted):
         bill = _bill(outcome, asked.model, asked.lane, size=None)
-        return {**where, **bill, "outcome": outcome.kind, **_unclaimed(run, batch, line)}, []
-    endings: list[Ending] = []
-
-    def keep(name: str, data: bytes, mime: str) -> None:
-        endings.append(run.storage.begin(name, data, content_type=mime))
-
+        kept = _unclaimed(run, batch, line, endings)
+        return {**where, **bill, "outcome": outcome.kind, **kept}, endings
     bill = _bill(outcome, asked.model, asked.lane, size=asked.wanted[place].size)
-    answer = _answered(run, batch, place, outcome, asked, keep)
+    answer = _answered(run, batch, place, outcome, asked, endings)
     return {**where, **bill, "wire_id": wire_id, **answer}, endings
 
 
 def _answered(
-    run: Run, batch: int, place: int, outcome: Outcome, asked: _Asked, keep: Keep
+    run: Run, batch: int, place: int, outcome: Outcome, asked: _Asked, endings: list[Ending]
 ) -> dict[str, Any]:
-    """What a row says of the answer that it is, whose pictures are kept."""
+    """What a row says of the answer that it is. Its pictures are begun."""
+
+    def keep(name: str, data: bytes, mime: str) -> None:
+        endings.append(run.storage.begin(name, data, content_type=mime))
+
     wanted = asked.wanted[place]
     home = written(outcome, batch=batch, place=place, wanted=wanted, keep=keep)
     kind, checks = judged(outcome, home, wanted)
     final = home.final
-    told = _said(run, batch, place, outcome, home.pictures, asked.model) if place in asked.leads_on else None
+    told = None
+    if place in asked.leads_on:
+        told = _said(run, batch, place, outcome, home.pictures, asked.model, endings)
     answer = {"outcome": kind, "message": home.broken.reason if home.broken is not None else outcome.message}
     return {
         **unless_unfit(answer, final.get("checks", []), wanted.rules),
@@ -295,25 +298,31 @@ _FLAT = ("path", "width", "height", "mime", "bytes", "sha256", "enhanced_prompt"
 
 
 def _said(
-    run: Run, batch: int, place: int, outcome: Outcome, pictures: list[dict[str, Any]], model: Model
+    run: Run,
+    batch: int,
+    place: int,
+    outcome: Outcome,
+    pictures: list[dict[str, Any]],
+    model: Model,
+    endings: list[Ending],
 ) -> str | None:
     """What another turn tells the model that it said."""
 
     def keep(sha256: str, signature: bytes) -> str:
         name = signature_file(batch, place, sha256)
-        run.storage.put(name, signature, content_type="text/plain")
+        endings.append(partial(run.storage.put, name, signature, content_type="text/plain"))
         return name
 
     return wire.said(outcome.parts, pictures, signed=model.signs, keep=keep)
 
 
-def _unclaimed(run: Run, batch: int, line: Line) -> dict[str, Any]:
+def _unclaimed(run: Run, batch: int, line: Line, endings: list[Ending]) -> dict[str, Any]:
     """The bytes of a line that is nobody's. Of one that is too long to be held they are fetched again at the end."""
     raw = bytes(line.raw)
     if len(raw) <= FEW or line.whole is not None:
         return {"raw": raw}
     name = line_file(batch, line.offset, hashlib.sha256(raw).hexdigest())
-    run.storage.put(name, raw, content_type="application/octet-stream")
+    endings.append(partial(run.storage.put, name, raw, content_type="application/octet-stream"))
     return {"kept": name}
 
 

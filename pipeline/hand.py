@@ -17,6 +17,8 @@ from typing import Any
 IN_HAND, IN_HAND_BYTES = 64, 24_000_000
 """Lines whose pictures are being looked at and written, at most, while the download goes on: so many, or so large."""
 
+MOST_EYES = 16
+
 Ending = Callable[[], None]
 """The other half of writing a picture, which keeps no processor busy."""
 
@@ -126,10 +128,16 @@ class Hand:
             self._changed.notify()
 
 
+def processors() -> int:
+    """Those that this process may use, where the system tells."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
+
+
 @contextmanager
 def eyes() -> Iterator[Executor]:
     """Who looks at pictures: one for each processor."""
-    pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="eyes")
+    pool = ThreadPoolExecutor(min(MOST_EYES, processors()), thread_name_prefix="eyes")
     try:
         yield pool
     finally:

@@ -1,13 +1,14 @@
 """Lines in hand: none is lost, none waits for another that waits for it, and errors are heard of."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from pipeline.hand import Ending, Hand, eyes
+from pipeline.hand import MOST_EYES, Ending, Hand, eyes, processors
 
 
 def line(number: int, *endings: Ending) -> Callable[[], tuple[dict[str, Any], list[Ending]]]:
@@ -39,16 +40,45 @@ def test_parts_are_kept_in_the_order_of_their_lines_by_one_hand_alone() -> None:
 
 
 def test_a_part_is_not_kept_before_the_last_of_its_endings() -> None:
-    kept, go_on = Kept(), threading.Event()
+    go_on, kept = threading.Event(), threading.Event()
+
+    def keep(_part: int, rows: Iterator[dict[str, Any]]) -> None:
+        assert [row["line"] for row in rows] == [0, 1]
+        kept.set()
+
     with eyes() as looking, ThreadPoolExecutor(4) as pool:
-        hand = Hand(looking, pool, kept, room=1000)
+        hand = Hand(looking, pool, keep, room=1000)
         hand.take(50, line(0, lambda: None))
         hand.take(50, line(1, lambda: go_on.wait(30) and None))
         hand.close(0)
-        assert kept.parts == {}
+        assert not kept.wait(0.2)
         go_on.set()
         hand.finish()
-    assert kept.parts == {0: [0, 1]}
+    assert kept.is_set()
+
+
+def test_as_many_are_looked_at_together_as_there_are_processors() -> None:
+    """And no more, while any number of them waits for the disk."""
+    together, most, lock, full = 0, 0, threading.Lock(), threading.Barrier(min(MOST_EYES, processors()))
+
+    def look() -> tuple[dict[str, Any], list[Ending]]:
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        full.wait(30)
+        time.sleep(0.02)
+        with lock:
+            together -= 1
+        return {"line": 0}, []
+
+    with eyes() as looking, ThreadPoolExecutor(8) as pool:
+        hand = Hand(looking, pool, Kept(), room=10**9)
+        for _ in range(3 * full.parties):
+            hand.take(1, look)
+        hand.close(0)
+        hand.finish()
+    assert most == full.parties
 
 
 @pytest.mark.parametrize("room", [100, 10**9])

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
 
@@ -487,6 +487,11 @@ def test_what_was_begun_and_not_ended_keeps_no_file_open(tmp_path: Path) -> None
     del begun
 
     assert open_in(tmp_path) == []
+    begun = [storage.begin(f"another/{n}", b"bytes") for n in range(1000)]
+    assert len(open_in(tmp_path)) > 20, "what was given back is taken again"
+    del begun
+
+    assert open_in(tmp_path) == []
     assert temporary(tmp_path) == []
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0", "999"]
 
@@ -501,6 +506,53 @@ def test_a_half_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
     assert (open_in(tmp_path), temporary(tmp_path)) == ([], [])
     storage.begin("pictures/0", b"x" * 5000)()
     assert storage.read("pictures/0") == b"x" * 5000
+
+
+def test_a_folder_that_could_not_be_settled_is_not_believed_later(tmp_path: Path) -> None:
+    """Other parts of the same batch wait for the same folder; the kernel tells of what it lost only once."""
+    lost = [OSError(errno.EIO, "Input/output error")]
+
+    def once(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) and (tmp_path / "pictures" / "0").exists() and lost:
+            raise lost.pop()
+
+    storage = LocalStorage(tmp_path, sync=once)
+    storage.begin("pictures/0", b"bytes")()
+
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="input/output error"):
+            storage.settle("pictures")
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """A real refusal: this process has as many files open as it may."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        highest = stack.enter_context(Path(os.devnull).open("rb")).fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+        with suppress(OSError):
+            while True:
+                stack.enter_context(Path(os.devnull).open("rb"))
+        yield
+
+
+@needs_proc
+def test_what_cannot_be_begun_is_put_whole_in_the_second_half(tmp_path: Path) -> None:
+    """On a disk without files that have no name, and in a process with too many open: fewer are by then."""
+    named, crowded = LocalStorage(tmp_path, link=os.link), LocalStorage(tmp_path)
+    crowded.put("journal", b"")
+    ends = [named.begin(f"pictures/{n}", b"bytes") for n in range(3)]
+    with no_descriptor_left():
+        ends += [crowded.begin(f"pictures/{n}", b"bytes") for n in range(3, 6)]
+    assert open_in(tmp_path) == []
+
+    for end in ends:
+        end()
+
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == list("012345")
+    assert temporary(tmp_path) == []
 
 
 def test_a_sync_that_fails_between_the_halves_leaves_nothing(tmp_path: Path) -> None:

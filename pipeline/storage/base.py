@@ -68,13 +68,13 @@ class Storage(Protocol):
     def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
         """The first half of a put: what keeps the processor busy. What is returned is the other half, and waits.
 
-        After that the file has its name; it is durable once its folder was settled as well. Where the other half is
-        never called, nothing was begun.
+        It is called once. After that the file has its name; it is durable once its folder was settled as well. Where
+        the other half is never called, nothing was begun.
         """
         ...
 
     def settle(self, folder: str) -> None:
-        """Make durable, all at once, what was put in halves and lies in this folder."""
+        """Make durable, all at once, what was put in halves and lies in this folder. Having failed it fails again."""
         ...
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:

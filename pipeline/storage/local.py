@@ -6,7 +6,7 @@ import io
 import os
 import threading
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,9 @@ from pipeline.storage.base import AlreadyThere, NoRoom, NotFound
 from pipeline.storage.names import check, is_name
 
 _CHUNK = 1 << 20
-_BEGUN = 128  # files that are open at once between their halves: a system's usual limit is 1,024
+_BEGUN = (
+    64  # files that are open at once between their halves, or about as many; a system's usual limit is 1,024
+)
 _DAY = 24 * 60 * 60.0
 _KNOWS_UNNAMED = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
 _NO_UNNAMED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS}
@@ -44,9 +46,10 @@ class LocalStorage:
         self._link = link or _link
         self._unnamed = link is None and _KNOWS_UNNAMED
         self._sync = sync
-        self._settled: set[Path] = set()  # folders that a power cut cannot take away any more
+        self._made: set[Path] = set()  # folders that a power cut cannot take away any more
         self._syncs: defaultdict[Path, _Together] = defaultdict(_Together)
-        self._room = threading.Semaphore(_BEGUN)
+        self._lost: dict[Path, NightshootError] = {}  # folders that could not be synced
+        self._room = deque(range(_BEGUN))
         self._swept = False
 
     def read(self, name: str, *, start: int = 0, end: int | None = None) -> bytes:
@@ -73,27 +76,39 @@ class LocalStorage:
             self._create(name, data)
         # Also where somebody else wrote the name: they may be about to sync it, and die before they do.
         with _explained(path):
-            self._settle(path.parent)
+            self._make(path.parent)
             self._syncs[path.parent].run(lambda: self._sync_folder(path.parent))
 
     def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
         path = self._root / check(name)
-        if not self._unnamed or _is_taken(path) or not self._room.acquire(blocking=False):
-            return partial(self.put, name, data, content_type=content_type)
-        begun = _Begun(partial(self._end, name), self._room)
+        whole = partial(self.put, name, data, content_type=content_type)
+        if not self._unnamed or _is_taken(path) or not self._room:
+            return whole
         with _explained(path):
-            self._settle(self._root)
-            begun.file = self._open_unnamed()
-            if begun.file is None:
-                return partial(self.put, name, data, content_type=content_type)
-            _write(begun.file, data)
+            self._make(self._root)
+            try:
+                file = self._open_unnamed()
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                return whole
+            if file is None:
+                return whole
+            begun = _Begun(file, partial(self._end, name), self._room)
+            _write(file, data)
         return begun
 
     def settle(self, folder: str) -> None:
         path = self._root / check(folder)
-        if path in self._settled:
+        if path not in self._made:
+            return
+        try:
             with _explained(path):
                 self._syncs[path].run(lambda: self._sync_folder(path))
+        except NightshootError as error:
+            self._lost.setdefault(path, error)
+        if path in self._lost:  # others wait for the same folder: a second sync would claim success
+            raise self._lost[path]
 
     def put_if_absent(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
         self.put(name, data, content_type=content_type)
@@ -127,7 +142,7 @@ class LocalStorage:
     def _name(self, staged: Path, name: str) -> None:
         path = self._root / name
         with _explained(path):
-            self._settle(path.parent)
+            self._make(path.parent)
         try:
             self._link(staged, path)
         except FileExistsError:
@@ -155,7 +170,7 @@ class LocalStorage:
         """A file of these bytes on the disk, without a name in the run yet. Gone afterwards in any case."""
         path = self._staging / f"{os.getpid()}-{uuid.uuid4().hex}"
         with _explained(path):
-            self._settle(self._root)
+            self._make(self._root)
             file = self._open_staged(path)
         named = not self._unnamed
         try:
@@ -210,23 +225,23 @@ class LocalStorage:
                     if newest - leftover.stat().st_mtime > _DAY:
                         Path(leftover).unlink()
 
-    def _settle(self, folder: Path) -> None:
+    def _make(self, folder: Path) -> None:
         """Make a folder with all above it, durably. Costs a look into a set after the first time.
 
         A folder that is there already may have been made by a process that has not synced it yet, so whatever
         this object has not synced itself is synced, from the run's own folder down.
         """
-        if folder in self._settled:
+        if folder in self._made:
             return
         fresh = []
         for path in (folder, *folder.parents):
-            if path in self._settled or (path in self._root.parents and path.is_dir()):
+            if path in self._made or (path in self._root.parents and path.is_dir()):
                 break
             fresh.append(path)
         for path in reversed(fresh):
             path.mkdir(exist_ok=True)
             self._sync_folder(path.parent)
-            self._settled.add(path)
+            self._made.add(path)
 
     def _sync_folder(self, path: Path) -> None:
         try:
@@ -264,20 +279,23 @@ def _link(staged: Path, target: Path) -> None:
 class _Begun:
     """A file that is written and has no name yet. It is gone where nobody calls for its other half."""
 
-    def __init__(self, end: Callable[[io.FileIO], None], room: threading.Semaphore) -> None:
-        self.file: io.FileIO | None = None
+    def __init__(self, file: io.FileIO, end: Callable[[io.FileIO], None], room: deque[int]) -> None:
+        self._file = file
         self._end = end
-        self._room = room
+        self._room = room  # no semaphore: its lock may be held where garbage is collected
+        try:
+            self._place: int | None = room.pop()
+        except IndexError:  # others were faster: one more does no harm
+            self._place = None
 
     def __call__(self) -> None:
-        assert self.file is not None
-        with self.file as file:
-            self._end(file)
+        with self._file:
+            self._end(self._file)
 
     def __del__(self) -> None:
-        if self.file is not None:
-            self.file.close()
-        self._room.release()
+        if self._place is not None:
+            self._room.append(self._place)
+        self._file.close()
 
 
 def _path_of(file: io.FileIO) -> Path:
