@@ -14,7 +14,7 @@ from pipeline.pictures import Broken, Picture, look
 from pipeline.run import picture_file, thought_file
 
 Keep = Callable[[str, bytes, str], object]
-"""Gives a picture its name: told the name, the bytes, and their type."""
+"""Keeps a picture: told its name, its bytes, and their type."""
 
 _ODD = ("declared_mime", "size")
 """What is said of every result, with no check asked for."""

@@ -17,9 +17,7 @@ from pipeline.storage.base import AlreadyThere, NoRoom, NotFound
 from pipeline.storage.names import check, is_name
 
 _CHUNK = 1 << 20
-_BEGUN = (
-    64  # files that are open at once between their halves, or about as many; a system's usual limit is 1,024
-)
+_BEGUN = 64  # files that are open between their halves, or about as many: a system's usual limit is 1,024
 _DAY = 24 * 60 * 60.0
 _KNOWS_UNNAMED = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
 _NO_UNNAMED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS}
