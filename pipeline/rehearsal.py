@@ -1,5 +1,6 @@
 """Tonight's job on an emulator of its own, misfortune included: nothing is paid, and a night takes seconds."""
 
+import os
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -80,7 +81,7 @@ def started(scenario: str | None, *arguments: str) -> Service:
             raise BadInput(str(error), hint="docs/emulator.md says what a scenario can hold") from error
         arguments += ("--scenario", str(Path(scenario)))
     try:
-        return launch("--with-parent", *arguments)
+        return launch("--with-parent", str(os.getpid()), *arguments)
     except OSError as error:
         raise Unavailable(
             f"the emulator did not start: {error}", hint="nightshoot emulator says why"

@@ -33,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="emulator-") as folder:
         running, port = prepared(options, options.data or Path(folder))
         announce(f"http://127.0.0.1:{port.getsockname()[1]}")
-        if options.with_parent:
-            threading.Thread(target=leave_with_parent, args=(running,), daemon=True).start()
+        if options.with_parent is not None:
+            watch = (running, options.with_parent)
+            threading.Thread(target=leave_with_parent, args=watch, daemon=True).start()
         running.run(sockets=[port])
 
 
@@ -65,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--data", type=Path, metavar="DIR", help="keep all state here, and take it up again")
     where.add_argument("--start", metavar="TIME", help=f"the virtual time it begins at; {START} otherwise")
     where.add_argument("--speed", type=float, metavar="X", help="virtual seconds a second; 0 stands still; 1")
-    where.add_argument("--with-parent", action="store_true", help="end with the process that started it")
+    where.add_argument(
+        "--with-parent", type=int, metavar="PID", help="end with this process, which started it"
+    )
     night = parser.add_argument_group("the night (options go before the scenario's settings)")
     night.add_argument(
         "--scenario", metavar="FILE", help=f"a TOML file of settings and faults, or {', '.join(known())}"
@@ -114,13 +117,15 @@ def announce(url: str) -> None:
     sys.stdout.flush()
 
 
-def leave_with_parent(running: Server) -> None:
-    """An orphan is adopted by somebody else; that is how it notices."""
-    parent, never = os.getppid(), threading.Event()
-    while not never.wait(0.2):
-        if os.getppid() != parent:
-            running.stop()
-            return
+def leave_with_parent(running: Server, parent: int) -> None:
+    """An orphan is adopted by somebody else; that is how it notices.
+
+    The parent is told and not looked up: it may have ended before there was anyone to look.
+    """
+    never = threading.Event()
+    while os.getppid() == parent:
+        never.wait(0.2)
+    running.stop()
 
 
 if __name__ == "__main__":
