@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline import tables
+from pipeline import staged, tables
 from pipeline.answer import Wanted, judged, thoughts, unless_unfit, written
 from pipeline.backends import wire
 from pipeline.backends.base import Backend, Gone, Missing, Outcome
@@ -146,13 +146,10 @@ def _bring(
 ) -> None:
     """Pictures are written while the download goes on; a part's staged file, last, says that all of its are there."""
 
-    def keep(place: int, rows: Iterator[dict[str, Any]]) -> object:
-        with tables.sheet(tables.staged_schema()) as sheet:
-            for row in rows:
-                sheet.add(row)
-            for folder in (pictures_folder, thoughts_folder):
-                run.storage.settle(folder(batch.number))
-            return sheet.keep(run.storage, staged_file(batch.number, place))
+    def keep(place: int, rows: Iterator[dict[str, Any]]) -> None:
+        for folder in (pictures_folder, thoughts_folder):
+            run.storage.settle(folder(batch.number))
+        staged.keep(run.storage, staged_file(batch.number, place), rows)
 
     file = span[0][1].file
     # What is in hand when the power is cut is fetched again: it has to be little beside a part.
@@ -190,7 +187,7 @@ def _write_off(
     there = set(run.storage.list(f"staged/{batch.number:05}-"))
     for place, _ in span:
         if staged_file(batch.number, place) not in there:
-            tables.keep(run.storage, staged_file(batch.number, place), [], tables.staged_schema())
+            staged.keep(run.storage, staged_file(batch.number, place), [])
 
 
 def _lines(backend: Backend, batch: Batch, file: str, *, start: int, end: int | None) -> Iterator[Line]:

@@ -13,12 +13,13 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from pipeline import tables
+from pipeline import staged
 from pipeline.run import Run, place_of, staged_file
 from pipeline.spool import spool
 from pipeline.state import Batch
+from pipeline.tables import STAGED
 
-COLUMNS = tuple(name for name in tables.staged_schema().names if name != "raw")
+COLUMNS = tuple(name for name in STAGED.names if name != "raw")
 """All of a staged row but the bytes of unclaimed lines, which are copied one at a time."""
 
 
@@ -84,6 +85,6 @@ def joined(run: Run, batch: Batch) -> Iterator[Joined]:
         found = Joined(batch.number, file)
         for part in range(len(batch.parts)):
             found.starts.append(found.lines)
-            for row in tables.rows_in(run.storage.read(staged_file(batch.number, part)), columns=COLUMNS):
+            for row in staged.rows_in(run.storage, staged_file(batch.number, part), columns=COLUMNS):
                 found.add(row)
         yield found

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline import tables
+from pipeline import staged
 from pipeline.backends.base import Backend
 from pipeline.errors import Unavailable
 from pipeline.events import File
@@ -64,8 +64,8 @@ def _bytes_of(run: Run, batch: Batch, found: Joined) -> Iterator[bytes | None]:
     for stray in found.strays:
         place = bisect_right(found.starts, stray.line) - 1
         if place != part:
-            data = run.storage.read(staged_file(batch.number, place))
-            part, raw = place, tables.from_parquet(data, columns=["raw"])["raw"]
+            part = place
+            raw = staged.column_in(run.storage, staged_file(batch.number, place), "raw")
         assert raw is not None
         yield raw[stray.line - found.starts[part]].as_py()
 

@@ -157,7 +157,7 @@ def uploaded_file(batch: int, sha256: str) -> str:
 
 
 def staged_file(batch: int, part: int) -> str:
-    return f"staged/{batch:05}-{part:03}.parquet"
+    return f"staged/{batch:05}-{part:03}.arrows"
 
 
 def index_file(batch: int) -> str:

@@ -302,4 +302,4 @@ def _effective(row: dict[str, Any], answer: dict[str, Any], model: Model) -> dic
     return {"aspect_ratio": ratio, "image_size": size, "thinking": thinking}
 
 
-_ANSWERS = frozenset(tables.index_schema(()).names) & {*tables.staged_schema().names, "earlier", "made_in"}
+_ANSWERS = frozenset(tables.index_schema(()).names) & {*tables.STAGED.names, "earlier", "made_in"}

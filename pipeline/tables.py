@@ -1,4 +1,4 @@
-"""The Parquet schemas, written down once, and how such files are written and read."""
+"""The schemas of a run's tables, written down once, and how such files are written and read."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -226,7 +226,7 @@ _PLAN = [
 ]
 
 _STAGED: list[tuple[str, pa.DataType]] = [
-    ("wire_id", pa.string()),
+    ("wire_id", pa.string()),  # a line that cannot be read has none
     ("file", _word),
     ("offset", pa.int64()),  # of the line's first byte in its result file: decides between several answers
     ("length", pa.int64()),
@@ -240,6 +240,9 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     ("raw", pa.binary()),  # the line itself, where nobody claims it
     ("kept", pa.string()),  # or the file that holds it, where it is long
 ]
+
+STAGED = pa.schema([(name, pa.string() if kind == _word else kind) for name, kind in _STAGED])
+"""What one part of a result held, a row for each line. Not Parquet: its words are written out."""
 
 
 _REVIEW: list[tuple[str, pa.DataType]] = [
@@ -275,11 +278,6 @@ def retry_schema(columns: Sequence[str]) -> pa.Schema:
 def turns_schema(columns: Sequence[str]) -> pa.Schema:
     """The requests that follow those of a batch, as they will be asked; their places are those they follow."""
     return plan_schema(columns)
-
-
-def staged_schema() -> pa.Schema:
-    """What one part of a result held, a row for each line. A line that cannot be read has no wire_id."""
-    return pa.schema(_STAGED)
 
 
 def review_schema() -> pa.Schema:

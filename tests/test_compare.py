@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.products import Product, photo, shot
-from pipeline import tables
+from pipeline import staged
 from pipeline.backends.base import Drawing, Outcome
 from pipeline.backends.developer import Developer
 from pipeline.drive import Driver
@@ -116,8 +116,8 @@ def test_without_checks_nothing_is_measured(bench: Bench) -> None:
     make_shop(bench, 2)
     driver = bench.begin()
     driver.to_the_end()
-    staged = tables.from_parquet(driver.run.storage.read(staged_file(0, 0)))
-    assert staged["likeness"].to_pylist() == [None, None]
+    likenesses = staged.column_in(driver.run.storage, staged_file(0, 0), "likeness")
+    assert likenesses.to_pylist() == [None, None]
     index = read_index(driver.run)
     assert [list(words) for words in index["checks"]] == [[], []]
 

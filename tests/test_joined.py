@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import tables
+from pipeline import staged
 from pipeline.events import Ended, Part, Rows
 from pipeline.joined import COLUMNS, joined
 from pipeline.run import Run, create_run, staged_file, wire_id
@@ -37,7 +37,7 @@ def home(*parts: list[Line]) -> tuple[Run, Batch]:
     """A batch whose result came home in these parts."""
     run = create_run(Read(), FakeClock(), e.created())
     for part, lines in enumerate(parts):
-        tables.keep(run.storage, staged_file(0, part), lines, tables.staged_schema())
+        staged.keep(run.storage, staged_file(0, part), lines)
     ended = Ended(batch=0, how="succeeded", at=e.NOW, parts=tuple(Part("r", n) for n in range(len(parts))))
     return run, Batch(0, Rows(0, 10, e.MODEL), Stage.ENDED, ended=ended)
 
@@ -65,7 +65,7 @@ def test_an_answer_is_read_as_it_was_kept() -> None:
         0, pictures=[picture], numbers={"fill": 0.1}, likeness=b"\0\xff", answered_at=e.NOW, text="\u2028 é"
     )
     run, batch = home([whole])
-    (kept,) = tables.rows_in(run.storage.read(staged_file(0, 0)), columns=COLUMNS)
+    (kept,) = staged.rows_in(run.storage, staged_file(0, 0), columns=COLUMNS)
     with joined(run, batch) as found:
         assert found.answer(0) == kept
         assert found.answer(1) is None

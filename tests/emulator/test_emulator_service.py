@@ -1,7 +1,6 @@
 """The emulator as a program: its clock, its process, several at once, and the page that describes it."""
 
 import http.client
-import os
 import re
 import signal
 import subprocess

@@ -179,4 +179,4 @@ def test_what_is_left_behind_names_the_parts_that_are_lost(bench: Bench) -> None
     bench.service.advance(80 * HOUR)
     driver.to_the_end()
     staged = sorted(path.name for path in (Path(driver.run.storage.url) / "staged").iterdir())
-    assert staged == ["00000-000.parquet", "00001-000.parquet", "00002-000.parquet"]
+    assert staged == ["00000-000.arrows", "00001-000.arrows", "00002-000.arrows"]

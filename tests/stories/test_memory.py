@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.collecting import begin_ours
-from pipeline import tables
+from pipeline import staged
 from pipeline.run import staged_file, wire_id
 from pipeline.storage import open_storage
 from tests.shell import HOUSE
@@ -61,10 +61,7 @@ def settled(folder: Path, rows: int) -> int:
     folder.mkdir()
     (folder / "result.jsonl").write_bytes(b"{}")
     begin_ours(folder=str(folder), pictures=rows)
-    with tables.sheet(tables.staged_schema()) as sheet:
-        for place in range(rows):
-            sheet.add(answer(place))
-        sheet.keep(open_storage(str(folder / "run")), staged_file(0, 0))
+    staged.keep(open_storage(str(folder / "run")), staged_file(0, 0), map(answer, range(rows)))
     # Not getrusage: a process inherits there what the one had that started it.
     program = (
         "import sys; from pathlib import Path; from benchmarks.collecting import collect_ours\n"
