@@ -1,7 +1,5 @@
 """How a command that drives a run gets by on less memory. For its own process only: these are settings of libraries."""
 
-import atexit
-import gc
 import os
 import sys
 from contextlib import suppress
@@ -23,18 +21,13 @@ def one_heap() -> None:
 
 
 def be_frugal() -> None:
-    """Load no pandas that nobody asked for, let threads share their heaps, and Arrow have none of its own.
-
-    And what is loaded by now stays: nobody is to look through it for garbage, over and over.
-    """
+    """Load no pandas that nobody asked for, let threads share their heaps, and Arrow have none of its own."""
     one_heap()
     import pyarrow as pa
 
     pa.set_memory_pool(pa.system_memory_pool())
     _spare_pandas()
     _share_heaps()
-    gc.freeze()
-    atexit.register(gc.unfreeze)  # and goes at the end as it always did
 
 
 def _spare_pandas() -> None:

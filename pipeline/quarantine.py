@@ -64,10 +64,10 @@ def _bytes_of(run: Run, batch: Batch, found: Joined) -> Iterator[bytes | None]:
     for stray in found.strays:
         place = bisect_right(found.starts, stray.line) - 1
         if place != part:
-            part = place
+            part, raw = place, None  # one at a time
             raw = staged.column_in(run.storage, staged_file(batch.number, place), "raw")
         assert raw is not None
-        yield raw[stray.line - found.starts[part]].as_py()
+        yield raw[stray.line - found.starts[part]]
 
 
 def _readable(line: bytes) -> dict[str, str]:

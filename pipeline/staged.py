@@ -1,17 +1,16 @@
 """What each part of a result held, a row for each of its lines, until its batch is settled.
 
 What it fears: a result that is larger than memory, and a file that was cut or changed. All other tables of a run are
-Parquet, which is made to be small and to be read for a few columns. A part has eighty columns, often no more than
-thirty rows, and is read once and whole: a stream in Arrow's own format is written and read in a fraction of the time.
-It proves nothing of itself, so its digest stands behind it.
+Parquet, which is made to be small and to be read for a few columns. A part has eighty columns, nested ones counted,
+often no more than thirty rows, and is read once and whole: a stream in Arrow's own format is written and read in a
+fraction of the time. It proves nothing of itself, so its digest stands behind it.
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import SEEK_END
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from pipeline.tables import AT_HAND, STAGED
 
 _TYPE = "application/vnd.apache.arrow.stream"
 _DIGEST = hashlib.sha256().digest_size
+_PIECE = 16 << 20  # bytes that are fetched at a time: nearly always all of them
 
 
 def keep(storage: Storage, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -54,19 +54,18 @@ def rows_in(
         yield from _rows(file, columns)
 
 
-def column_in(storage: Storage, name: str, column: str) -> pa.ChunkedArray:
-    """One column of a part, whole."""
-    with _fetched(storage, name) as file:
-        pieces = [batch.column(column) for batch in _batches(file, [column])]
-        return pa.chunked_array(pieces, type=STAGED.field(column).type)
+def column_in(storage: Storage, name: str, column: str) -> list[Any]:
+    """One column of a part, and nothing else of it in memory."""
+    return [row[column] for row in rows_in(storage, name, columns=[column])]
 
 
 @contextmanager
 def _fetched(storage: Storage, name: str) -> Iterator[BinaryIO]:
     """A part's file, on this machine, proven whole."""
     with spool() as file:
-        with storage.open(name) as there:
-            shutil.copyfileobj(there, file)
+        while len(piece := storage.read(name, start=file.tell(), end=file.tell() + _PIECE)) == _PIECE:
+            file.write(piece)
+        file.write(piece)
         size = file.seek(0, SEEK_END) - _DIGEST
         file.seek(max(0, size))
         digest = file.read()
@@ -75,7 +74,13 @@ def _fetched(storage: Storage, name: str) -> Iterator[BinaryIO]:
         if hashlib.file_digest(file, "sha256").digest() != digest:
             raise Corrupt(
                 f"{storage.url}: {name} was cut or changed",
-                hint="restore it, or remove it to have its part of the result fetched again",
+                hint="restore it; while the provider has the result, removing it has its part fetched again",
+            )
+        file.seek(0)
+        if not size or pa.ipc.read_schema(file) != STAGED:
+            raise Corrupt(
+                f"{storage.url}: {name} has other columns than this version of nightshoot writes",
+                hint="finish the run with the version that began it",
             )
         file.seek(0)
         yield file
@@ -94,7 +99,4 @@ def _batches(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
 
 
 def _are_same(some: Iterator[dict[str, Any]], others: Iterator[dict[str, Any]]) -> bool:
-    try:
-        return all(one == other for one, other in zip(some, others, strict=True))
-    except ValueError:  # one has more of them
-        return False
+    return all(one == other for one, other in zip_longest(some, others))

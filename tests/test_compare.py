@@ -117,7 +117,7 @@ def test_without_checks_nothing_is_measured(bench: Bench) -> None:
     driver = bench.begin()
     driver.to_the_end()
     likenesses = staged.column_in(driver.run.storage, staged_file(0, 0), "likeness")
-    assert likenesses.to_pylist() == [None, None]
+    assert likenesses == [None, None]
     index = read_index(driver.run)
     assert [list(words) for words in index["checks"]] == [[], []]
 

@@ -1,11 +1,13 @@
 """The emulator as a program: its clock, its process, several at once, and the page that describes it."""
 
 import http.client
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -166,7 +168,15 @@ def test_it_leaves_with_its_parent(waits):
         "    assert child.poll() is None\n"
         "os._exit(0)\n"
     )
-    subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, cwd=ROOT, check=True, timeout=60)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True
+    ) as parent:
+        try:
+            assert parent.communicate(timeout=60) == (None, b"")
+            assert parent.returncode == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)
 
 
 def test_talking_to_an_emulator_elsewhere_needs_no_server():
