@@ -23,7 +23,7 @@ from pipeline.checks import Checks, Rules, rules_of
 from pipeline.compare import compare
 from pipeline.errors import Unavailable
 from pipeline.events import Part
-from pipeline.hand import IN_HAND_BYTES, Ending, Hand, eyes
+from pipeline.hand import IN_HAND_BYTES, Ending, Hand, Work
 from pipeline.joined import joined
 from pipeline.models import Model
 from pipeline.money import Lane, actual
@@ -70,12 +70,11 @@ def _bring_all(run: Run, backend: Backend, batch: Batch, *, pool: Executor) -> M
     """Every part that is not there yet. Tells how the pictures of each shot are judged."""
     asked = _asked(run, batch)
     there = set(run.storage.list(f"staged/{batch.number:05}-"))
-    with eyes() as looking:
-        for span in _missing(batch.parts, lambda place: staged_file(batch.number, place) in there):
-            try:
-                _bring(run, backend, batch, span, asked, eyes=looking, pool=pool)
-            except Missing as missing:
-                _write_off(run, backend, batch, span, missing)
+    for span in _missing(batch.parts, lambda place: staged_file(batch.number, place) in there):
+        try:
+            _bring(run, backend, batch, span, asked, pool=pool)
+        except Missing as missing:
+            _write_off(run, backend, batch, span, missing)
     return asked.of_shot
 
 
@@ -141,7 +140,6 @@ def _bring(
     span: list[tuple[int, Part]],
     asked: _Asked,
     *,
-    eyes: Executor,
     pool: Executor,
 ) -> None:
     """Pictures are written while the download goes on; a part's staged file, last, says that all of its are there."""
@@ -153,13 +151,17 @@ def _bring(
 
     file = span[0][1].file
     # What is in hand when the power is cut is fetched again: it has to be little beside a part.
-    hand = Hand(eyes, pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 2))
+    hand = Hand(pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 2))
     waiting = deque(span)
-    try:
+
+    def found() -> Iterator[tuple[int, Work]]:
         for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):
             while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:
                 hand.close(waiting.popleft()[0])
-            hand.take(line.length, partial(_take, run, backend, batch.number, file, line, asked))
+            yield line.length, partial(_take, run, backend, batch.number, file, line, asked)
+
+    try:
+        hand.take(found())
     except Missing:
         hand.finish()  # what was whole by then is there
         raise

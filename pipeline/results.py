@@ -8,6 +8,7 @@ their mark; whatever does not go by that is parsed whole, slowly and by the book
 import re
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import msgspec
@@ -35,10 +36,11 @@ _ESCAPED_MARK = b"\\u007"  # f or F: a text of 'p' or '\x70' is parsed whole as 
 
 _BACKSLASH = 0x5C
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # possessive: megabytes need no stack
-_ESCAPE = re.compile(rb"\\u00(2[BbDdFf]|3[Dd]|5[Ff])")  # + - / = _
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
 _PAYLOADS = {"inlineData": "data", "inline_data": "data", "predictions": "bytesBase64Encoded"}
 """Members that hold pictures, and what those are called in them; in a list of such as well."""
+_ECHO = "request"
+"""The member that repeats what was asked. References in it need not be decoded."""
 _BLANK = b" \t\r\n"  # what JSON calls space; a line of anything else has something in it
 
 _decode = msgspec.json.decode
@@ -46,25 +48,23 @@ _decode = msgspec.json.decode
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A long base64 string, not looked at yet: a view of the line it stands in."""
+    """A base64 string of a picture, where it stands: a view of its line."""
 
     characters: Bytes
+    data: bytes | None = None  # what they say, where that was their proof
 
     def text(self) -> str:
         """What a parser would have made of it."""
         return str(self.characters, "ascii")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Line:
-    """One line of a result: where it stood, and what it said.
-
-    In its body the long strings of inlineData, and of predictions, are Payloads; all else is as any parser says.
-    """
+    """One line of a result: where it stood, and what it says."""
 
     offset: int
     raw: Bytes  # without its line end; its beginning, where it is too long to be held
-    body: dict[str, Any] | None  # None: no JSON object
+    start: int = 0  # where that is in the block that it is a view of
     ended: bool = True  # False: nothing came behind it, not even a line end
     whole: int | None = None  # its length, where raw is its beginning only
 
@@ -72,6 +72,18 @@ class Line:
     def length(self) -> int:
         """Bytes, without its line end."""
         return len(self.raw) if self.whole is None else self.whole
+
+    @cached_property
+    def body(self) -> dict[str, Any] | None:
+        """The JSON object that it is; None if it is none. Read when it is first asked for, by whoever asks: that is
+        most of the work there is with a line, and it brings the line close to the processor that goes on with it.
+
+        The long strings of inlineData, and of predictions, are Payloads; all else is as any parser says.
+        """
+        if self.whole is not None:
+            return None
+        block = self.raw.obj if isinstance(self.raw, memoryview) else self.raw
+        return read_object(block, self.start, len(self.raw))
 
 
 def lines(
@@ -94,11 +106,11 @@ def lines(
         if size > longest:
             shown = bytes(source.view(min(size, SHOWN)))
             size, ended = _skip(source)
-            yield Line(offset, shown, None, ended, whole=size - ended)
+            yield Line(offset, shown, ended=ended, whole=size - ended)
         else:
             raw = _stripped(source, size)
             if raw is not None:
-                yield Line(offset, source.view(raw), read_object(source.buffer, source.head, raw), ended)
+                yield Line(offset, source.view(raw), source.head, ended)
             source.drop(size)
         offset += size
     return offset
@@ -153,21 +165,21 @@ def read_object(
             body = _parse(rest)
             if not isinstance(body, dict):
                 return None
-            if _put_back(body, [characters for _, _, characters in cuts]):
+            if _put_back(body, [memoryview(buffer)[opening:closing] for opening, closing in cuts]):
                 return body
     body = _parse(memoryview(buffer)[start:end])
     return body if isinstance(body, dict) else None
 
 
-def _cut(buffer: Any, start: int, end: int, long: int) -> list[tuple[int, int, Bytes]]:
-    """The long strings of a line that hold nothing but plain characters: where each stands, and its characters.
+def _cut(buffer: Any, start: int, end: int, long: int) -> list[tuple[int, int]]:
+    """The long strings of a line: where each begins and ends, its quotes counted in.
 
     Every quote of a line opens a string, closes one, or is escaped in one. So the strings are found by hopping from
     quote to quote, whatever is in them, and a payload is stepped over at the speed of memchr.
     """
-    found: list[tuple[int, int, Bytes]] = []
+    found: list[tuple[int, int]] = []
     at, strings, find = start, 0, buffer.find
-    while (opening := find(b'"', at, end)) >= 0:
+    while end - at > long and (opening := find(b'"', at, end)) >= 0:
         closing = find(b'"', opening + 1, end)
         if closing >= 0 and buffer[closing - 1] == _BACKSLASH:
             match = _STRING.match(buffer, opening, end)
@@ -175,63 +187,67 @@ def _cut(buffer: Any, start: int, end: int, long: int) -> list[tuple[int, int, B
         strings += 1
         if closing < 0 or strings > MANY:
             return []  # no legal line, or none with pictures in it
-        if closing - opening > long:
-            characters = _plain(buffer, opening + 1, closing)
-            if characters is not None:
-                found.append((opening + 1, closing, characters))
         at = closing + 1
+        if at - opening > long:
+            found.append((opening, at))
     return found
 
 
-def _plain(buffer: Any, start: int, end: int) -> Bytes | None:
-    """The characters of a string, if they mean themselves: printable ASCII, no escapes but of + / = - _."""
-    if buffer.find(b"\\", start, end) < 0:
-        view = memoryview(buffer)[start:end]
-        return view if _is_printable(view) else None
-    # A backslash that is itself escaped loses its second half here, and the first one stays and gives it away.
-    unescaped = _ESCAPE.sub(_unescape, bytes(buffer[start:end]).replace(b"\\/", b"/"))
-    return unescaped if b"\\" not in unescaped and _is_printable(unescaped) else None
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    return bytes.fromhex(match[1].decode())
-
-
-def _is_printable(characters: Bytes) -> bool:
-    """Whether a JSON string may hold these bytes as they are."""
-    import numpy as np
-
-    # As signed numbers all that is no ASCII is negative: one look tells it and the control characters.
-    return bool(np.frombuffer(characters, np.int8).min() >= 0x20)
-
-
-def _without(buffer: Any, start: int, end: int, cuts: list[tuple[int, int, Bytes]]) -> bytes:
+def _without(buffer: Any, start: int, end: int, cuts: list[tuple[int, int]]) -> bytes:
     """The line with a mark for each string that was cut out."""
     pieces = []
-    for number, (opening, closing, _) in enumerate(cuts):
-        pieces += [buffer[start:opening], b"%b%d" % (_MARKED, number)]
+    for number, (opening, closing) in enumerate(cuts):
+        pieces += [buffer[start:opening], b'"%b%d"' % (_MARKED, number)]
         start = closing
     return b"".join([*pieces, buffer[start:end]])
 
 
-def _put_back(body: dict[str, Any], cuts: list[Bytes]) -> bool:
-    """Every string to the place of its mark: payloads as they are, others as texts. False: one is a member's name."""
-    waiting: list[tuple[Any, str | None]] = [(body, None)]
-    while waiting:
-        node, called = waiting.pop()
+def _put_back(body: dict[str, Any], cuts: list[memoryview]) -> bool:
+    """Every string to the place of its mark: payloads as they are, others as texts. False: that cannot be done."""
+    # Of each value: what a payload in it is called, and whether it repeats what was asked.
+    waiting: list[tuple[Any, str | None, bool]] = [(body, None, False)]
+    left = len(cuts)
+    while waiting and left:
+        node, called, repeats = waiting.pop()
         is_named = type(node) is dict  # a parser gives plain ones, and isinstance is slow
-        if is_named and any(name[:1] == _MARK for name in node):
-            return False
         items: Iterable[tuple[Any, Any]] = node.items() if is_named else enumerate(node)
         for name, value in items:
             kind = type(value)
             if kind is str:
                 if value[:1] == _MARK:
-                    payload = Payload(cuts[int(value[1:])])
-                    node[name] = payload if name == called else payload.text()
+                    string = cuts[int(value[1:])]
+                    payload = _payload(string[1:-1], needed=not repeats) if name == called else None
+                    try:
+                        node[name] = payload or _decode(string)
+                    except (msgspec.DecodeError, UnicodeDecodeError):
+                        return False
+                    left -= 1
             elif kind is dict or kind is list:
-                waiting.append((value, _PAYLOADS.get(name) if is_named else called))
-    return True
+                inside = _PAYLOADS.get(name) if is_named else called
+                waiting.append((value, inside, repeats or (node is body and name == _ECHO)))
+    return left == 0  # a mark may be the name of a member, or the first of two that are called the same
+
+
+def _payload(characters: memoryview, *, needed: bool) -> Payload | None:
+    """A string that is a payload, proven to be one that JSON allows; None for one that has to be read by the book.
+
+    What is needed is decoded at once: what is base64 to its last character holds nothing that a string may not.
+    """
+    if needed:
+        try:
+            return Payload(characters, _decoded(characters))
+        except ValueError:
+            pass
+    return Payload(characters) if _is_plain(characters) else None
+
+
+def _is_plain(characters: memoryview) -> bool:
+    """Whether these mean themselves in a JSON string: printable ASCII, without escapes."""
+    import numpy as np
+
+    # As signed numbers all that is no ASCII is negative: one look tells it and the control characters.
+    signed = np.frombuffer(characters, np.int8)
+    return bool((signed >= 0x20).all() and (signed != _BACKSLASH).all())
 
 
 def _parse(raw: Bytes) -> Any:
@@ -248,7 +264,12 @@ def _parse(raw: Bytes) -> Any:
 
 def payload(value: str | Payload) -> bytes:
     """The bytes of a base64 string, either alphabet, padded or not. Raises ValueError."""
-    characters = value.characters if isinstance(value, Payload) else value.encode("ascii")
+    if isinstance(value, Payload):
+        return _decoded(value.characters) if value.data is None else value.data
+    return _decoded(value.encode("ascii"))
+
+
+def _decoded(characters: Bytes) -> bytes:
     try:
         return pybase64.b64decode(characters, validate=True)
     except ValueError:

@@ -25,7 +25,7 @@ from pipeline.manifest import Row
 from pipeline.models import load_models
 from pipeline.money import Usage, actual, estimate, nanos
 from pipeline.prompt import Prompt, fingerprint, requests
-from pipeline.results import Line, Payload, read_object
+from pipeline.results import Line, Payload
 from pipeline.tables import plan_schema
 from tests.servers import serve
 
@@ -298,10 +298,11 @@ def test_pictures_of_an_answer_are_never_parsed_as_text() -> None:
         "bytesBase64Encoded": data,
         "other": [{"bytesBase64Encoded": data}],
     }
-    body = read_object(json.dumps(line).encode())
+    found = Line(0, json.dumps(line).encode())
+    body = found.body
     assert body is not None
     pictures = [one["bytesBase64Encoded"] for one in body["predicted"]["predictions"]]
     assert all(isinstance(one, Payload) for one in pictures)
     assert body["bytesBase64Encoded"] == body["other"][0]["bytesBase64Encoded"] == data
-    found = Online.outcome(Online.__new__(Online), Line(0, b"", body))
-    assert [one.data for one in found.drawings] == [bytes(range(256)) * 20] * 2
+    outcome = Online.outcome(Online.__new__(Online), found)
+    assert [one.data for one in outcome.drawings] == [bytes(range(256)) * 20] * 2

@@ -10,7 +10,7 @@ import pytest
 from pipeline.backends import vertex_rows, wire
 from pipeline.backends.vertex_rows import LABEL, asked, identity, mark, row
 from pipeline.prompt import Prompt
-from pipeline.results import Line, Payload, read_object
+from pipeline.results import Line, Payload
 
 MODEL = "gemini-3.1-flash-image"
 
@@ -26,7 +26,7 @@ def sent(wire_id: str, text: str = "a red shoe", **settings: Any) -> dict[str, A
 def answer(request: Any, **more: Any) -> Line:
     body = {"status": "", "processed_time": "2026-11-21T18:13:16.826+00:00", "request": request} | more
     raw = json.dumps(body).encode()
-    return Line(0, raw, body)
+    return Line(0, raw)
 
 
 def nothing_known() -> None:
@@ -168,7 +168,7 @@ def test_a_conversation_with_pictures_is_known_however_they_are_written_back(spe
     request = sent("b00000-0001", history=json.dumps([said], separators=(",", ":")))
     back = json.loads(json.dumps(request).replace(data, spelled(picture).decode().rstrip("=")))
     raw = answer(back).raw
-    line = Line(0, raw, read_object(raw))
+    line = Line(0, raw)
     assert isinstance(line.body["request"]["contents"][0]["parts"][0]["inlineData"]["data"], Payload)  # type: ignore[index]
     assert mark(line.body["request"]) == mark(request)  # type: ignore[index]
     assert identity(line, nothing_known) == "b00000-0001"

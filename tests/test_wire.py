@@ -13,7 +13,6 @@ from pipeline.backends import schema, wire
 from pipeline.backends.base import Outcome
 from pipeline.prompt import Prompt
 from pipeline.references import Reference
-from pipeline.results import Line
 
 PNG = b"\x89PNG\r\n\x1a\n pretend"
 SHA = "3f" * 32
@@ -21,8 +20,7 @@ PHOTO = Reference("photos/a.jpg", SHA, "image/jpeg", 1000, 10, 10)
 
 
 def read(body: dict[str, Any]) -> Outcome:
-    raw = json.dumps(body).encode()
-    return wire.outcome(Line(0, raw, json.loads(raw)))
+    return wire.outcome(json.loads(json.dumps(body)))
 
 
 def answer(*parts: dict[str, Any], reason: str | None = "STOP", **more: Any) -> dict[str, Any]:
@@ -293,7 +291,7 @@ def test_a_lone_surrogate_is_replaced_where_a_file_could_not_hold_it() -> None:
 @given(st.dictionaries(st.sampled_from(["key", "response", "error"]), JUNK))
 def test_nothing_a_server_could_send_raises(body: dict[str, Any]) -> None:
     """An odd line is an outcome, however odd: it must not stop the batch."""
-    outcome = wire.outcome(Line(0, b"", body))
+    outcome = wire.outcome(body)
     assert outcome.kind in {
         "ok",
         "text_only",

@@ -90,7 +90,8 @@ class Developer:
         return key if isinstance(key, str) else None
 
     def outcome(self, line: Line) -> Outcome:
-        return wire.outcome(line)
+        assert line.body is not None, "an unreadable line has no outcome"
+        return wire.outcome(line.body)
 
     # --- before the money -------------------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ class Online:
             return Outcome(kind="missing", message=str(line.body["unanswered"]))
         if isinstance(predicted := line.body.get("predicted"), dict):
             return imagen.outcome(predicted)
-        return wire.outcome(line)
+        return wire.outcome(line.body)
 
     # --- before the money -------------------------------------------------------------------------------------------
 

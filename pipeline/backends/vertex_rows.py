@@ -114,7 +114,7 @@ def outcome(line: Line) -> Outcome:
     response, status = line.body.get("response"), line.body.get("status")
     answered = isinstance(response, dict) and bool(response)
     body = {"response": response} if answered else {"error": _error(status)}
-    found = wire.outcome(Line(line.offset, line.raw, body))
+    found = wire.outcome(body)
     return replace(found, at=wire.moment(line.body.get("processed_time")) or found.at)
 
 

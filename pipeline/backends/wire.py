@@ -15,7 +15,7 @@ from pipeline.backends.base import Drawing, Outcome
 from pipeline.money import Usage
 from pipeline.prompt import Prompt
 from pipeline.references import Reference
-from pipeline.results import Line, payload
+from pipeline.results import payload
 
 PLACEHOLDER = re.compile(rb'"fileUri":"nightshoot:sha256/([0-9a-f]{64})","mimeType":"(image/[a-z]+)"')
 """A reference in requests/. Inside a string of the user's the quotes would be escaped, so it matches only ours."""
@@ -311,12 +311,11 @@ def conversation(prompt: Prompt, said: str) -> str:
     )
 
 
-def outcome(line: Line) -> Outcome:
+def outcome(body: Mapping[str, Any]) -> Outcome:
     """What a line of the Developer API says. Anything it leaves out, or says oddly, is taken as not said."""
-    assert line.body is not None, "an unreadable line has no outcome"
-    response = line.body.get("response")
+    response = body.get("response")
     if not isinstance(response, dict):
-        return _error(_dict(line.body.get("error")))
+        return _error(_dict(body.get("error")))
     candidate = _dict((_list(response.get("candidates")) or [None])[0])
     parts = [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
     answer = [part for part in parts if part.get("thought") is not True]
