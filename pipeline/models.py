@@ -160,9 +160,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def named(self, width: int, height: int) -> tuple[str | None, str | None]:
         """What this model calls such pixels: ratio and size; None where it has no word for them."""
+        pixels = f"{width}x{height}"
         for ratio, cells in self.pixel_table.items():
             for size, cell in cells.items():
-                if cell == f"{width}x{height}":
+                if cell == pixels:
                     return ratio, size
         shape = Fraction(width, height)
         quotients = {ratio: (_as_number(ratio) or 1) / shape for ratio in self.ratios}

@@ -170,7 +170,7 @@ def actual(usage: Usage, model: Model, lane: Lane = "batch", *, size: str | None
         _priced(usage.prompt, rates.text_in)
         + _priced(usage.image, rates.image_out)
         + _priced(usage.text + usage.thought, rates.text_out)
-        + nanos(rates.search or 0) * model.searches_paid(usage.searches)
+        + (nanos(rates.search or 0) * model.searches_paid(usage.searches) if usage.searches else 0)
     )
 
 

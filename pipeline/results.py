@@ -7,8 +7,7 @@ their mark; whatever does not go by that is parsed whole, slowly and by the book
 
 import re
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import msgspec
@@ -58,7 +57,7 @@ class Payload:
         return str(self.characters, "ascii")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """One line of a result: where it stood, and what it says."""
 
@@ -67,21 +66,25 @@ class Line:
     start: int = 0  # where that is in the block that it is a view of
     ended: bool = True  # False: nothing came behind it, not even a line end
     whole: int | None = None  # its length, where raw is its beginning only
+    _body: list[dict[str, Any] | None] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def length(self) -> int:
         """Bytes, without its line end."""
         return len(self.raw) if self.whole is None else self.whole
 
-    @cached_property
+    @property
     def body(self) -> dict[str, Any] | None:
         """The JSON object that it is; None if it is none. Read when it is first asked for, by whoever asks: that is
         most of the work there is with a line, and it brings the line close to the processor that goes on with it.
 
         The long strings of inlineData, and of predictions, are Payloads; all else is as any parser says.
         """
-        if self.whole is not None:
-            return None
+        if not self._body:  # no cached_property: before Python 3.12 one line would wait for all others
+            self._body.append(self._read() if self.whole is None else None)
+        return self._body[0]
+
+    def _read(self) -> dict[str, Any] | None:
         block = self.raw.obj if isinstance(self.raw, memoryview) else self.raw
         return read_object(block, self.start, len(self.raw))
 

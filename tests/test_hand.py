@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.hand import Ending, Hand, Work, eyes
+from pipeline.hand import MOST_EYES, Ending, Hand, Work, eyes, processors
 
 
 def line(number: int, *endings: Ending) -> Callable[[], tuple[dict[str, Any], list[Ending]]]:
@@ -89,7 +89,7 @@ def test_a_part_is_not_kept_before_the_last_of_its_endings() -> None:
 
 def test_as_many_are_looked_at_together_as_there_are_processors() -> None:
     """And no more, while any number of them waits for the disk."""
-    together, most, lock, full = 0, 0, threading.Lock(), threading.Barrier(eyes())
+    together, most, lock, full = 0, 0, threading.Lock(), threading.Barrier(min(MOST_EYES, processors()))
 
     def look() -> tuple[dict[str, Any], list[Ending]]:
         nonlocal together, most
