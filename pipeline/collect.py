@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -154,17 +155,21 @@ def _bring(
     hand = Hand(pool, keep, room=min(IN_HAND_BYTES, run.created.limits.part_bytes // 2))
     waiting = deque(span)
 
-    def found() -> Iterator[tuple[int, Work]]:
+    def found() -> Generator[tuple[int, Work]]:
         for line in _lines(backend, batch, file, start=span[0][1].start, end=span[-1][1].end):
             while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:
                 hand.close(waiting.popleft()[0])
             yield line.length, partial(_take, run, backend, batch.number, file, line, asked)
 
+    brought = found()
     try:
-        hand.take(found())
+        hand.take(brought)
     except Missing:
         hand.finish()  # what was whole by then is there
         raise
+    finally:
+        with suppress(ValueError):  # who was interrupted may leave another one waiting in it
+            brought.close()
     for place, _ in waiting:
         hand.close(place)
     hand.finish()

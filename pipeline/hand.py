@@ -6,10 +6,10 @@ What it fears: more pictures in memory than were allowed, and an error that nobo
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Condition, Lock
+from threading import Condition, Lock, Thread
 from typing import Any
 
 IN_HAND, IN_HAND_BYTES = 64, 24_000_000
@@ -57,24 +57,28 @@ class Hand:
         self._changed = Condition()
         self._part = _Part()
         self._lines = self._bytes = self._open = 0  # lines and their bytes, and parts, that are not done
-        self._error: BaseException | None = None
+        self._looking = 0
+        self._error: BaseException | None = None  # of a line, or of a part
+        self._broken: BaseException | None = None  # of who brings the lines
         self._is_over = False
 
     def take(self, lines: Iterator[tuple[int, Work]]) -> None:
         """All of these lines, the size of each and how to look at it. Raises what goes wrong with them or with one.
 
-        They are asked for one at a time, by whoever has nothing to look at, and not before there is room.
+        They are asked for one at a time, by whoever has nothing to look at, and not before there is room. Who is
+        interrupted does not wait for those who look: one of them may be waiting for the network, for minutes.
         """
-        with ThreadPoolExecutor(eyes(), thread_name_prefix="eyes") as pool:
-            looking = [pool.submit(self._look_on, lines) for _ in range(eyes())]
-            try:
-                wait(looking)
-            finally:  # also where somebody wants to stop
+        try:
+            for number in range(eyes()):
                 with self._changed:
-                    self._is_over = True
-                    self._changed.notify_all()
-        for each in looking:
-            each.result()
+                    self._looking += 1
+                Thread(target=self._look_on, args=(lines,), name=f"eyes-{number}", daemon=True).start()
+            with self._changed:
+                self._changed.wait_for(lambda: not self._looking)
+        finally:
+            self._stop()
+        if self._broken is not None:
+            raise self._broken
         self._complain()
 
     def close(self, number: int) -> None:
@@ -102,9 +106,21 @@ class Hand:
         if self._error is not None:
             raise self._error
 
+    def _stop(self) -> None:
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
     def _look_on(self, lines: Iterator[tuple[int, Work]]) -> None:
-        while self._look_at_one(lines):
-            pass
+        try:
+            while self._look_at_one(lines):
+                pass
+        except BaseException as error:  # noqa: BLE001 - it is raised where lines were to be taken
+            self._broken = error
+            self._stop()
+        with self._changed:
+            self._looking -= 1
+            self._changed.notify_all()
 
     def _look_at_one(self, lines: Iterator[tuple[int, Work]]) -> bool:
         """False: there are no more, or there is no sense in it."""
@@ -155,7 +171,7 @@ class Hand:
         self._pool.submit(end)
 
     def _put_away(self, part: _Part) -> None:
-        """By others, and not before it is done: nobody is to wait there for those who need the same hands."""
+        """Have a part kept that is done. Not sooner: who keeps it would wait for lines that wait for the same hands."""
         assert part.number is not None
         number = part.number
 

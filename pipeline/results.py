@@ -7,7 +7,7 @@ their mark; whatever does not go by that is parsed whole, slowly and by the book
 
 import re
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, BinaryIO
 
 import msgspec
@@ -39,7 +39,7 @@ _URLSAFE = bytes.maketrans(b"-_", b"+/")
 _PAYLOADS = {"inlineData": "data", "inline_data": "data", "predictions": "bytesBase64Encoded"}
 """Members that hold pictures, and what those are called in them; in a list of such as well."""
 _ECHO = "request"
-"""The member that repeats what was asked. References in it need not be decoded."""
+"""The member that repeats what was asked. Who needs a payload of it decodes that one, and holds no others."""
 _BLANK = b" \t\r\n"  # what JSON calls space; a line of anything else has something in it
 
 _decode = msgspec.json.decode
@@ -63,10 +63,11 @@ class Line:
 
     offset: int
     raw: Bytes  # without its line end; its beginning, where it is too long to be held
+    _: KW_ONLY
     start: int = 0  # where that is in the block that it is a view of
     ended: bool = True  # False: nothing came behind it, not even a line end
     whole: int | None = None  # its length, where raw is its beginning only
-    _body: list[dict[str, Any] | None] = field(default_factory=list, repr=False, compare=False)
+    _body: list[dict[str, Any] | None] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def length(self) -> int:
@@ -113,7 +114,7 @@ def lines(
         else:
             raw = _stripped(source, size)
             if raw is not None:
-                yield Line(offset, source.view(raw), source.head, ended)
+                yield Line(offset, source.view(raw), start=source.head, ended=ended)
             source.drop(size)
         offset += size
     return offset
@@ -250,7 +251,7 @@ def _is_plain(characters: memoryview) -> bool:
 
     # As signed numbers all that is no ASCII is negative: one look tells it and the control characters.
     signed = np.frombuffer(characters, np.int8)
-    return bool((signed >= 0x20).all() and (signed != _BACKSLASH).all())
+    return bool(signed.min(initial=0x20) >= 0x20 and (signed != _BACKSLASH).all())
 
 
 def _parse(raw: Bytes) -> Any:

@@ -184,13 +184,15 @@ class Watched(Developer):
         super().__init__(key=bench.key, service=bench.service.url, clock=bench.clock)
         self.brought = 0
         self.opened: list[int] = []
+        self.streams: list[BinaryIO] = []
         self._short, self._by = short, by  # so many streams end after so many bytes
 
     def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
         left = self._by if len(self.opened) < self._short else None
         self.opened.append(start)
         watched = _Counted(self, super().open(ticket, file, start=start, end=end), left)
-        return io.BufferedReader(watched, 10_000)
+        self.streams.append(io.BufferedReader(watched, 10_000))
+        return self.streams[-1]
 
 
 class _Counted(io.RawIOBase):
@@ -226,6 +228,17 @@ def ended(bench: Bench, driver: Driver) -> int:
 
 def collected(bench: Bench, backend: Watched, storage: Storage | None = None) -> None:
     Driver(open_run(storage or bench.place(), bench.clock), backend).collect()
+
+
+def test_a_download_is_closed_where_a_picture_could_not_be_kept(bench: Bench) -> None:
+    """Whoever keeps the error keeps no connection with it."""
+    bench.make_job(rows=12, max_requests=12)
+    ended(bench, bench.begin(part_bytes=10_000))
+    backend = Watched(bench)
+    with pytest.raises(PowerCut) as cut:
+        collected(bench, backend, Dying(bench.place(), at=2))
+    assert cut.value.__traceback__ is not None
+    assert [stream.closed for stream in backend.streams] == [True]
 
 
 class Noted:

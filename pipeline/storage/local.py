@@ -78,10 +78,11 @@ class LocalStorage:
             self._syncs[path.parent].run(lambda: self._sync_folder(path.parent))
 
     def begin(self, name: str, data: bytes, *, content_type: str | None = None) -> Callable[[], None]:
-        whole = partial(self.put, check(name), data, content_type=content_type)
-        if not self._unnamed or not self._room:
+        path = self._root / check(name)
+        whole = partial(self.put, name, data, content_type=content_type)
+        if not self._unnamed or _is_taken(path) or not self._room:
             return whole
-        with _explained(self._root):
+        with _explained(path):
             self._make(self._root)
             try:
                 file = self._open_unnamed()
