@@ -4,16 +4,20 @@ Nothing here is decided twice: each decision is a record, and whoever comes seco
 """
 
 import logging
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
+from pipeline import tables
 from pipeline.backends.base import Backend
 from pipeline.clock import duration
 from pipeline.errors import NightshootError, Unavailable
 from pipeline.events import Cleared, Released, Rows, Stopped, Withdrawn
 from pipeline.job import Night
-from pipeline.run import Run
+from pipeline.run import Run, retry_file
 from pipeline.state import Batch, Stage
 from pipeline.submit import WINDOW
 
@@ -68,10 +72,37 @@ def clear(run: Run) -> None:
             run.try_record(Cleared(batch=canary.number, why="asked"))
 
 
-def release(run: Run) -> int:
-    """Have all that is held back asked again. Says how many requests that are."""
-    held, count = run.state.held_back, run.state.requests_held_back
-    return count if held and run.try_record(Released(batches=held)) else 0
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Requests that are not asked again before a person says so."""
+
+    batches: tuple[int, ...]
+    came: Counter[str]  # what of them, when they were asked
+    likely: int
+    high: int
+
+
+def held_back(run: Run, outcomes: Collection[str] = ()) -> Held:
+    """All that is held back; or where outcomes are named, the batches that much of ended so.
+
+    A batch goes as a whole: what else came to nothing in it is counted in.
+    """
+    batches = run.state.batches
+    numbers = tuple(n for n in run.state.held_back if not outcomes or batches[n].common_trouble in outcomes)
+    came: Counter[str] = Counter()
+    likely = high = 0
+    for number in numbers:
+        retry = run.storage.read(retry_file(number))
+        for row in tables.rows_in(retry, columns=["last_outcome", "likely", "high"]):
+            came[row["last_outcome"]] += 1
+            likely, high = likely + row["likely"], high + row["high"]
+    return Held(numbers, came, likely, high)
+
+
+def release(run: Run, held: Held) -> None:
+    """Have it asked again."""
+    if held.batches:
+        run.try_record(Released(batches=held.batches))
 
 
 def sent_at(batch: Batch) -> datetime:

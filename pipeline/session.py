@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pipeline.frugal import be_frugal
 from pipeline.job import Job, job_for, read_job
 from pipeline.manifest import STANDARD_INPUT
 from pipeline.money import dollars, nanos
-from pipeline.night import clear, release, stop
+from pipeline.night import Held, clear, held_back, release, stop
 from pipeline.overview import SHOWN, notes, plan_lines, problem_lines, question
 from pipeline.plan import Planner
 from pipeline.problems import did_you_mean
@@ -41,7 +42,7 @@ from pipeline.saved import read as read_saved
 from pipeline.state import Illegal, Stage
 from pipeline.storage import open_storage
 from pipeline.survey import Survey, begin, check_ends, job_of, planner, planner_for, survey
-from pipeline.takes import USUAL, Failed, draw, failed
+from pipeline.takes import NAMED, USUAL, Failed, draw, failed
 from pipeline.tally import tally
 from pipeline.tidy import needless
 
@@ -352,7 +353,8 @@ def asked_again(
     max_usd: float | None,
     yes: bool,
 ) -> Driver:
-    """A driver for a run whose requests without a picture are asked once more, once a person has said so."""
+    """A driver for a run of which what ended so is asked once more, once a person has said so."""
+    _check_outcomes(outcomes)
     driver = driver_of(console, what, runs)
     run = driver.run
     if run.state.stopped is not None:
@@ -360,35 +362,66 @@ def asked_again(
             f"{run.name} was stopped: nothing more is sent for it",
             hint='run the job anew; with reuse = ["latest"] in it, what this run has costs nothing',
         )
-    held = run.state.requests_held_back
-    those = [] if held and not outcomes else failed(run, outcomes or USUAL)
-    if not held and not those:
-        raise BadInput(
-            f"{run.name}: nothing to ask again",
-            hint="nightshoot index shows what came of each; what was blocked is asked again with --outcome blocked",
-        )
+    held = held_back(run, outcomes)
+    those = [] if held.batches and not outcomes else failed(run, outcomes or USUAL)
+    if not held.batches and not those:
+        raise _nothing_again(run, outcomes)
     console.note(_again_words(held, those))
     if yes and run.state.cap is None and max_usd is None:
         raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
     if not yes and not (console.can_ask() and console.ask("Ask again?")):
         raise Refused("nothing was asked again", hint="say --yes where nobody can be asked")
     change_cap(run, finite(max_usd))
-    release(run)
+    release(run, held)
     draw(run, those)
     return driver
 
 
-def _again_words(held: int, those: Sequence[Failed]) -> str:
-    words = [f"{held:,} requests that were held back"] if held else []
-    if those:
-        likely = sum(one.likely for one in those)
-        high = sum(one.high for one in those)
-        count = sum(one.requests for one in those)
+def _check_outcomes(outcomes: Sequence[str]) -> None:
+    unknown = next((word for word in outcomes if word not in NAMED), None)
+    if unknown is None:
+        return
+    if unknown in ("ok", "reused"):
+        hint = "a run of its own makes another picture: nightshoot run JOB --key KEY --new"
+    else:
+        hint = f"{did_you_mean(unknown, NAMED)}; more than one is --outcome A --outcome B"
+    raise BadInput(f"--outcome {unknown}: nothing that ends so is asked again", hint=hint)
+
+
+def _nothing_again(run: Run, outcomes: Sequence[str]) -> BadInput:
+    """What to say where there is nothing of that."""
+    ended = Counter({word: n for word, n in tally(run).outcomes.items() if word in NAMED})
+    came = held_back(run).came + ended
+    wanted = f" of what ended {' or '.join(outcomes)}" if outcomes else ""
+    if not came:
+        hint = "every request that was sent has its picture"
+    elif not came.keys().isdisjoint(outcomes):
+        hint = "what goes on from their pictures has to be home first, or they are under way again"
+    else:
+        hint = f"it has {_came(came)}; name what you mean, as in --outcome {came.most_common(1)[0][0]}"
+    return BadInput(f"{run.name}: nothing to ask again{wanted}", hint=hint)
+
+
+def _again_words(held: Held, those: Sequence[Failed]) -> str:
+    """What is asked again, what came of it before, and what that costs."""
+    words = []
+    if held.batches:
         words.append(
-            f"{_count(count, 'request')} without a picture,{_with_them(those)}"
+            f"{_count(held.came.total(), 'request')} held back ({_came(held.came)}),"
+            f" for about {dollars(held.likely)}, at most {dollars(held.high)}"
+        )
+    if those:
+        came = sum((Counter(one.source.were) for one in those), Counter[str]())
+        likely, high = sum(one.likely for one in those), sum(one.high for one in those)
+        words.append(
+            f"{_count(came.total(), 'request')} ({_came(came)}),{_with_them(those)}"
             f" for about {dollars(likely)}, at most {dollars(high)}"
         )
     return " and ".join(words)
+
+
+def _came(came: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {word}" for word, count in came.most_common())
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

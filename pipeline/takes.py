@@ -21,6 +21,9 @@ from pipeline.turns import PICTURED
 USUAL = ("text_only", "no_image", "truncated", "broken", "error", "missing", "expired", "cancelled")
 """What another try may better. Who wants what was refused for what it shows tried again has to say so."""
 
+NAMED = (*USUAL, "wrong_size", "unfit", "blocked", "invalid")
+"""All that is asked once more where a person says this word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:

@@ -334,11 +334,55 @@ def test_what_ended_without_a_picture_is_asked_once_more_when_a_person_says_so(
 ) -> None:
     service.fault("image_safety", prompt="Shoe 1", times=1)
     assert shell("run", "shoes.csv", *PROMPT, *PAID).code == 1
-    assert "nothing to ask again" in shell("retry").err
+    said = shell("retry")
+    assert "nothing to ask again\n" in said.err
+    assert "it has 1 blocked; name what you mean, as in --outcome blocked" in said.err
     said = shell("retry", "--outcome", "blocked", "--yes")
-    assert "1 request without a picture, for about $0.0" in said.err
+    assert "1 request (1 blocked), for about $0.0" in said.err
     assert said.code == 0
     assert json.loads(shell("status", "--json").out)["outcomes"] == {"ok": 6}
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("ok", "a run of its own makes another picture"),
+        ("blocket", "did you mean 'blocked'?"),
+        ("missing,broken", "more than one is --outcome A --outcome B"),
+    ],
+)
+def test_what_has_its_picture_and_what_there_is_no_word_for_is_not_asked_again(
+    shell: Shell, service: emulator.Service, word: str, hint: str
+) -> None:
+    assert shell("run", "shoes.csv", *PROMPT, *PAID).code == 0
+    said = shell("retry", "--outcome", word, *PAID)
+    assert said.code == 2
+    assert f"--outcome {word}: nothing that ends so is asked again" in said.err
+    assert hint in said.err
+    assert len(service.ledger()["jobs"]) == 1
+
+
+def test_what_is_held_back_is_asked_again_when_it_is_meant_and_its_price_is_named(
+    shell: Shell, service: emulator.Service
+) -> None:
+    rows = "".join(f"sku-{n},Shoe {n},red,\n" for n in range(10, 30))
+    with (shell.folder / "shoes.csv").open("a") as file:
+        file.write(rows)
+    service.fault("image_safety", prompt="Shoe 3", times=1)
+    service.fault("text_only", prompt="Shoe 2")
+    assert shell("run", "shoes.csv", *PROMPT, *PAID).code == 3
+    before = service.ledger()["total"]["nanodollars"]
+    said = shell("retry", "--outcome", "blocked", *PAID)
+    assert "1 request (1 blocked), for about $0.0" in said.err
+    assert "held back" not in said.err.splitlines()[1]
+    assert said.code == 3, "the others wait as before"
+    only = service.ledger()["total"]["nanodollars"] - before
+    assert "nothing to ask again of what ended broken" in shell("retry", "--outcome", "broken", *PAID).err
+    service.clear_faults()
+    said = shell("retry", *PAID)
+    assert "11 requests held back (11 text_only), for about $0.2" in said.err
+    assert said.code == 0
+    assert service.ledger()["total"]["nanodollars"] - before - only > 10 * only
 
 
 def test_without_a_terminal_bad_rows_stop_and_the_hint_goes_on(shell: Shell) -> None:

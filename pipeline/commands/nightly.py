@@ -47,7 +47,11 @@ def tidy(run: str | None, yes: bool, as_json: bool, verbose: int, runs: str | No
 @click.command()
 @run_argument
 @click.option(
-    "--outcome", "outcomes", multiple=True, metavar="WORD", help="These only, as in --outcome blocked."
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    metavar="WORD",
+    help="These only, as in --outcome blocked; repeatable.",
 )
 @click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Never order more than this.")
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing; needs a cap.")
@@ -61,7 +65,7 @@ def retry(
     verbose: int,
     runs: str | None,
 ) -> None:
-    """Ask once more for what ended without a picture.
+    """Ask once more for what ended without a picture, or with a wrong one.
 
     \b
       nightshoot retry shoes --max-usd 25
