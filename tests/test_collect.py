@@ -403,6 +403,22 @@ def test_a_result_in_many_parts_is_the_same_result(bench: Bench) -> None:
     assert [*parts(driver.run)] == [*parts(whole.run)]
 
 
+def test_a_part_holds_the_lines_that_begin_in_it(bench: Bench) -> None:
+    """All of them, or who goes on behind it would never ask for what it lacks; and none of another part's."""
+    bench.make_job(rows=30, max_requests=30)
+    driver = bench.begin(part_bytes=100_003)
+    driver.to_the_end()
+    (batch,) = driver.run.state.batches
+    assert batch.ended is not None
+    assert len(batch.ended.parts) > 3
+    found = []
+    for place, part in enumerate(batch.ended.parts):
+        begun = [row["offset"] for row in staged.rows_in(driver.run.storage, staged_file(0, place))]
+        assert all(part.start <= offset < (part.end or offset + 1) for offset in begun)
+        found += begun
+    assert len(found) == 30
+
+
 def test_pictures_are_streamed_with_their_rows(bench: Bench) -> None:
     driver = bench.begin()
     driver.to_the_end()

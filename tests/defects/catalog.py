@@ -419,7 +419,7 @@ DEFECTS = (
         ("tests/test_collect.py",),
     ),
     Defect(
-        "a part is kept before all of its pictures are written",
+        "a part is closed at the line that reaches beyond it",
         COLLECT,
         "        while waiting[0][1].end is not None and line.offset >= waiting[0][1].end:\n",
         "        while waiting[0][1].end is not None and line.offset + line.length >= waiting[0][1].end:\n",
