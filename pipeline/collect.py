@@ -46,8 +46,8 @@ from pipeline.state import Batch, Stage, lane_of
 log = logging.getLogger(__name__)
 
 FEW = 1 << 14
-"""Bytes of a line that nobody claims which are kept with its part. Such a line may be as long as any other, and a part
-is in memory whole."""
+"""Bytes of a line that are kept with its part, where nobody claims it, or no picture of it is kept: another answer may
+come to the same request. Such a line may be as long as any other, and a part is in memory whole."""
 
 TRIES = 3
 """How often a result that ends too early is asked for again, without a byte more."""
@@ -258,7 +258,8 @@ def _take(
         return {**where, **bill, "outcome": outcome.kind, **kept}, endings
     bill = _bill(outcome, asked.model, asked.lane, size=asked.wanted[place].size)
     answer = _answered(run, batch, place, outcome, asked, endings)
-    return {**where, **bill, "wire_id": wire_id, **answer}, endings
+    raw = bytes(line.raw) if not answer["pictures"] and len(line.raw) <= FEW else None
+    return {**where, **bill, "wire_id": wire_id, "raw": raw, **answer}, endings
 
 
 def _answered(

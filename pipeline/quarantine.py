@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pipeline import staged
-from pipeline.backends.base import Backend
+from pipeline.backends.base import Backend, Missing
 from pipeline.errors import Unavailable
 from pipeline.events import File
 from pipeline.joined import Joined
@@ -24,7 +24,8 @@ _json = msgspec.json.Encoder(order="deterministic").encode
 
 
 def quarantine(run: Run, backend: Backend, batch: Batch, found: Joined) -> File:
-    """Every unclaimed line, with its bytes where no picture of it was written. One is in memory at a time."""
+    """Every unclaimed line: with its bytes, or where pictures of it were written with what it said beside them. One is
+    in memory at a time."""
     name = quarantine_file(batch.number)
     digest = hashlib.sha256()
     with spool() as file:
@@ -41,21 +42,36 @@ def _entries(run: Run, backend: Backend, batch: Batch, found: Joined) -> Iterato
     """The quarantine's lines, in pieces."""
     for stray, line in zip(found.strays, _bytes_of(run, batch, found), strict=True):
         row = found.line(stray.line)
+        is_whole = line is not None and len(line) == row["length"]
         entry = _json(
             {
                 "why": stray.why,
                 **{name: row[name] for name in ("wire_id", "outcome", "file", "offset", "length", "spent")},
                 "pictures": [picture["path"] for picture in row["pictures"] or []],
+                **({name: row[name] for name in _SAID if row[name] is not None} if row["pictures"] else {}),
                 **({"line_file": row["kept"]} if row["kept"] else {}),
-                **(_readable(line) if line is not None and len(line) == row["length"] else {}),
+                **(_readable(line) if line is not None and is_whole else {}),
             }
         )
-        if line is None or len(line) == row["length"]:
+        if is_whole or row["kept"] or row["pictures"]:
             yield entry + b"\n"
-            continue
-        yield entry[:-1] + b',"line_base64":"'
-        yield from _base64_of(backend, batch, row)
-        yield b'"}\n'
+        else:
+            yield from _with_its_bytes(entry, _base64_of(backend, batch, row))
+
+
+_SAID = ("reason", "message", "text", "model_version", "response_id")
+"""What is told of an answer beside its pictures, which are kept as files: together that is what its line said."""
+
+
+def _with_its_bytes(entry: bytes, encoded: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        first = next(encoded, b"")
+    except Missing:  # the result is gone by now: that must not keep the batch from being settled
+        yield entry + b"\n"
+        return
+    yield entry[:-1] + b',"line_base64":"' + first
+    yield from encoded
+    yield b'"}\n'
 
 
 def _bytes_of(run: Run, batch: Batch, found: Joined) -> Iterator[bytes | None]:
@@ -78,7 +94,7 @@ def _readable(line: bytes) -> dict[str, str]:
 
 
 def _base64_of(backend: Backend, batch: Batch, row: dict[str, Any]) -> Iterator[bytes]:
-    """A line that is too long to be held, streamed once more."""
+    """A line that was not kept when it came, for it is long, streamed once more."""
     assert batch.submitted is not None
     left = row["length"]
     with backend.open(

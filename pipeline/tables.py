@@ -237,7 +237,7 @@ _STAGED: list[tuple[str, pa.DataType]] = [
     *_ANSWERED,
     ("likeness", pa.binary()),  # of the final picture, for comparing it with others of its batch
     ("said", pa.string()),  # the model's parts, where another turn goes on from them: JSON
-    ("raw", pa.binary()),  # the line itself, where nobody claims it
+    ("raw", pa.binary()),  # the line itself, where nobody claims it or it has no picture
     ("kept", pa.string()),  # or the file that holds it, where it is long
 ]
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline import emulator, staged
-from pipeline.backends.base import Ending, Outcome
+from pipeline.backends.base import Ending, Missing, Outcome
 from pipeline.backends.developer import Developer
 from pipeline.collect import collect
 from pipeline.drive import Driver
@@ -119,6 +119,66 @@ def test_lines_nobody_claims_are_quarantined_and_counted(bench: Bench) -> None:
     assert outcomes(read_index(driver.run)) == {"ok": 6}, "two were asked again, and came"
     total = bench.bill()
     assert driver.run.state.spent <= total <= driver.run.state.spent + driver.run.state.unconfirmed
+
+
+@pytest.mark.parametrize(
+    ("fault", "size"), [("text_only", range(1, 16_384)), ("broken_picture", range(16_385, 1 << 20))]
+)
+def test_a_second_answer_without_a_picture_is_kept_with_its_bytes(
+    bench: Bench, fault: str, size: range
+) -> None:
+    """Short ones with the part that they came in, long ones are fetched again."""
+    bench.make_job(rows=6, max_requests=6)
+    bench.service.fault(fault, prompt="Shoe 2", times=1)
+    bench.service.fault("duplicate_line", prompt="Shoe 2", times=1)
+    driver = bench.begin()
+    driver.to_the_end()
+    (stray,) = driver.run.storage.read(quarantine_file(0)).splitlines()
+    entry = msgspec.json.decode(stray)
+    line = entry["line"].encode() if "line" in entry else base64.b64decode(entry["line_base64"])
+    assert (entry["why"], entry["outcome"], entry["pictures"]) == (
+        "second answer",
+        fault.removesuffix("_picture"),
+        [],
+    )
+    assert len(line) == entry["length"]
+    assert entry["length"] in size
+    assert msgspec.json.decode(line)["key"] == entry["wire_id"]
+
+
+def test_a_long_line_that_is_gone_by_then_keeps_no_batch_from_being_settled(bench: Bench) -> None:
+    class Forgetful(Developer):
+        def open(self, ticket: str, file: str, *, start: int, end: int | None) -> BinaryIO:
+            if end is not None:  # who asks for a line, and not for all that is left
+                raise Missing(f"{file} has expired")
+            return super().open(ticket, file, start=start, end=end)
+
+    bench.make_job(rows=6, max_requests=6)
+    bench.service.fault("broken_picture", prompt="Shoe 2", times=1)
+    bench.service.fault("duplicate_line", prompt="Shoe 2", times=1)
+    driver = bench.begin()
+    backend = Forgetful(key=bench.key, service=bench.service.url, clock=bench.clock)
+    Driver(driver.run, backend, planner=driver._planner).to_the_end()
+    (stray,) = driver.run.storage.read(quarantine_file(0)).splitlines()
+    entry = msgspec.json.decode(stray)
+    assert (entry["why"], entry["outcome"]) == ("second answer", "broken")
+    assert "line_base64" not in entry
+    assert outcomes(read_index(driver.run)) == {"ok": 6}
+
+
+def test_a_second_answer_with_a_picture_is_kept_with_what_it_says_beside_it(bench: Bench) -> None:
+    bench.make_job(rows=6, max_requests=6)
+    bench.service.fault("two_pictures", prompt="Shoe 2")
+    bench.service.fault("duplicate_line", prompt="Shoe 2", times=1)
+    driver = bench.begin()
+    driver.to_the_end()
+    (stray,) = driver.run.storage.read(quarantine_file(0)).splitlines()
+    entry = msgspec.json.decode(stray)
+    assert len(entry["pictures"]) == 2
+    assert all(driver.run.storage.read(path) for path in entry["pictures"])
+    assert entry["text"]
+    assert entry["response_id"]
+    assert "line" not in entry
 
 
 def test_of_several_answers_the_first_in_the_result_wins(bench: Bench) -> None:
