@@ -232,8 +232,9 @@ def _add(counts: dict[str, int], outcome: str) -> None:
 
 def _count(books: _Books, answer: dict[str, Any], *, high: int) -> None:
     books.dearest = max(books.dearest, high)
-    books.pictures += len(answer.get("pictures") or [])
-    books.picture_bytes += sum(picture["bytes"] for picture in answer.get("pictures") or [])
+    if answer.get("made_in") is None:  # what is carried over lies with the run that made it
+        books.pictures += len(answer.get("pictures") or [])
+        books.picture_bytes += sum(picture["bytes"] for picture in answer.get("pictures") or [])
     if answer["spent"] is not None:
         books.spent += answer["spent"]
     else:

@@ -98,13 +98,11 @@ def _pictures(entry: Entry) -> str:
         why = REASONS.get(row["outcome"], row["outcome"])
         words = row["message"] or row["text"] or ""
         return f"<p><b>no picture: {escape(why)}</b></p><p class=small>{escape(words)}</p>"
-    known = {each["path"]: each for each in row["pictures"] or ()} | {row["path"]: row}
-    # Of what an earlier run answered the index has every path, and no more than that of what is not final.
-    paths = [part["path"] for part in row["parts"] or () if part["path"]] or [row["path"]]
-    return "".join(_picture(entry, path, known.get(path)) for path in dict.fromkeys(paths))
+    return "".join(_picture(entry, each) for each in row["pictures"])
 
 
-def _picture(entry: Entry, path: str, known: dict[str, Any] | None) -> str:
+def _picture(entry: Entry, picture: dict[str, Any]) -> str:
+    path = picture["path"]
     file = f"{entry.home.url}/{path}"
     try:
         uri = small(entry.home.read(path), side=SIDE)
@@ -113,8 +111,6 @@ def _picture(entry: Entry, path: str, known: dict[str, Any] | None) -> str:
     if uri is None:
         return f"<p class=small>no small picture of {escape(file)}</p>"
     image = f'<img src="{uri}" alt="{escape(entry.row["key"])}">'
-    if known is None:
-        return image
-    noticed = ", ".join(known["checks"] or ())
-    size = f"{known['width']} x {known['height']}" + (f"; {noticed}" if noticed else "")
+    noticed = ", ".join(picture["checks"] or ())
+    size = f"{picture['width']} x {picture['height']}" + (f"; {noticed}" if noticed else "")
     return f"{image}<p class=small>{escape(size)}</p>"

@@ -198,7 +198,6 @@ _ANSWER_OF_ANOTHER = pa.struct(
     [
         (name, pa.string() if kind is _word else kind)
         for name, kind in [*_ANSWER, ("model_version", _word), *_ANSWERED, *_CARRIED]
-        if name not in ("pictures", "thought_pictures")
     ]
 )
 

@@ -87,6 +87,18 @@ def test_a_second_night_without_changes_costs_nothing_and_has_every_row(shop: Ni
     assert [len(shown.read()) > 100 for shown in pictures(run)] == [True] * 6
 
 
+def test_every_picture_of_an_answer_and_every_thought_is_carried_over(shop: Nights) -> None:
+    said = {"model": "gemini-3-pro-image", "thoughts": True}
+    shop.bench.service.fault("two_pictures", prompt="Shoe 2")
+    first = read_index(shop.shoot(1, **said).run).set_index("key")
+    second = read_index(shop.shoot(2, **said).run).set_index("key")
+    assert set(second["outcome"]) == {"reused"}
+    assert len(second.loc["sku-2", "pictures"]) == 2
+    assert any(len(each) for each in second["thought_pictures"])
+    for column in ("pictures", "thought_pictures"):
+        assert second[column].map(str).to_dict() == first[column].map(str).to_dict()
+
+
 def test_the_pointer_is_always_to_the_run_that_made_the_picture(shop: Nights) -> None:
     shop.shoot(1)
     shop.shoot(2, reuse=["shoes-2026-11-01"])

@@ -21,6 +21,7 @@ from pipeline.index import read_index
 from pipeline.run import Run
 from pipeline.survey import begin, planner, survey
 from pipeline.takes import draw, failed
+from pipeline.tally import tally
 from tests.bench import Bench, outcomes, write_rows
 from tests.shell import Shell
 from tests.stories.processes import finish, kill, release, start
@@ -438,6 +439,10 @@ def test_a_proof_counts_and_the_run_takes_its_pictures_over(bench: Bench) -> Non
     index = read_index(run)
     assert outcomes(index) == {"ok": 2, "reused": 2}
     assert index["enhanced_prompt"].notna().all()
+    assert [[picture["role"] for picture in row] for row in index["pictures"]] == [
+        ["final", "alternative"]
+    ] * 4
+    assert tally(run).files == 4, "of its own"
     assert calls(bench) == 4
     assert proof.state.spent + run.state.spent == bench.bill()
 
