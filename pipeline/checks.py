@@ -90,6 +90,17 @@ PROFILES: Mapping[str, Profile] = {
 }
 
 
+def without_limit(checks: Checks) -> list[str]:
+    """The checks that were asked for and can never say anything: no profile that is named knows a limit for them."""
+    used = [PROFILES[name] for name in {checks.profile, *checks.shots.values()}]
+    known = {
+        "min_side": any(profile.longer or profile.shorter for profile in used),
+        "file_size": any(profile.most_bytes is not None for profile in used),
+    }
+    asked = (name for name in known if getattr(checks, name) in ("flag", "error"))
+    return [name for name in asked if not known[name]]
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What holds for the pictures of one shot."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
-from pipeline.checks import Checks
+from pipeline.checks import Checks, without_limit
 from pipeline.clock import duration
 from pipeline.errors import BadInput
 from pipeline.imagen import SETTINGS, Filter, Language, Output, People
@@ -394,6 +394,12 @@ def _job_of(document: Mapping[str, Any], *, where: str) -> Job:
         **_checked(References, document.get("references", {}), f"{where} [references]", problems)
     )
     values["checks"] = Checks(**_checked(Checks, document.get("checks", {}), f"{where} [checks]", problems))
+    for name in without_limit(values["checks"]):
+        hint = 'a shop says how much that is: profile = "merchant", or "amazon-main"'
+        said = getattr(values["checks"], name)
+        problems.append(
+            Problem("no limit to hold it against", f"{where} [checks]", column=name, value=said, hint=hint)
+        )
     for name, kind in (("include", Include), ("exclude", Exclude)):
         values[name] = _picks_of(kind, name, document, where, problems)
     values["shots"] = _shots_of(document.get("shots", {}), where, problems)

@@ -149,3 +149,19 @@ def test_checks_are_read_from_a_job_and_everything_wrong_is_said_at_once(tmp_pat
 def test_a_check_can_be_set_from_the_command_line() -> None:
     job = job_for("m.csv", prompt="x").with_settings({"checks.profile": "merchant", "checks.blank": "flag"})
     assert (job.checks.profile, job.checks.blank) == ("merchant", "flag")
+
+
+def test_a_limit_that_nobody_named_is_not_held_against_anything() -> None:
+    """No shop, no least side: what could never say anything is not taken in silence."""
+    with pytest.raises(BadInput) as refused:
+        job_for("m.csv", prompt="x", checks={"min_side": "error", "file_size": "flag", "blank": "flag"})
+    said = [f"{name}: no limit to hold it against" for name in ("min_side", "file_size")]
+    assert all(words in str(refused.value) for words in said)
+    assert "2 problems" in str(refused.value)
+    shops: list[dict[str, object]] = [
+        {"profile": "merchant"},
+        {"shots": {"main": "merchant"}},
+        {"min_side": "off", "file_size": "off"},
+    ]
+    for said in shops:
+        assert job_for("m.csv", prompt="x", checks={"min_side": "error", "file_size": "flag"} | said).checks
