@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from pipeline.blocks import BLOCK
 from tests.fuzz.check import Mismatch, check_line, check_stream
 from tests.fuzz.lines import Writer
 
@@ -39,12 +40,16 @@ def fuzz(seed: int) -> int:
     data = b"".join(line + end for line, end in zip(written, ends, strict=True))
     if writer.chance.random() < 0.2:
         data = data[: writer.chance.randint(0, len(data))]
-    check_stream(
-        data,
-        [writer.chance.choice((1, 2, 7, 100, 5000)) for _ in range(5)],
-        block=writer.chance.choice((1, 16, 1000)),
+    # Large payloads by larger pieces, or nobody would see the end of it.
+    pieces, blocks = (
+        ((5000, 65_536, 1 << 20), (65_536, 1_000_003, BLOCK)) if writer.is_heavy else (FEW, SMALL)
     )
+    check_stream(data, [writer.chance.choice(pieces) for _ in range(5)], block=writer.chance.choice(blocks))
     return len(written)
+
+
+FEW, SMALL = (1, 2, 7, 100, 5000), (1, 16, 1000)
+"""Bytes that come at a time, and that are in a block."""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Our reading of a line against a plain parser's, and of a stream against its lines."""
 
+import base64
 import io
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline.results import Payload, lines, read_object
@@ -49,7 +51,26 @@ def check_line(raw: bytes, *, long: int) -> None:
     """Raises Mismatch. Strings are cut out from so many characters on: the fewer, the more is cut."""
     body = read_object(raw, long=long)
     if said(body) != said(plain(raw)):
-        raise Mismatch(f"{raw!r}\n  ours  {said(body)}\n  plain {said(plain(raw))}")
+        raise Mismatch(f"{raw!r:.9999}\n  ours  {said(body)!s:.9999}\n  plain {said(plain(raw))!s:.9999}")
+    for each in payloads_in(body):
+        if each.data is not None and each.data != decoded(each.text()):
+            raise Mismatch(f"{raw!r:.9999}\n  {each.text():.999} is decoded as {each.data!r:.999}")
+
+
+def payloads_in(body: Any) -> Iterator[Payload]:
+    waiting = [body]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Payload):
+            yield value
+        elif isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+
+
+def decoded(text: str) -> bytes:
+    """What base64 says in either alphabet, with its padding or without."""
+    plain_text = text.replace("-", "+").replace("_", "/").rstrip("=")
+    return base64.b64decode(plain_text + "=" * (-len(plain_text) % 4), validate=True)
 
 
 class Trickle(io.RawIOBase):
@@ -84,4 +105,4 @@ def check_stream(data: bytes, sizes: list[int], *, block: int) -> None:
             expected.append((offset, raw, said(plain(raw))))
         offset += len(piece) + 1
     if found != expected:
-        raise Mismatch(f"{data!r} by {sizes}\n  ours  {found!r}\n  plain {expected!r}")
+        raise Mismatch(f"{data!r:.9999} by {sizes}\n  ours  {found!r:.9999}\n  plain {expected!r:.9999}")

@@ -83,11 +83,17 @@ WRONG = (
 )
 
 
+HEAVY = 1 / 2000
+"""Of so many handfuls of lines one has large payloads: they take as long as thousands of others."""
+
+
 class Writer:
     """A line, chosen by chance. The same seed writes the same line."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
+        self.is_heavy = self.chance.random() < HEAVY
+        self._large = 2 if self.is_heavy else 0  # payloads to come
 
     def line(self) -> bytes:
         """What a server could send; one in eight is damaged."""
@@ -134,6 +140,9 @@ class Writer:
 
     def payload(self) -> str:
         """Base64 in either alphabet, padded or not, as it is or with some of it escaped."""
+        if self._large and self.chance.random() < 0.3:
+            self._large -= 1
+            return self.large()
         size = self.chance.choice((0, 1, 2, 3, 10, 50, 200, 3000))
         data = base64.b64encode(self.chance.randbytes(size)).decode()
         if self.chance.random() < 0.3:
@@ -146,6 +155,16 @@ class Writer:
             slash, plus = self.chance.choice((("\\/", "\\u002b"), ("\\u002F", "\\u002B"), ("/", "+")))
             return '"' + data.replace("/", slash).replace("+", plus).replace("=", "\\u003d") + '"'
         return f'"{data}"' if data.isascii() and data.isalnum() else self.string(data, rare=0.001)
+
+    def large(self) -> str:
+        """A payload of 3 KB to 60 MB: small ones as often as large ones, for it is their edges that differ."""
+        data = base64.b64encode(self.chance.randbytes(int(3000 * 15_000 ** self.chance.random()))).decode()
+        if self.chance.random() < 0.3:
+            data = data.replace("+", "-").replace("/", "_").rstrip("=")
+        if self.chance.random() < 0.2:
+            at = self.chance.randint(0, len(data))
+            data = data[:at] + self.string(self.chance.choice(ODD))[1:-1] + data[at:]
+        return f'"{data}"'
 
     def object(self, depth: int) -> str:
         return self.members(self.some_members(depth))
