@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from pipeline.backends import check_backend, open_backend, service_of
+from pipeline.bounds import check_room
 from pipeline.clock import Clock, clock_for
 from pipeline.console import Console, came, document_of, is_emulated, money_line, place_line, reasons
 from pipeline.drive import Driver
@@ -128,6 +129,7 @@ def _driver(
     if before is not None and not before.state.finished:
         found = survey(job, base=base, nights=nights_of(before), runs=folder, lane="standard")
         if is_of(before, found):
+            _check_room(found, folder)
             backend = open_backend(job, service=service, clock=clock, place=before.storage.url)
             console.note(place_line(before.name, Choice.CONTINUE.value, service, backend.account))
             change_cap(before, max_usd)
@@ -140,7 +142,7 @@ def _driver(
     backend = open_backend(job, service=service, clock=clock, place=place(folder, name))
     console.note(place_line(str(name), Choice.NEW.value, service, backend.account))
     cap = cap_of(job, folder, service=service, clock=clock, usd=max_usd)
-    _ask(console, found, cap=cap, yes=yes)
+    _ask(console, found, folder, cap=cap, yes=yes)
     storage = open_storage(place(folder, name))
     cap = min(most_of(found), most_of(found) if cap is None else cap)  # what was said holds
     run = begin(found, name=str(name), storage=storage, service=service, clock=clock, cap=cap)
@@ -157,7 +159,12 @@ def _check_served(found: Survey) -> None:
             )
 
 
-def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool) -> None:
+def _check_room(found: Survey, folder: str) -> None:
+    """Raise where the disk has no room for what is paid for at once, before it is."""
+    check_room(found, folder, fewer="prove fewer rows")
+
+
+def _ask(console: Console, found: Survey, folder: str, *, cap: int | None, yes: bool) -> None:
     """What it shoots and costs, and one question."""
     if found.problems:
         first = found.problems[0]
@@ -167,6 +174,7 @@ def _ask(console: Console, found: Survey, *, cap: int | None, yes: bool) -> None
     console.note(*notes(found), *words_of(found))
     if not found.requests:
         return
+    _check_room(found, folder)
     if yes and cap is None:
         raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 1")
     if yes:

@@ -138,6 +138,37 @@ def test_nothing_is_shot_before_somebody_has_heard_the_price(shell: Shell, servi
     assert calls(service) == 0
 
 
+def test_nothing_is_asked_where_the_disk_has_no_room_for_it(shell: Shell, service: emulator.Service) -> None:
+    """Pictures of a petabyte each."""
+    draw_pictures_of(shell, 10**15)
+    said = shell("proof", *PAID, "--models", "models.toml")
+    assert said.code == 2
+    assert "6 rows, hero: 6 pictures at once" in said.err
+    assert re.search(r"error: runs: [\d.]+ TB are needed beside 1\.0 GB that are to stay free", said.err)
+    assert "prove fewer rows" in said.err
+    assert not (shell.folder / "runs").exists()
+    assert calls(service) == 0
+
+
+def draw_pictures_of(shell: Shell, size: int) -> None:
+    """A table of models with pictures of so many bytes."""
+    table = f'[models."gemini-2.5-flash-image"]\npicture_bytes = {{ "1K" = {size} }}\n'
+    (shell.folder / "models.toml").write_text(table)
+
+
+def test_a_proof_goes_on_only_where_there_still_is_room(shell: Shell, service: emulator.Service) -> None:
+    draw_pictures_of(shell, 10**6)
+    service.fault("refused", method="generate", code=403, times=None)
+    assert shell("proof", *PAID, "--models", "models.toml").code == 4
+    service.clear_faults()
+    draw_pictures_of(shell, 10**15)
+    assert shell("proof", *PAID, "--models", "models.toml").code == 2
+    assert calls(service) == 0
+    draw_pictures_of(shell, 10**6)
+    assert shell("proof", *PAID, "--models", "models.toml").code == 0
+    assert calls(service) == 6
+
+
 def test_what_has_no_picture_hangs_there_with_its_reason(shell: Shell, service: emulator.Service) -> None:
     shell("proof", *PAID, "--rows", "1")
     key = keys(shell).pop()
