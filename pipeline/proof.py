@@ -20,7 +20,7 @@ from pipeline.clock import Clock, clock_for
 from pipeline.console import Console, came, document_of, is_emulated, money_line, place_line, reasons
 from pipeline.drive import Driver
 from pipeline.earlier import nights_of
-from pipeline.errors import BadInput, Refused
+from pipeline.errors import BadInput, Denied, NightshootError, Refused, Unavailable
 from pipeline.families import alone
 from pipeline.job import Job, of_a_store
 from pipeline.manifest import Row
@@ -31,6 +31,7 @@ from pipeline.runs import Choice, next_name, nights, place, proofs_of, recent
 from pipeline.session import cap_of, change_cap, finite, meant, shown_to_the_end
 from pipeline.sheet import sheet
 from pipeline.storage import open_storage
+from pipeline.storage.base import NoRoom
 from pipeline.survey import Survey, begin, check_ends, is_of, planner, requests_of, survey
 from pipeline.tally import Tally, tally
 from pipeline.templates import BadTemplate
@@ -61,8 +62,17 @@ def prove(
     job = msgspec.structs.replace(spread(said, base, rows), follow_ups="always")
     driver = _driver(console, job, base, folder, service, clock, max_usd=finite(max_usd), yes=yes)
     begun = clock.now()
-    shown_to_the_end(console, driver)
-    return _show(console, driver.run, job.name, begun=begun)
+    try:
+        shown_to_the_end(console, driver)
+    except NoRoom:
+        raise  # nor is there any for a page
+    except (Denied, Refused, Unavailable) as trouble:
+        if tally(driver.run).answered:
+            _show(console, driver.run, job.name, begun=begun, trouble=trouble)
+        raise
+    now = _show(console, driver.run, job.name, begun=begun)
+    console.note("Next: change the prompt and prove again, or  nightshoot run")
+    return now.pictures + now.before == now.total
 
 
 # --- which rows --------------------------------------------------------------------------------------------------
@@ -210,18 +220,22 @@ def words_of(found: Survey) -> list[str]:
 # --- what came ---------------------------------------------------------------------------------------------------
 
 
-def _show(console: Console, run: Run, name: str, *, begun: datetime) -> bool:
+def _show(
+    console: Console, run: Run, name: str, *, begun: datetime, trouble: NightshootError | None = None
+) -> Tally:
+    """Write the sheet and say what is on it, all or what came before there was trouble."""
     now = tally(run)
     seconds = round((run.clock.now() - begun).total_seconds())
     took = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
     marked = " (EMULATOR)" if is_emulated(now.service) else ""
     path = _next_sheet(FOLDER, name)
     below = f"{run.name}: {came(now, now.pictures + now.before, now.total)}{marked}; {money_line(now)}"
+    if trouble is not None:
+        below += f"; {now.total - now.answered:,} missing: {trouble.message}"
     FOLDER.mkdir(parents=True, exist_ok=True)
     path.write_bytes(sheet(run, title=f"{name}, proof {path.stem.rpartition('-')[2]}", below=below))
     console.result(_lines(now, took, path), document_of(now) | {"seconds": seconds, "sheet": str(path)})
-    console.note("Next: change the prompt and prove again, or  nightshoot run")
-    return now.pictures + now.before == now.total
+    return now
 
 
 def _lines(now: Tally, took: str, path: Path) -> list[str]:
@@ -239,6 +253,8 @@ def _lines(now: Tally, took: str, path: Path) -> list[str]:
         lines[0] += ". They count: the run will not buy them again"
     if without := reasons(now):
         lines.append(f"  {without}")
+    if missing := now.total - now.answered:
+        lines.append(f"  {missing:,} missing; the page shows which")
     return [*lines, f"Wrote {path} (photo | picture | prompt)"]
 
 

@@ -182,6 +182,42 @@ def test_what_has_no_picture_hangs_there_with_its_reason(shell: Shell, service: 
     assert "no picture: blocked for safety" in (shell.folder / "proofs" / "shoes-2.html").read_text()
 
 
+def test_what_a_cap_leaves_room_for_hangs_there_beside_what_it_does_not(
+    shell: Shell, service: emulator.Service
+) -> None:
+    """Five cents for two pictures of four each: one is bought, and shown; with a higher cap the same proof goes on."""
+    said = shell("proof", "--yes", "--max-usd", "0.05", "--rows", "2")
+    assert said.code == 3
+    assert "1 of 2 pictures in" in said.out
+    assert "1 missing; the page shows which" in said.out
+    assert "error: the cap of $0.05 has no room for more" in said.err
+    assert "Next: change the prompt" not in said.err
+    page = (shell.folder / "proofs" / "shoes-1.html").read_text()
+    assert page.count("1024 x 1024") == 1
+    assert "1 missing: the cap of" in page
+    assert page.count("no picture: not asked yet") == 1
+    assert len(keys(shell)) == 2
+    assert shell("proof", "--yes", "--max-usd", "0.20", "--rows", "2").code == 0
+    assert (shell.folder / "proofs" / "shoes-2.html").read_text().count("1024 x 1024") == 2
+    assert calls(service) == 2
+
+
+def test_what_cannot_be_asked_any_more_is_shown_with_what_it_came_to(
+    shell: Shell, service: emulator.Service
+) -> None:
+    """One comes back with words only, then the key may not ask. Its follow-up hangs there too."""
+    (shell.folder / "cars.csv").write_text("id,prompt,prompt_2\nbus,A bus,by night\ncar,A car,by night\n")
+    service.fault("text_only", prompt="A bus", times=None)
+    service.fault("refused", method="generate", code=403, every=3, times=None)
+    said = shell("proof", "cars.csv", *PAID)
+    assert said.code == 4, said.all
+    page = (shell.folder / "proofs" / "cars-1.html").read_text()
+    assert page.count("no picture: came back with words only, and not asked again yet") == 1
+    assert page.count("no picture: not asked yet") == 2
+    assert page.count("1024 x 1024") == 1
+    assert page.count("<section>") == 4
+
+
 def test_an_interrupted_proof_goes_on_and_buys_nothing_twice(shell: Shell, service: emulator.Service) -> None:
     """The key may not ask; when it may, the same command goes on with the same proof."""
     service.fault("refused", method="generate", code=403, times=None)
