@@ -26,6 +26,7 @@ from pipeline.job import Job, of_a_store
 from pipeline.manifest import Row
 from pipeline.money import dollars
 from pipeline.overview import notes
+from pipeline.problems import shortened
 from pipeline.run import Run
 from pipeline.runs import Choice, next_name, nights, place, proofs_of, recent
 from pipeline.session import cap_of, change_cap, finite, meant, shown_to_the_end
@@ -38,6 +39,9 @@ from pipeline.templates import BadTemplate
 
 FOLDER = Path("proofs")
 
+ROWS = 6
+"""So many where nobody says how many, or which."""
+
 SPARE = 4
 """So many times the rows that are wanted are looked at, since some may have problems."""
 
@@ -47,19 +51,24 @@ def prove(
     what: str | None,
     *,
     runs: str | None,
-    rows: int,
+    rows: int | None,
     max_usd: float | None,
     yes: bool,
     **chosen: Any,
 ) -> bool:
     """Choose, say the price, ask, shoot, and write the sheet. True: every request has its picture."""
     said, base = meant(what, **chosen)
+    if rows is not None and said.keys:
+        raise BadInput(
+            f"--rows {rows}: the rows are named already: {shortened(', '.join(said.keys))}",
+            hint="leave out --rows to prove those that are named, or --key to have some chosen",
+        )
     folder = runs or said.runs
     service = service_of(said)
     clock = clock_for(service)
     check_backend(said, folder=folder)
     # All of its turns hang on one page, so nobody is waited for.
-    job = msgspec.structs.replace(spread(said, base, rows), follow_ups="always")
+    job = msgspec.structs.replace(spread(said, base, rows or ROWS), follow_ups="always")
     driver = _driver(console, job, base, folder, service, clock, max_usd=finite(max_usd), yes=yes)
     begun = clock.now()
     try:

@@ -120,6 +120,14 @@ def test_rows_can_be_named_and_chosen(shell: Shell, service: emulator.Service) -
     assert calls(service) == 4
 
 
+def test_rows_are_counted_or_named_and_not_both(shell: Shell, service: emulator.Service) -> None:
+    said = shell("proof", *PAID, "--rows", "1", "--key", "sku-3", "--key", "sku-4")
+    assert said.code == 2
+    assert "error: --rows 1: the rows are named already: sku-3, sku-4" in said.err
+    assert "hint: leave out --rows to prove those that are named, or --key to have some chosen" in said.err
+    assert calls(service) == 0
+
+
 def test_rows_with_problems_are_passed_over(shell: Shell) -> None:
     """Half of the photos are not there: the six are of the other half."""
     write_rows(shell.folder / "shoes.csv", 20, photo=lambda n: ("red.png", "gone.png")[n % 2])
