@@ -23,10 +23,11 @@ from pipeline.earlier import nights_of
 from pipeline.errors import BadInput, Denied, NightshootError, Refused, Unavailable
 from pipeline.families import alone
 from pipeline.job import Job, of_a_store
-from pipeline.manifest import Row
+from pipeline.manifest import Manifest, Row
 from pipeline.money import dollars
 from pipeline.overview import notes
-from pipeline.problems import shortened
+from pipeline.problems import Problem, group, refusal, shortened
+from pipeline.prompt import problems_of_templates
 from pipeline.run import Run
 from pipeline.runs import Choice, next_name, nights, place, proofs_of, recent
 from pipeline.session import cap_of, change_cap, finite, meant, shown_to_the_end
@@ -95,11 +96,14 @@ def spread(job: Job, base: Path, count: int) -> Job:
         return job
     manifest = job.open_manifest(base)
     chooser = of_a_store(job, manifest)
+    # The rows that are found are looked over by their keys alone: nobody reads `where` after this.
+    if problems := problems_of_templates(chooser, manifest.columns):
+        raise refusal(problems)
     needs_no_other = alone(chooser, manifest.columns)
     rows = (row for row in manifest.rows() if _is_wanted(chooser, row) and needs_no_other(row))
     keys = [row.key for row in heapq.nsmallest(count * SPARE, rows, key=_digest)]
     if not keys:
-        raise BadInput(f"{job.manifest}: no row is chosen", hint="loosen --where")
+        raise _none_chosen(chooser, manifest)
     found = survey(_of_rows(job, keys), base=base, lane="standard")
     good = set(_good(found))
     best = [key for key in keys if key in good][:count]
@@ -112,6 +116,25 @@ def _is_wanted(job: Job, row: Row) -> bool:
         return not row.trouble and job.chooses(row)
     except BadTemplate:
         return False
+
+
+def _none_chosen(job: Job, manifest: Manifest) -> BadInput:
+    """What to say where no row is wanted: why `where` has no answer, if it has none."""
+    unclear = group(problem for row in manifest.rows() if (problem := _unclear(job, row)) is not None)
+    if unclear:
+        return BadInput(
+            f"{job.manifest}: {unclear[0]}", hint="nightshoot plan names every row with a problem"
+        )
+    return BadInput(f"{job.manifest}: no row is chosen", hint="loosen --where")
+
+
+def _unclear(job: Job, row: Row) -> Problem | None:
+    """Why nobody can tell whether a row is wanted."""
+    try:
+        job.chooses(row)
+    except BadTemplate as error:
+        return Problem(f"where: {error}", row=row.line)
+    return None
 
 
 def _digest(row: Row) -> bytes:

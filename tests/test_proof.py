@@ -128,6 +128,32 @@ def test_rows_are_counted_or_named_and_not_both(shell: Shell, service: emulator.
     assert calls(service) == 0
 
 
+def test_why_no_row_can_be_chosen_is_said_as_the_plan_says_it(
+    shell: Shell, service: emulator.Service
+) -> None:
+    """A misspelled column, and a comparison that no row's values allow; where they allow it, nobody is chosen."""
+    for where in ("colr == 'red'", "colour == 'red' or colr == 'red'"):
+        said = shell("proof", *PAID, "--where", where)
+        assert said.code == 2
+        assert said.err == shell("plan", "--where", where).err
+        assert said.err == "error: shoes: where: unknown column 'colr'\nhint: did you mean 'colour'?\n"
+    said = shell("proof", *PAID, "--where", "title > 3")
+    assert "error: ../shoes.csv: 20 rows: where: '>' not supported between" in said.err
+    assert "20 rows: where: '>' not supported between" in shell("plan", "--where", "title > 3").err
+    said = shell("proof", *PAID, "--where", "colour == 'pink'")
+    assert said.err == "error: ../shoes.csv: no row is chosen\nhint: loosen --where\n"
+    assert calls(service) == 0
+
+
+def test_a_row_that_where_has_no_answer_for_is_left_out(shell: Shell, service: emulator.Service) -> None:
+    """Of twenty rows one has a number for a title; the others cannot be compared with one."""
+    with (shell.folder / "shoes.csv").open("a") as file:
+        file.write("sku-new,4,red,red.png\n")
+    assert shell("proof", *PAID, "--where", "6 / (title | int) > 1").code == 0
+    assert keys(shell) == {"sku-new"}
+    assert calls(service) == 1
+
+
 def test_rows_with_problems_are_passed_over(shell: Shell) -> None:
     """Half of the photos are not there: the six are of the other half."""
     write_rows(shell.folder / "shoes.csv", 20, photo=lambda n: ("red.png", "gone.png")[n % 2])
