@@ -79,21 +79,49 @@ def _files(found: Survey) -> Iterator[Bound]:
         yield Bound("files", f"Google keeps {kept} of a project's files: sent in {-(-sent // room)} turns")
 
 
-def check_room(found: Survey, folder: str) -> None:
-    """Raises BadInput where the pictures will not fit on the disk that they are to lie on."""
+def check_room(found: Survey, folder: str, *, fewer: str = "shoot fewer with --limit") -> None:
+    """Raises BadInput where the pictures will not fit on the disk that they are to lie on. `fewer` says how to shoot
+    fewer of them."""
     if "://" in folder:
         return
     place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free
-    # Base64 is a third longer than the pictures in it; sent lines and references lie there too.
-    needed = found.price.output_bytes * 3 // 4 + found.input_bytes + found.reference_bytes
-    if needed + _FREE > free:
+    if words := short_of(needed(found), free=shutil.disk_usage(place).free):
         raise BadInput(
-            f"{folder}: {needed / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free there",
-            hint="free some, shoot fewer with --limit, or put the runs elsewhere with --runs",
+            f"{folder}: {words}", hint=f"free some, {fewer}, or put the runs elsewhere with --runs"
         )
+
+
+def needed(found: Survey) -> int:
+    """The bytes that will lie in the run, about."""
+    # Base64 is a third longer than the pictures in it; sent lines and references lie there too.
+    pictures = found.price.output_bytes * 3 // 4
+    # Of what is asked at once the whole reply is kept as well.
+    at_once = found.requests if found.lane == "standard" else found.only_at_once
+    replies = found.price.output_bytes * at_once // max(1, found.requests)
+    return pictures + replies + found.input_bytes + found.reference_bytes
+
+
+def short_of(wanted: int, *, free: int) -> str | None:
+    """What to say of a disk with so many bytes free that has no room for so many more; None where it has."""
+    missing = wanted + _FREE - free
+    if missing <= 0:
+        return None
+    return (
+        f"{size(wanted)} are needed beside {size(_FREE)} that are to stay free, and {size(free)} are free there:"
+        f" {size(missing)} too little"
+    )
+
+
+def size(count: int) -> str:
+    """Bytes as people write them."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
 
 
 def _times(count: int) -> str:

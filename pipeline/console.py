@@ -182,11 +182,17 @@ def status_lines(now: Tally) -> list[str]:
         )
     lines.append(f"  money     {money_line(now)}")
     if now.surplus:
-        lines.append(f"  surplus   {now.surplus:,} answers that nobody asked for, kept in quarantine/")
+        lines.append(f"  surplus   {_surplus(now)}")
     if now.held:
         lines.append(f"  held      {now.held:,} sendings of which nobody can tell whether Google has them")
     lines.append(f"  folder    {now.url}")
     return lines
+
+
+def _surplus(now: Tally) -> str:
+    """How many answers there are too many of."""
+    answers = "1 answer" if now.surplus == 1 else f"{now.surplus:,} answers"
+    return f"{answers} that nobody asked for, kept in quarantine/"
 
 
 def _under_way(now: Tally) -> str:
@@ -259,6 +265,8 @@ def summary_lines(now: Tally) -> list[str]:
         lines.append(f"  {now.expected:,} left to an earlier run, which has paid for them")
     if without := reasons(now):
         lines.append(f"  {without}")
+    if now.surplus:
+        lines.append(f"  {_surplus(now)}")
     # pandas reads a bucket only with another package; the index command always does.
     table = (
         "nightshoot index -o index.parquet" if "://" in now.url else f'pandas.read_parquet("{now.url}/index")'

@@ -269,6 +269,7 @@ class Collected(_Event, frozen=True, kw_only=True, tag="collected"):
     picture_bytes: int
     tokens: Tokens
     spent: int
+    surplus_spent: int = 0  # of what was spent, the part for surplus lines
     unconfirmed: int
     index: File | None = None
     retries: File | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.bounds import bounds
+from pipeline.bounds import bounds, size
 from pipeline.imagen import said_by
 from pipeline.money import dollars
 from pipeline.prompt import Prompt, Request
@@ -284,13 +284,3 @@ def _said(turn: Prompt, first: Prompt) -> dict[str, Any]:
         | {"prompt": turn.text}
         | gone
     )
-
-
-def size(count: int) -> str:
-    """Bytes as people write them."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

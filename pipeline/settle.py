@@ -44,6 +44,7 @@ class _Books:
     pictures: int = 0
     picture_bytes: int = 0
     spent: int = 0
+    surplus_spent: int = 0  # of it, what nobody asked for
     unconfirmed: int = 0
     tokens: Tokens = field(default_factory=Tokens)
     dearest: int = 0  # what the dearest request may have cost
@@ -86,6 +87,7 @@ def settle(
             picture_bytes=books.picture_bytes,
             tokens=books.tokens,
             spent=books.spent,
+            surplus_spent=books.surplus_spent,
             unconfirmed=books.unconfirmed,
             index=_keep(run, index, index_file(batch.number)),
             retries=_keep(run, retry, retry_file(batch.number)),
@@ -177,6 +179,7 @@ def _count_strays(books: _Books, found: Joined) -> None:
         spent = found.line(stray.line)["spent"]
         if spent is not None:
             books.spent += spent
+            books.surplus_spent += spent
         elif stray.why != "unreadable":
             books.unconfirmed += books.dearest
 

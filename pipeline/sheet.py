@@ -1,19 +1,26 @@
 """A proof on one page of HTML that needs no other file: photo beside picture and prompt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import msgspec
+
 from pipeline.attribution import credits_of
 from pipeline.console import REASONS
+from pipeline.events import Retries
 from pipeline.gallery import small
 from pipeline.index import home_of, parts
-from pipeline.run import Run, reference_file
+from pipeline.run import Run, plan_file, reference_file, retry_file, turns_file
+from pipeline.state import Batch
 from pipeline.storage import NotFound, Storage, open_storage
-from pipeline.tables import rows_of
+from pipeline.tables import index_schema, rows_in, rows_of
 
 SIDE = 480  # pixels: a dozen of them are a megabyte
+
+NOT_ASKED, NOT_HERE = "not asked yet", "asked, and not here yet"
+"""Why there is no picture of what a run that could not go on has not brought home."""
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff }
@@ -39,6 +46,7 @@ class Entry:
     row: dict[str, Any]
     home: Storage  # where its pictures lie
     photos: tuple[str, ...]  # data URIs
+    missing: str  # why there is no picture, where there is none
 
 
 def sheet(run: Run, *, title: str, below: str) -> bytes:
@@ -50,13 +58,56 @@ def sheet(run: Run, *, title: str, below: str) -> bytes:
 
 def _entries(run: Run) -> Iterator[Entry]:
     """In the order of the manifest's keys, shots side by side, a conversation from its beginning."""
-    rows = [row for part in parts(run) for row in rows_of(part)]
-    for row in sorted(rows, key=_which):
-        yield Entry(row, home_of(row, run), tuple(_photos(run, row)))
+    rows = {_which(row): (row, _why(row["outcome"])) for part in parts(run) for row in rows_of(part)}
+    for _, (row, why) in sorted((_unanswered(run) | rows).items()):
+        yield Entry(row, home_of(row, run), tuple(_photos(run, row)), why)
 
 
-def _which(row: dict[str, Any]) -> tuple[str, str, int, int]:
+def _which(row: Mapping[str, Any]) -> tuple[str, str, int, int]:
     return row["key"], row["shot"], row["variant"], row["turn"]
+
+
+def _why(outcome: str) -> str:
+    return REASONS.get(outcome, outcome)
+
+
+def _unanswered(run: Run) -> dict[tuple[str, str, int, int], tuple[dict[str, Any], str]]:
+    """What was planned and is not final, as rows of the index, and why: for a run that could not go on. Some of it is
+    final nevertheless, and was so in another batch."""
+    if run.state.finished:
+        return {}
+    blank = dict.fromkeys(index_schema(()).names)
+    left = {}
+    for batch in run.state.batches:  # what became of a request last is in the last of its batches
+        for row, why in _left_of(run, batch):
+            left[_which(row)] = ({**blank, **row}, why)
+            for later in _follow_ups(row):
+                left[_which(later)] = ({**blank, **later}, NOT_ASKED)
+    return left
+
+
+def _left_of(run: Run, batch: Batch) -> Iterator[tuple[dict[str, Any], str]]:
+    """What is not final of a batch, and what was to follow from it."""
+    books = batch.collected
+    if books is None and batch.planned is not None:
+        if batch.submitting is None and isinstance(batch.source, Retries):
+            return  # the batches they come from tell more
+        why = NOT_ASKED if batch.submitting is None else NOT_HERE
+        yield from ((row, why) for row in rows_in(run.storage.read(plan_file(batch.number))))
+    if books is not None and books.retry:
+        for row in rows_in(run.storage.read(retry_file(batch.number))):
+            asked = row["last_outcome"] != "not_sent"
+            why = f"{_why(row['last_outcome'])}, and not asked again yet" if asked else NOT_ASKED
+            yield {**row, "message": row["last_message"]}, why
+    if books is not None and books.turns:
+        yield from ((row, NOT_ASKED) for row in rows_in(run.storage.read(turns_file(batch.number))))
+
+
+def _follow_ups(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The turns that come after this one."""
+    turns = msgspec.json.decode(row["turns"]) if row["turns"] else []
+    for number, turn in enumerate(turns, row["turn"] + 1):
+        yield {**row, **turn, "turn": number, "message": None}
 
 
 def _photos(run: Run, row: dict[str, Any]) -> Iterator[str]:
@@ -95,10 +146,10 @@ def _pictures(entry: Entry) -> str:
     """All that the answer shows, in its order: a recipe has many, and so may a call of Imagen."""
     row = entry.row
     if row["path"] is None:
-        why = REASONS.get(row["outcome"], row["outcome"])
         words = row["message"] or row["text"] or ""
-        return f"<p><b>no picture: {escape(why)}</b></p><p class=small>{escape(words)}</p>"
-    return "".join(_picture(entry, each) for each in row["pictures"])
+        return f"<p><b>no picture: {escape(entry.missing)}</b></p><p class=small>{escape(words)}</p>"
+    once = {each["path"]: each for each in row["pictures"]}
+    return "".join(_picture(entry, each) for each in once.values())
 
 
 def _picture(entry: Entry, picture: dict[str, Any]) -> str:

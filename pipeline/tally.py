@@ -1,7 +1,7 @@
 """What a run has come to so far, in pictures and dollars: told from its records alone."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from pipeline.events import (
     Cut,
     Planned,
     Rejected,
+    Retries,
     Rows,
     Source,
     Takes,
@@ -176,18 +177,48 @@ def _causes(
     state: State, likely: int, first: Sequence[tuple[Batch, Planned]], late: Sequence[Planned]
 ) -> dict[str, int]:
     """What makes the difference between what was said and what it took, in billionths of a dollar."""
-    firsts = {batch.number for batch, _ in first}
+    shares = _shares_of_firsts(state)
     books = [batch.collected for batch in state.batches if batch.collected is not None]
-    unsent = sum(plan.likely for batch, plan in first if batch.submitting is None)
+    surplus = sum(b.surplus_spent for b in books)
+    firsts = sum(round((b.spent - b.surplus_spent) * shares[b.batch]) for b in books)
+    unsent = sum(round(plan.likely * shares[batch.number]) for batch, plan in _unsent(state))
     said = sum(plan.likely for _, plan in first)
     since = min(unsent, sum(plan.likely for plan in late))
     causes = {
-        "asked again": sum(b.spent for b in books if b.batch not in firsts) - (likely - said) - since,
+        "asked again": state.spent - surplus - firsts - (likely - said) - since,
+        "surplus answers": surplus,
         "cannot be read": state.unconfirmed,
         "not sent": since - unsent,
-        "other tokens than expected": sum(b.spent for b in books if b.batch in firsts) - (said - unsent),
+        "other tokens than expected": firsts - (said - unsent),
     }
     return dict(sorted(((why, by) for why, by in causes.items() if by), key=lambda each: -abs(each[1])))
+
+
+def _unsent(state: State) -> Iterator[tuple[Batch, Planned]]:
+    for batch in state.batches:
+        if batch.planned is not None and batch.submitting is None and batch.stage is not Stage.CUT:
+            yield batch, batch.planned
+
+
+def _shares_of_firsts(state: State) -> list[float]:
+    """Of each batch, what part of it was asked for the first time there."""
+    shares: list[float] = []
+    for batch in state.batches:  # what a batch comes from has a lower number
+        shares.append(_share_of_firsts(state, batch.source, shares))
+    return shares
+
+
+def _share_of_firsts(state: State, source: Source, shares: Sequence[float]) -> float:
+    match source:
+        case Cut(number):
+            return shares[number]
+        case Retries(batches):
+            # What there was no time to ask is no attempt, and is drawn together with what is asked again. The records
+            # count both, and all are of one model: so many of the requests are taken for as much of the money.
+            books = [b for number in batches if (b := state.batches[number].collected) is not None]
+            unasked = sum(b.again.get("not_sent", 0) * shares[b.batch] for b in books)
+            return unasked / max(1, sum(b.retry for b in books))
+    return 1.0 if _comes_first(state, source) else 0.0
 
 
 def _was_sent(stage: Stage) -> bool:

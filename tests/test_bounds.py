@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bounds import bounds, check_room, rounds
+from pipeline.bounds import bounds, check_room, needed, rounds, short_of, size
 from pipeline.errors import BadInput
 from pipeline.job import job_for
 from pipeline.overview import plan_document, plan_lines
@@ -68,6 +68,29 @@ def test_pictures_that_will_not_fit_on_the_disk_are_an_error_before_anything_is_
     found = look(tmp_path)
     check_room(found, str(tmp_path / "runs"))
     found.price = found.price.times(10**9)
-    with pytest.raises(BadInput, match="GB are needed"):
+    with pytest.raises(BadInput, match="TB are needed") as caught:
         check_room(found, str(tmp_path / "runs"))
+    assert caught.value.hint == "free some, shoot fewer with --limit, or put the runs elsewhere with --runs"
     check_room(found, "gs://bucket/runs")
+
+
+def test_a_small_disk_is_told_in_figures_that_show_and_with_what_is_to_stay_free() -> None:
+    """An almost empty one of a hundred megabytes, for a few pictures."""
+    assert short_of(6_200_000, free=96_000_000) == (
+        "6.2 MB are needed beside 1.0 GB that are to stay free, and 96 MB are free there: 910 MB too little"
+    )
+    assert short_of(6_200_000, free=1_006_200_000) is None
+
+
+def test_what_is_asked_at_once_needs_room_for_its_replies_too(tmp_path: Path) -> None:
+    found = look(tmp_path)
+    at_once = survey(found.job, base=tmp_path, lane="standard")
+    assert needed(at_once) == needed(found) + found.price.output_bytes
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (48_000_000, "48 MB"), (6.1e12, "6.1 TB")],
+)
+def test_bytes_are_written_as_people_write_them(count: float, text: str) -> None:
+    assert size(int(count)) == text

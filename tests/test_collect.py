@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import io
+import json
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from pipeline.run import open_run, quarantine_file, staged_file
 from pipeline.state import Stage
 from pipeline.storage import Storage
 from pipeline.survey import PART_BYTES
+from pipeline.tally import tally
 from tests.bench import Bench, fingerprints, outcomes, spent
 from tests.faulty import Dying, PowerCut
 
@@ -116,6 +118,9 @@ def test_lines_nobody_claims_are_quarantined_and_counted(bench: Bench) -> None:
     collected = driver.run.state.batches[0].collected
     assert collected is not None
     assert collected.surplus == 3
+    strays = [json.loads(line)["spent"] for line in text.splitlines()]
+    assert collected.surplus_spent == sum(spent for spent in strays if spent) > 0
+    assert tally(driver.run).causes["surplus answers"] == collected.surplus_spent
     assert outcomes(read_index(driver.run)) == {"ok": 6}, "two were asked again, and came"
     total = bench.bill()
     assert driver.run.state.spent <= total <= driver.run.state.spent + driver.run.state.unconfirmed

@@ -104,6 +104,14 @@ def test_trouble_is_named_only_where_there_is_some() -> None:
     assert "nobody can tell whether Google has them" in loud
 
 
+def test_answers_that_nobody_asked_for_are_named_at_the_end_and_so_is_what_they_cost() -> None:
+    dear = now(likely=DOLLAR, spent=2 * DOLLAR, surplus=1, causes={"surplus answers": DOLLAR})
+    said = summary_lines(dear)
+    assert said[0].endswith("said $1.00, took $2.00 (+$1.00 surplus answers)")
+    assert said[1] == "  1 answer that nobody asked for, kept in quarantine/"
+    assert "nobody asked for" not in "\n".join(summary_lines(now()))
+
+
 def test_progress_is_one_line_of_pictures_and_dollars() -> None:
     assert progress_line(now(sent=10, reserved=DOLLAR)) == (
         "10 of 10 sent, 0 pictures on disk, paid $0, reserved $1.00"

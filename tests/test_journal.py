@@ -133,6 +133,21 @@ def test_a_record_that_was_cut_is_corrupt(storage: MemoryStorage, clock: Clock, 
         open_run(storage, clock)
 
 
+def test_a_record_from_before_its_kind_had_a_field_says_what_that_is_where_nothing_is_said(
+    storage: MemoryStorage, clock: Clock
+) -> None:
+    """Books were closed before what surplus answers cost was in them apart."""
+    run = create_run(storage, clock, e.created())
+    for event in (e.drawn(0, 0, 10), e.planned(0), e.submitting(0), e.submitted(0, 3), e.ended(0)):
+        run.record(event)
+    name = record_name(run.record(e.collected(0)).number)
+    new = storage.files[name]
+    storage.files[name] = new.replace(b'"surplus_spent":0,', b"")
+    assert storage.files[name] != new
+    (batch,) = open_run(storage, clock).state.batches
+    assert batch.collected == e.collected(0)
+
+
 def test_a_folder_without_a_run_says_so(storage: MemoryStorage, clock: Clock) -> None:
     with pytest.raises(BadInput, match="no run here"):
         open_run(storage, clock)

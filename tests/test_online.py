@@ -22,6 +22,7 @@ from pipeline.run import Run, open_run
 from pipeline.state import Stage
 from pipeline.storage import Storage
 from pipeline.survey import begin, planner, planner_for, survey
+from pipeline.tally import tally
 from tests.bench import Bench, outcomes
 from tests.fakes import FakeClock, MemoryStorage
 from tests.faulty import Dying, PowerCut
@@ -123,6 +124,7 @@ def test_a_storm_in_the_middle_draws_the_rest_anew_as_no_attempt(bench: Bench) -
     assert calls(bench) == 6
     assert driver.run.state.spent == bench.bill()
     assert driver.run.state.unconfirmed == driver.run.state.reserved == 0
+    assert asked_again(driver.run) == 0
 
 
 @pytest.mark.parametrize("kind", ["done_but_error", "lost"])
@@ -227,6 +229,21 @@ def test_a_process_that_is_killed_in_the_middle_leaves_its_replies_and_the_rest_
     assert outcomes(read_index(run)) == {"ok": 6}
     assert calls(bench) <= 6 + 2
     assert_books_hold(bench, run)
+    assert asked_again(run) == pytest.approx(price_of_repeats(run), rel=0.01)
+
+
+def asked_again(run: Run) -> int:
+    """What the run says that it asked again for, without what it was expected to."""
+    first = run.state.batches[0].planned
+    now = tally(run)
+    assert first is not None
+    assert sum(now.causes.values()) == now.spent + now.unconfirmed - now.likely
+    return now.causes.get("asked again", 0) + now.likely - first.likely
+
+
+def price_of_repeats(run: Run) -> float:
+    """What the second attempts of a run cost: all of its pictures cost the same."""
+    return run.state.spent / 6 * int((read_index(run)["attempt"] > 1).sum())
 
 
 @pytest.mark.parametrize("bench", ["vertex"], indirect=True)

@@ -120,6 +120,40 @@ def test_rows_can_be_named_and_chosen(shell: Shell, service: emulator.Service) -
     assert calls(service) == 4
 
 
+def test_rows_are_counted_or_named_and_not_both(shell: Shell, service: emulator.Service) -> None:
+    said = shell("proof", *PAID, "--rows", "1", "--key", "sku-3", "--key", "sku-4")
+    assert said.code == 2
+    assert "error: --rows 1: the rows are named already: sku-3, sku-4" in said.err
+    assert "hint: leave out --rows to prove those that are named, or --key to have some chosen" in said.err
+    assert calls(service) == 0
+
+
+def test_why_no_row_can_be_chosen_is_said_as_the_plan_says_it(
+    shell: Shell, service: emulator.Service
+) -> None:
+    """A misspelled column, and a comparison that no row's values allow; where they allow it, nobody is chosen."""
+    for where in ("colr == 'red'", "colour == 'red' or colr == 'red'"):
+        said = shell("proof", *PAID, "--where", where)
+        assert said.code == 2
+        assert said.err == shell("plan", "--where", where).err
+        assert said.err == "error: shoes: where: unknown column 'colr'\nhint: did you mean 'colour'?\n"
+    said = shell("proof", *PAID, "--where", "title > 3")
+    assert "error: ../shoes.csv: 20 rows: where: '>' not supported between" in said.err
+    assert "20 rows: where: '>' not supported between" in shell("plan", "--where", "title > 3").err
+    said = shell("proof", *PAID, "--where", "colour == 'pink'")
+    assert said.err == "error: ../shoes.csv: no row is chosen\nhint: loosen --where\n"
+    assert calls(service) == 0
+
+
+def test_a_row_that_where_has_no_answer_for_is_left_out(shell: Shell, service: emulator.Service) -> None:
+    """Of twenty rows one has a number for a title; the others cannot be compared with one."""
+    with (shell.folder / "shoes.csv").open("a") as file:
+        file.write("sku-new,4,red,red.png\n")
+    assert shell("proof", *PAID, "--where", "6 / (title | int) > 1").code == 0
+    assert keys(shell) == {"sku-new"}
+    assert calls(service) == 1
+
+
 def test_rows_with_problems_are_passed_over(shell: Shell) -> None:
     """Half of the photos are not there: the six are of the other half."""
     write_rows(shell.folder / "shoes.csv", 20, photo=lambda n: ("red.png", "gone.png")[n % 2])
@@ -138,6 +172,37 @@ def test_nothing_is_shot_before_somebody_has_heard_the_price(shell: Shell, servi
     assert calls(service) == 0
 
 
+def test_nothing_is_asked_where_the_disk_has_no_room_for_it(shell: Shell, service: emulator.Service) -> None:
+    """Pictures of a petabyte each."""
+    draw_pictures_of(shell, 10**15)
+    said = shell("proof", *PAID, "--models", "models.toml")
+    assert said.code == 2
+    assert "6 rows, hero: 6 pictures at once" in said.err
+    assert re.search(r"error: runs: [\d.]+ TB are needed beside 1\.0 GB that are to stay free", said.err)
+    assert "prove fewer rows" in said.err
+    assert not (shell.folder / "runs").exists()
+    assert calls(service) == 0
+
+
+def draw_pictures_of(shell: Shell, size: int) -> None:
+    """A table of models with pictures of so many bytes."""
+    table = f'[models."gemini-2.5-flash-image"]\npicture_bytes = {{ "1K" = {size} }}\n'
+    (shell.folder / "models.toml").write_text(table)
+
+
+def test_a_proof_goes_on_only_where_there_still_is_room(shell: Shell, service: emulator.Service) -> None:
+    draw_pictures_of(shell, 10**6)
+    service.fault("refused", method="generate", code=403, times=None)
+    assert shell("proof", *PAID, "--models", "models.toml").code == 4
+    service.clear_faults()
+    draw_pictures_of(shell, 10**15)
+    assert shell("proof", *PAID, "--models", "models.toml").code == 2
+    assert calls(service) == 0
+    draw_pictures_of(shell, 10**6)
+    assert shell("proof", *PAID, "--models", "models.toml").code == 0
+    assert calls(service) == 6
+
+
 def test_what_has_no_picture_hangs_there_with_its_reason(shell: Shell, service: emulator.Service) -> None:
     shell("proof", *PAID, "--rows", "1")
     key = keys(shell).pop()
@@ -149,6 +214,42 @@ def test_what_has_no_picture_hangs_there_with_its_reason(shell: Shell, service: 
     assert "1 of 2 pictures in" in said.out
     assert "1 blocked for safety" in said.out
     assert "no picture: blocked for safety" in (shell.folder / "proofs" / "shoes-2.html").read_text()
+
+
+def test_what_a_cap_leaves_room_for_hangs_there_beside_what_it_does_not(
+    shell: Shell, service: emulator.Service
+) -> None:
+    """Five cents for two pictures of four each: one is bought, and shown; with a higher cap the same proof goes on."""
+    said = shell("proof", "--yes", "--max-usd", "0.05", "--rows", "2")
+    assert said.code == 3
+    assert "1 of 2 pictures in" in said.out
+    assert "1 missing; the page shows which" in said.out
+    assert "error: the cap of $0.05 has no room for more" in said.err
+    assert "Next: change the prompt" not in said.err
+    page = (shell.folder / "proofs" / "shoes-1.html").read_text()
+    assert page.count("1024 x 1024") == 1
+    assert "1 missing: the cap of" in page
+    assert page.count("no picture: not asked yet") == 1
+    assert len(keys(shell)) == 2
+    assert shell("proof", "--yes", "--max-usd", "0.20", "--rows", "2").code == 0
+    assert (shell.folder / "proofs" / "shoes-2.html").read_text().count("1024 x 1024") == 2
+    assert calls(service) == 2
+
+
+def test_what_cannot_be_asked_any_more_is_shown_with_what_it_came_to(
+    shell: Shell, service: emulator.Service
+) -> None:
+    """One comes back with words only, then the key may not ask. Its follow-up hangs there too."""
+    (shell.folder / "cars.csv").write_text("id,prompt,prompt_2\nbus,A bus,by night\ncar,A car,by night\n")
+    service.fault("text_only", prompt="A bus", times=None)
+    service.fault("refused", method="generate", code=403, every=3, times=None)
+    said = shell("proof", "cars.csv", *PAID)
+    assert said.code == 4, said.all
+    page = (shell.folder / "proofs" / "cars-1.html").read_text()
+    assert page.count("no picture: came back with words only, and not asked again yet") == 1
+    assert page.count("no picture: not asked yet") == 2
+    assert page.count("1024 x 1024") == 1
+    assert page.count("<section>") == 4
 
 
 def test_an_interrupted_proof_goes_on_and_buys_nothing_twice(shell: Shell, service: emulator.Service) -> None:

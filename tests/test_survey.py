@@ -9,7 +9,7 @@ from pipeline.errors import BadInput
 from pipeline.job import Job, job_for
 from pipeline.models import load_models
 from pipeline.money import estimate
-from pipeline.overview import expanded, plan_document, plan_lines, problem_lines, question, size
+from pipeline.overview import expanded, plan_document, plan_lines, problem_lines, question
 from pipeline.prompt import Prompt
 from pipeline.survey import Survey, begin, is_of, planner_for, requests_of, survey
 from tests.bench import write_rows
@@ -214,14 +214,6 @@ def test_many_kinds_of_problems_are_counted_beyond_a_dozen(folder: Path) -> None
     found = survey(job(), base=folder)
     assert found.bad_rows == 15
     assert len(problem_lines(found)) < 40
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (48_000_000, "48 MB"), (6.1e12, "6.1 TB")],
-)
-def test_bytes_are_written_as_people_write_them(count: float, text: str) -> None:
-    assert size(int(count)) == text
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pipeline.commands.options import common, console_of, job_argument, json
 
 @click.command()
 @click.argument("job", required=False)
-@click.option("--rows", type=click.IntRange(1, 100), default=6, show_default=True, help="How many.")
+@click.option("--rows", type=click.IntRange(1, 100), help="How many; 6 otherwise.")
 @click.option("--where", metavar="EXPR", help="Of rows for which it holds: \"colour == 'red'\".")
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="Just this row; may be repeated.")
 @click.option("--set", "changes", multiple=True, metavar="K=V", help="Above job and manifest: model, ...")

@@ -1569,6 +1569,20 @@ DEFECTS = (
         ("tests/stories/test_families.py::test_a_further_take_of_a_lost_picture_brings_its_edits_along",),
     ),
     Defect(
+        "what there was no time to ask counts as asked again",
+        "pipeline/tally.py",
+        """b.again.get("not_sent", 0) * shares[b.batch]""",
+        "0",
+        ("tests/test_tally.py",),
+    ),
+    Defect(
+        "what a surplus answer cost hides among the tokens",
+        SETTLE,
+        "            books.surplus_spent += spent\n",
+        "",
+        ("tests/test_collect.py::test_lines_nobody_claims_are_quarantined_and_counted",),
+    ),
+    Defect(
         "the tables of a run are read on threads that outlive Python",
         "pipeline/tables.py",
         ".read(columns, use_threads=False)",
