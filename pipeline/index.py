@@ -1,6 +1,7 @@
 """What came of every request, read back: as a table, or picture by picture."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from pipeline import tables
+from pipeline.cell import cell
 from pipeline.decisions import Decision, standing
 from pipeline.earlier import resolved
 from pipeline.errors import BadInput, Unavailable
@@ -245,18 +247,41 @@ def _unnested(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def show(frame: "pd.DataFrame", *, rows: int) -> tuple[list[str], dict[str, Any]]:
     """The first rows for people, and all that is shown for programs."""
-    shown = frame if rows == 0 else frame.head(rows)
-    lines = _narrow(shown, turns=True).to_string(index=False).splitlines() if len(shown) else ["(no rows)"]
+    shown = first(frame, rows)
+    lines = _table(_narrow(shown, turns=True)) if len(shown) else ["(no rows)"]
     if len(shown) < len(frame):
         lines.append(f"... {len(frame) - len(shown):,} more rows; --rows 0 shows all")
     document = {"rows": len(frame), "index": _plain(shown)}
     return lines, document
 
 
+def first(frame: "pd.DataFrame", rows: int) -> "pd.DataFrame":
+    """So many rows; 0: all."""
+    return frame.head(rows) if rows else frame
+
+
+def _table(frame: "pd.DataFrame") -> list[str]:
+    """A line for the names, and one for each row, whatever is in its cells."""
+    from pandas.api.types import is_float_dtype
+
+    texts = frame.copy(deep=False)
+    for name in frame:
+        if not is_float_dtype(frame[name].dtype):  # those pandas lines up by their points
+            texts[name] = [_cell(str(name), value) for value in frame[name]]
+    texts.columns = [cell(name) for name in frame]
+    return texts.to_string(index=False, na_rep="-").splitlines()
+
+
+def _cell(name: str, value: Any) -> str:
+    """A path is of use whole only, and as long as we made it."""
+    return cell(value, widest=sys.maxsize) if name == "path" else cell(value)
+
+
 def told(frame: "pd.DataFrame") -> Iterator[str]:
     """A line for each row, for people who watch them come."""
-    for row in _narrow(frame).itertuples(index=False):
-        yield "  ".join("-" if cell is None or cell != cell else str(cell) for cell in row)
+    narrow = _narrow(frame)
+    for row in narrow.itertuples(index=False):
+        yield "  ".join(_cell(str(name), value) for name, value in zip(narrow, row, strict=True))
 
 
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:

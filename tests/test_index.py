@@ -12,7 +12,8 @@ from pipeline import emulator
 from pipeline.drive import Driver
 from pipeline.errors import BadInput, Corrupt, Unavailable
 from pipeline.events import Submitting
-from pipeline.index import PATIENCE, follow, pictures, read_index, show, write
+from pipeline.index import PATIENCE, follow, pictures, read_index, show, told, write
+from pipeline.job import job_for
 from pipeline.journal import Journal
 from pipeline.run import Run, open_run
 from pipeline.storage import open_storage
@@ -95,6 +96,33 @@ def test_the_first_rows_are_shown_and_the_rest_counted(run: Run) -> None:
     assert lines[-1] == "... 4 more rows; --rows 0 shows all"
     assert len(document["index"]) == 2
     assert show(read_index(run, where="key == 'x'"), rows=2)[0] == ["(no rows)"]
+
+
+def test_cells_are_on_one_line_and_command_no_terminal(bench: Bench) -> None:
+    """A key may hold anything. Files and JSON have it as it is; a table has what can be seen of it."""
+    keys = ["two\nlines", "red\x1b[31m\x9b1m", "left\u202eright", "a" * 2000 + "z" * 3000, "naïve 鞋 👟"]
+    (bench.folder / "shoes.csv").write_text("sku,title\n" + "".join(f'"{key}",Shoe\n' for key in keys))
+    bench.job = job_for("shoes.csv", prompt="{{ title }}", model="gemini-2.5-flash-image")
+    frame = bench.run()
+    table, document = show(frame, rows=0)
+    watched = list(told(frame))
+    assert (len(table), len(watched)) == (6, 5)
+    for lines in (table[1:], watched):
+        assert all(line.isprintable() for line in lines)
+        assert ["two\\nlines" in lines[0], "red\\x1b[31m\\x9b1m" in lines[1]] == [True, True]
+        assert "left\\u202eright" in lines[2]
+        assert f"{'a' * 59}…{'z' * 60} " in lines[3]
+        assert "naïve 鞋 👟" in lines[4]
+        assert all(path in line for path, line in zip(frame["path"], lines, strict=True)), "a path is whole"
+    assert max(map(len, table)) < 400
+    assert [row["key"] for row in document["index"]] == keys
+
+
+def test_what_is_missing_is_a_dash(run: Run) -> None:
+    lines, _ = show(read_index(run, where="key == 'sku-3'"), rows=0)
+    assert lines[1].split()[3:] == ["blocked", "-", "-", lines[1].split()[6], "-"]
+    shown = read_index(run, columns=["key", "width", "checks", "text", "temperature"], where="key == 'sku-3'")
+    assert list(told(shown)) == ["sku-3  -  []  -  -"]
 
 
 def test_a_part_that_is_gone_is_named(run: Run) -> None:
