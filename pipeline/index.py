@@ -16,6 +16,7 @@ from pipeline.decisions import Decision, standing
 from pipeline.earlier import resolved
 from pipeline.errors import BadInput, Unavailable
 from pipeline.problems import did_you_mean
+from pipeline.query import chosen
 from pipeline.run import Run
 from pipeline.state import Batch
 from pipeline.storage import Storage, open_storage
@@ -119,6 +120,7 @@ def follow(
     Waits by the run's clock. Raises Unavailable where nobody has moved the run on for longer than any job takes.
     """
     _check(run, columns)
+    _framed(_nothing(run), columns, where)  # words that cannot be read are refused before anything is there
     told: set[int] = set()
     heard, known, pause = run.clock.now(), -1, FIRST
     while True:
@@ -177,26 +179,27 @@ def _nothing(run: Run) -> pa.Table:
 
 def _check(run: Run, columns: Sequence[str] | None) -> None:
     known = _nothing(run).schema.names
-    unknown = next((name for name in columns or () if name not in known), None)
-    if unknown is not None:
-        raise BadInput(f"no column {unknown!r} in the index", hint=did_you_mean(unknown, known))
+    for place, name in enumerate(columns or ()):
+        if name not in known:
+            raise BadInput(f"no column {name!r} in the index", hint=did_you_mean(name, known))
+        if columns is not None and name in columns[:place]:
+            raise BadInput(f"column {name!r} is named twice", hint="name each column once")
 
 
 def _framed(table: pa.Table, columns: Sequence[str] | None, where: str | None) -> "pd.DataFrame":
-    frame: pd.DataFrame = table.to_pandas()
+    frame = _to_pandas(table)
     if where is not None:
-        frame = _chosen(frame, where)
+        frame = chosen(frame, where)
     return frame if columns is None else frame[list(columns)]
 
 
-def _chosen(frame: "pd.DataFrame", where: str) -> "pd.DataFrame":
-    try:
-        return frame.query(where)
-    except (ValueError, SyntaxError, KeyError, TypeError, NameError, AttributeError) as error:
-        raise BadInput(
-            f"--where {where}: {error}",
-            hint="write it as in \"outcome != 'ok'\", names with dots in backticks",
-        ) from error
+def _to_pandas(table: pa.Table) -> "pd.DataFrame":
+    """Whole numbers stay whole where some are missing too, also within lists and structs."""
+    import pandas as pd
+
+    whole = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get, integer_object_nulls=True)
+    return frame
 
 
 def pictures(run: Run) -> Iterator[Shown]:

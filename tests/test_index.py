@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from pipeline import emulator
+from pipeline import emulator, tables
 from pipeline.drive import Driver
 from pipeline.errors import BadInput, Corrupt, Unavailable
 from pipeline.events import Submitting
-from pipeline.index import PATIENCE, follow, pictures, read_index, show, told, write
+from pipeline.index import PATIENCE, follow, pictures, read_index, records, show, told, write
 from pipeline.job import job_for
 from pipeline.journal import Journal
 from pipeline.run import Run, open_run
@@ -52,10 +53,110 @@ def test_an_unknown_column_names_the_nearest(run: Run) -> None:
     assert error.value.hint == "did you mean 'key'?"
 
 
-@pytest.mark.parametrize("where", ["outcome !=", "nosuch == 1", "__import__('os').system('true')", "key >"])
+def test_a_column_that_is_named_twice_is_said(run: Run) -> None:
+    with pytest.raises(BadInput, match="'key' is named twice"):
+        read_index(run, columns=["key", "usd", "key"])
+
+
+ODD = (
+    "", "(", "(" * 500, "outcome !=", "key >", "key ==", "nosuch == 1", "`no such`", "`no.such` == 1", "@x", "@run",
+    "@frame", "1", "True", "None", "'a'", "[0, 1]", "key", "batch", "width", "checks", "sent_at", "width > 'a'",
+    "width.sum() > 1", "key.iloc[:1] == 'sku-0'", "key.nosuch", "key.str.contains('(')", "key.map(print)",
+    "key.to_csv('/nowhere/keys.csv')", "key = 1", "key == 'a'; 1", "key\nkey", "lambda row: True", "1 / 0", "~key",
+    "key if key else 1", "[x for x in key]", "__import__('os').system('true')", "import os", "`key", "\0", "\x1b[31m",
+    "outcome > 'a'", "sent_at > 'yesterday evening'", "sent_at > 1.5", "sent_at > ('2026-11-21')", "sent_at == ''",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ODD)
 def test_a_choice_that_cannot_be_read_is_said(run: Run, where: str) -> None:
-    with pytest.raises(BadInput, match="--where"):
+    """Whatever pandas makes of it: an error of whoever wrote it, and never rows that nobody meant."""
+    with pytest.raises(BadInput, match="--where") as error:
         read_index(run, where=where)
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("where", "numbers"),
+    [
+        ("key.str.startswith('sku-1')", [1]),
+        ("width == 1024", [0, 1, 2, 4, 5]),
+        ("width != 1024", [3]),
+        ("not width > 0", [3]),
+        ("width.isna() or batch == 0", [0, 1, 3]),
+        ("checks.str.len() > 0", []),
+        ("grounding.str.contains('a') or earlier.str.contains('ok')", []),
+        ("include_thoughts", []),
+        ("store == True", []),
+        ("`row.colour` in ['red', 'olive']", [0, 3, 5]),
+    ],
+)
+def test_rows_are_chosen_as_pandas_would_also_where_some_have_no_number(
+    run: Run, where: str, numbers: list[int]
+) -> None:
+    """A width that is missing is another than 1024: whoever asks for these rows wants to see them."""
+    assert list(read_index(run, where=where)["key"]) == [f"sku-{n}" for n in numbers]
+
+
+def test_an_unknown_column_of_a_choice_names_the_nearest(run: Run) -> None:
+    for where, name in (("colour == 'red'", "colour"), ("`row.color` == 'red'", "row.color")):
+        with pytest.raises(BadInput, match=f"no column '{name}'") as error:
+            read_index(run, where=where)
+        assert error.value.hint == "did you mean 'row.colour'? (names with dots in backticks)"
+
+
+def test_times_are_compared_with_a_date_or_a_time_in_utc(run: Run) -> None:
+    frame = read_index(run)
+    times = sorted(frame["sent_at"])
+    first, last = times[0], times[-1]
+    before = [
+        f"sent_at < '{last.isoformat()}'",
+        f"sent_at < '{last:%Y-%m-%d %H:%M:%S.%f}'",
+        f"'{last.tz_convert('Asia/Kolkata').isoformat()}' > `sent_at`",
+        f"'{first:%Y-%m-%d}' <= sent_at < '{last:%Y-%m-%dT%H:%M:%S.%fZ}'",
+    ]
+    for where in before:
+        assert list(read_index(run, where=where)["sent_at"]) == [at for at in times if at < last], where
+    assert set(read_index(run, where=f"sent_at == '{first:%Y-%m-%d %H:%M:%S.%f}'")["sent_at"]) == {first}
+    assert len(read_index(run, where="sent_at >= '2020-01-01' and ended_at > '2020-01-01'")) == 6
+    assert read_index(run, where="key == 'a > b' or sent_at > '2999-12-31'").empty
+
+
+def test_whole_numbers_stay_whole_where_a_row_has_none(run: Run, tmp_path: Path) -> None:
+    """In pandas, in a CSV, in JSON: 1024, and nothing where nothing is known."""
+    frame = read_index(run).set_index("key")
+    whole = ("width", "height", "bytes", "prompt_tokens", "searches", "seed", "batch", "variant")
+    assert {str(frame[name].dtype) for name in whole} == {"Int16", "Int32", "Int64"}
+    assert (frame["width"]["sku-0"], frame["width"].isna().sum(), frame["width"].sum()) == (1024, 1, 5 * 1024)
+    write(read_index(run), tmp_path / "all.csv")
+    read = pd.read_csv(tmp_path / "all.csv", dtype=str, keep_default_na=False).set_index("key")
+    assert (read.loc["sku-0", "width"], read.loc["sku-3", "width"], read.loc["sku-3", "bytes"]) == (
+        "1024",
+        "",
+        "",
+    )
+    write(read_index(run), tmp_path / "all.jsonl")
+    (picture,) = [line for line in (tmp_path / "all.jsonl").read_text().splitlines() if '"sku-0"' in line]
+    assert '"width":1024,"height":1024,' in picture
+    write(read_index(run), tmp_path / "all.parquet")
+    assert str(pa.parquet.read_schema(tmp_path / "all.parquet").field("width").type) == "int32"
+    rows = records(read_index(run))
+    assert [repr(row["width"]) for row in rows] == ["1024", "1024", "1024", "None", "1024", "1024"]
+
+
+def test_whole_numbers_within_lists_stay_whole(bench: Bench) -> None:
+    """Of two pictures the size of one is not known: that of the other is no broken number for it."""
+    bench.make_job(rows=1)
+    bench.service.fault("two_pictures", prompt="Shoe 0")
+    driver = bench.begin()
+    driver.to_the_end()
+    file = Path(bench.place().url) / "index" / "00000.parquet"
+    (row,) = tables.rows_in(file.read_bytes())
+    row["pictures"][0]["width"] = None
+    file.write_bytes(tables.to_parquet([row], tables.index_schema(driver.run.created.columns)))
+    frame = read_index(driver.run)
+    assert [repr(picture["width"]) for picture in frame["pictures"][0]] == ["None", "1024"]
+    assert [repr(picture["width"]) for picture in records(frame)[0]["pictures"]] == ["None", "1024"]
 
 
 def test_only_rows_with_a_picture_have_one(run: Run) -> None:
@@ -237,6 +338,14 @@ def test_an_index_is_followed_while_it_grows(bench: Bench) -> None:
     assert seen[-1] == "sku-0", "the one that was asked twice came last"
     assert finished[0] is False
     assert 0 < clock.waited < 1000
+
+
+def test_a_choice_is_refused_before_there_is_anything_to_choose_from(bench: Bench) -> None:
+    clock = Meanwhile(bench, None)
+    run = open_run(bench.begin().run.storage, clock)
+    with pytest.raises(BadInput, match="no column 'colour'"):
+        next(follow(run, where="colour == 'red'"))
+    assert clock.waited == 0
 
 
 def test_a_run_that_nobody_drives_is_not_followed_for_ever(bench: Bench) -> None:
