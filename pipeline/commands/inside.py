@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.commands.ending import STILL_RUNNING, report
-from pipeline.commands.options import common, console_of, run_argument
+from pipeline.commands.options import common, console_of, run_argument, was_given
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import pandas as pd
+
     from pipeline.console import Console
     from pipeline.run import Run
 
@@ -44,7 +48,11 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
 @click.option("--columns", metavar="A,B", help="These columns only.")
 @click.option("--where", metavar="EXPR", help="These rows only, as pandas' query: \"outcome != 'ok'\".")
 @click.option(
-    "--rows", type=click.IntRange(min=0), default=20, show_default=True, help="How many to show; 0 shows all."
+    "--rows",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="The first so many; 0: all. With --json or -o all, unless it is given.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Into one .csv, .jsonl or .parquet file."
@@ -77,34 +85,84 @@ def index(
       nightshoot index --markdown recipes
       nightshoot index --follow --json
     """
-    from pipeline.console import table_mark
-    from pipeline.index import read_index, show, write
+    from pipeline.index import read_index
     from pipeline.session import opened, which
 
+    given = {name for name, option in _NAMES.items() if was_given(option)}
+    _check_together(given)
     console = console_of(as_json, verbose)
     found = opened(run, runs)
     console.note(which(found))
-    mark, marks = table_mark(found.created.service)
     chosen = columns.split(",") if columns else None
     if follow:
-        if output is not None or markdown is not None:
-            raise BadInput(
-                "--follow prints rows and writes no file",
-                hint="nightshoot index --follow --json > rows.jsonl",
-            )
         _follow(console, found, chosen, where)
         return
     if markdown is not None:
         _tell(console, found, markdown, where)
         return
+    if "--rows" not in given and (as_json or output is not None):
+        rows = 0  # twenty are for people to look at
     table = read_index(found, columns=chosen, where=where)
     if output is not None:
-        write(table, output)
-        wrote = f"wrote {len(table):,} rows to {output}" + (f", {mark}" if mark else "")
-        console.result([wrote], {"rows": len(table), "file": str(output), **marks})
+        _write(console, found, table, output, rows=rows)
         return
+    _show(console, found, table, rows=rows)
+
+
+_NAMES = {
+    "--columns": "columns",
+    "--rows": "rows",
+    "-o": "output",
+    "--markdown": "markdown",
+    "--follow": "follow",
+}
+_NO_FILE = ("--follow prints rows and writes no file", "nightshoot index --follow --json > rows.jsonl")
+_OF_ITS_OWN = "--markdown writes files of its own"
+_WITHOUT = "leave one of them out; --where chooses rows for --markdown too"
+_APART = {
+    ("--follow", "-o"): _NO_FILE,
+    ("--follow", "--markdown"): _NO_FILE,
+    ("--follow", "--rows"): (
+        "--follow prints every row as it becomes final",
+        "leave --rows out; --where chooses rows for --follow too",
+    ),
+    ("--markdown", "-o"): (_OF_ITS_OWN, "run it twice: with --markdown, and with -o"),
+    ("--markdown", "--columns"): (_OF_ITS_OWN, _WITHOUT),
+    ("--markdown", "--rows"): (_OF_ITS_OWN, _WITHOUT),
+}
+"""Options of which one would be ignored: what the first does instead, and what to do."""
+
+
+def _check_together(given: "Collection[str]") -> None:
+    """Raises BadInput where one option says nothing beside another."""
+    for (option, other), (why, hint) in _APART.items():
+        if option in given and other in given:
+            raise BadInput(f"{option} {other}: {why}", hint=hint)
+
+
+def _show(console: "Console", found: "Run", table: "pd.DataFrame", *, rows: int) -> None:
+    from pipeline.console import table_mark
+    from pipeline.index import show
+
+    _, marks = table_mark(found.created.service)
     lines, document = show(table, rows=rows)
     console.result(lines, document | marks)  # lines alone: they are piped, and the first note has said it
+
+
+def _write(console: "Console", found: "Run", table: "pd.DataFrame", output: Path, *, rows: int) -> None:
+    from pipeline.console import table_mark
+    from pipeline.index import first, write
+
+    mark, marks = table_mark(found.created.service)
+    some = first(table, rows)
+    write(some, output)
+    what = (
+        f"{len(table):,} rows"
+        if len(some) == len(table)
+        else f"the first {len(some):,} of {len(table):,} rows"
+    )
+    wrote = f"wrote {what} to {output}" + (f", {mark}" if mark else "")
+    console.result([wrote], {"rows": len(some), "of": len(table), "file": str(output), **marks})
 
 
 def _tell(console: "Console", found: "Run", folder: Path, where: str | None) -> None:
