@@ -11,11 +11,12 @@ import pytest
 
 from pipeline import emulator, tables
 from pipeline.drive import Driver
-from pipeline.errors import BadInput, Corrupt, Unavailable
+from pipeline.errors import BadInput, Corrupt, Refused, Unavailable
 from pipeline.events import Submitting
-from pipeline.index import PATIENCE, follow, pictures, read_index, records, show, told, write
+from pipeline.index import PATIENCE, follow, pictures, read_again, read_index, records, show, told, write
 from pipeline.job import job_for
 from pipeline.journal import Journal
+from pipeline.night import release
 from pipeline.run import Run, open_run
 from pipeline.storage import open_storage
 from tests.bench import Bench
@@ -223,7 +224,7 @@ def test_what_is_missing_is_a_dash(run: Run) -> None:
     lines, _ = show(read_index(run, where="key == 'sku-3'"), rows=0)
     assert lines[1].split()[3:] == ["blocked", "-", "-", lines[1].split()[6], "-"]
     shown = read_index(run, columns=["key", "width", "checks", "text", "temperature"], where="key == 'sku-3'")
-    assert list(told(shown)) == ["sku-3  -  []  -  -"]
+    assert list(told(shown, narrow=False)) == ["sku-3  -  []  -  -"]
 
 
 def test_a_part_that_is_gone_is_named(run: Run) -> None:
@@ -302,6 +303,59 @@ def test_a_run_in_a_bucket_is_read_without_further_packages(
         frame = read_index(there, columns=["key", "sent_at"], where="outcome == 'ok'")
         assert (len(frame), frame["sent_at"].isna().sum()) == (6, 0)
         assert len(list(pictures(there))) == 6
+
+
+def halted(bench: Bench) -> Run:
+    """A run that waits for a person: of twenty shoes in one batch eleven came to words."""
+    bench.make_job(rows=20, max_requests=20)
+    bench.service.fault("text_only", prompt="Shoe 1", times=1)
+    driver = bench.begin()
+    with pytest.raises(Refused, match="came to nothing for one reason"):
+        driver.to_the_end()
+    return driver.run
+
+
+def test_what_waits_to_be_asked_again_is_told_in_the_words_of_the_index(bench: Bench) -> None:
+    """What was asked, what came of it last, what it cost: under the same names, in their order, of their types."""
+    run = halted(bench)
+    final, waiting = read_index(run), read_again(run)
+    assert (len(final), len(waiting)) == (9, 11)
+    assert not set(final["key"]) & set(waiting["key"])
+    assert set(waiting["outcome"]) == {"text_only"}
+    assert waiting["text"].str.contains("I cannot draw").all()
+    assert waiting["usd"].sum() + final["usd"].sum() == pytest.approx(run.state.spent / 1e9)
+    assert list(waiting.columns) == [name for name in final.columns if name in waiting.columns]
+    assert set(final.columns) - set(waiting.columns) >= {"path", "width", "pictures", "decision"}
+    same = [name for name in waiting.columns if name != "references" and waiting[name].dtype != "category"]
+    assert waiting[same].dtypes.to_dict() == final[same].dtypes.to_dict()
+    one = read_again(
+        run, columns=["key"], where="`row.colour` == 'green' and sent_at > '2020-01-01' and place < 5"
+    )
+    assert one.to_dict("records") == [{"key": "sku-1"}]
+    with pytest.raises(BadInput, match="no column 'width'"):
+        read_again(run, where="width > 0")
+
+
+def test_what_is_asked_again_waits_no_longer(bench: Bench) -> None:
+    run = halted(bench)
+    assert release(run) == 11
+    bench.again().to_the_end()
+    run.catch_up()
+    assert (len(read_again(run)), len(read_index(run))) == (0, 20)
+
+
+def test_what_waits_is_read_from_a_run_of_an_older_version_too(bench: Bench) -> None:
+    """Its files know outcome, reason and message, and not yet the words."""
+    run = halted(bench)
+    file = Path(bench.place().url) / "retry" / "00000.parquet"
+    older = tables.from_parquet(file.read_bytes()).drop_columns(["last_text"])
+    file.write_bytes(tables.to_parquet(older, older.schema))
+    waiting = read_again(run)
+    assert (len(waiting), waiting["text"].isna().all(), set(waiting["outcome"])) == (11, True, {"text_only"})
+    assert release(run) == 11
+    bench.again().to_the_end()
+    run.catch_up()
+    assert set(read_index(run)["outcome"]) == {"ok"}
 
 
 class Meanwhile:

@@ -11,7 +11,7 @@ from pipeline.commands.options import common, console_of, run_argument, was_give
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     import pandas as pd
 
@@ -64,6 +64,7 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
     help="Answers of words and pictures, a Markdown file each, with their pictures.",
 )
 @click.option("--follow", is_flag=True, help="Every row as it becomes final, until the run is finished.")
+@click.option("--again", is_flag=True, help="What waits to be asked again, with what came of it last.")
 @common
 def index(
     run: str | None,
@@ -73,6 +74,7 @@ def index(
     output: Path | None,
     markdown: Path | None,
     follow: bool,
+    again: bool,
     as_json: bool,
     verbose: int,
     runs: str | None,
@@ -82,10 +84,11 @@ def index(
     \b
       nightshoot index --where "outcome != 'ok'" --columns key,shot,message
       nightshoot index -o shoes.csv
+      nightshoot index --again --columns key,outcome,text
       nightshoot index --markdown recipes
       nightshoot index --follow --json
     """
-    from pipeline.index import read_index
+    from pipeline.index import read_again, read_index
     from pipeline.session import opened, which
 
     given = {name for name, option in _NAMES.items() if was_given(option)}
@@ -102,11 +105,13 @@ def index(
         return
     if "--rows" not in given and (as_json or output is not None):
         rows = 0  # twenty are for people to look at
-    table = read_index(found, columns=chosen, where=where)
+    read = read_again if again else read_index
+    table = read(found, columns=chosen, where=where)
+    more = [] if again else _more(found)
     if output is not None:
-        _write(console, found, table, output, rows=rows)
+        _write(console, found, table, output, rows=rows, more=more)
         return
-    _show(console, found, table, rows=rows)
+    _show(console, found, table, rows=rows, narrow=chosen is None, more=more)
 
 
 _NAMES = {
@@ -115,6 +120,7 @@ _NAMES = {
     "-o": "output",
     "--markdown": "markdown",
     "--follow": "follow",
+    "--again": "again",
 }
 _NO_FILE = ("--follow prints rows and writes no file", "nightshoot index --follow --json > rows.jsonl")
 _OF_ITS_OWN = "--markdown writes files of its own"
@@ -125,6 +131,14 @@ _APART = {
     ("--follow", "--rows"): (
         "--follow prints every row as it becomes final",
         "leave --rows out; --where chooses rows for --follow too",
+    ),
+    ("--follow", "--again"): (
+        "--follow prints what is final, and that is not",
+        "nightshoot index --again tells what waits now",
+    ),
+    ("--markdown", "--again"): (
+        "what waits to be asked again has no pictures to write about",
+        "nightshoot index --again -o waiting.csv",
     ),
     ("--markdown", "-o"): (_OF_ITS_OWN, "run it twice: with --markdown, and with -o"),
     ("--markdown", "--columns"): (_OF_ITS_OWN, _WITHOUT),
@@ -140,18 +154,50 @@ def _check_together(given: "Collection[str]") -> None:
             raise BadInput(f"{option} {other}: {why}", hint=hint)
 
 
-def _show(console: "Console", found: "Run", table: "pd.DataFrame", *, rows: int) -> None:
+def _more(found: "Run") -> list[str]:
+    """What the index does not have yet, though there was an answer."""
+    from pipeline.tally import tally
+
+    match tally(found).again:
+        case 0:
+            return []
+        case 1:
+            return ["1 more waits to be asked again; --again shows it"]
+        case count:
+            return [f"{count:,} more wait to be asked again; --again shows them"]
+
+
+def _show(
+    console: "Console",
+    found: "Run",
+    table: "pd.DataFrame",
+    *,
+    rows: int,
+    narrow: bool,
+    more: "Sequence[str]",
+) -> None:
     from pipeline.console import table_mark
     from pipeline.index import show
+    from pipeline.tally import tally
 
     _, marks = table_mark(found.created.service)
-    lines, document = show(table, rows=rows)
-    console.result(lines, document | marks)  # lines alone: they are piped, and the first note has said it
+    lines, document = show(table, rows=rows, narrow=narrow)
+    document |= {"again": tally(found).again, **marks}
+    console.result([*lines, *more], document)  # lines alone: they are piped, and the first note has said it
 
 
-def _write(console: "Console", found: "Run", table: "pd.DataFrame", output: Path, *, rows: int) -> None:
+def _write(
+    console: "Console",
+    found: "Run",
+    table: "pd.DataFrame",
+    output: Path,
+    *,
+    rows: int,
+    more: "Sequence[str]",
+) -> None:
     from pipeline.console import table_mark
     from pipeline.index import first, write
+    from pipeline.tally import tally
 
     mark, marks = table_mark(found.created.service)
     some = first(table, rows)
@@ -162,7 +208,8 @@ def _write(console: "Console", found: "Run", table: "pd.DataFrame", output: Path
         else f"the first {len(some):,} of {len(table):,} rows"
     )
     wrote = f"wrote {what} to {output}" + (f", {mark}" if mark else "")
-    console.result([wrote], {"rows": len(some), "of": len(table), "file": str(output), **marks})
+    document = {"rows": len(some), "of": len(table), "file": str(output), "again": tally(found).again}
+    console.result([wrote, *more], document | marks)
 
 
 def _tell(console: "Console", found: "Run", folder: Path, where: str | None) -> None:
@@ -191,7 +238,11 @@ def _follow(console: "Console", found: "Run", columns: list[str] | None, where: 
     _, marks = table_mark(found.created.service)
     run = open_run(found.storage, clock_for(found.created.service))
     for frame in follow(run, columns=columns, where=where):
-        rows = [{"row": row, **marks} for row in records(frame)] if console.as_json else told(frame)
+        rows = (
+            [{"row": row, **marks} for row in records(frame)]
+            if console.as_json
+            else told(frame, narrow=columns is None)
+        )
         if not console.stream(rows):
             return
 
