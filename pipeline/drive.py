@@ -395,8 +395,8 @@ class Driver:
                 raise Refused(
                     f"the {canary.planned.requests if canary.planned else 0} pictures that went first came back"
                     f" wrong: {why}; nothing else was sent",
-                    hint="nightshoot index shows them; correct the job and run it anew, or send the rest all the same:"
-                    " nightshoot run --no-canary",
+                    hint=f"{_shown_by(self.run, canary)}; correct the job and run it anew, or send the rest all the"
+                    " same: nightshoot run --no-canary",
                 )
         if state.held_back and state.settled:
             raise common_trouble(state)
@@ -461,15 +461,28 @@ def common_trouble(state: State) -> Refused:
     """What to say of answers that came to nothing for one reason."""
     first = state.batches[state.held_back[0]]
     cost = sum(_again_costs(state.batches[number]) for number in state.held_back)
+    assert state.created is not None
     assert first.collected is not None
     assert first.planned is not None
+    name = state.created.name
     word = first.common_trouble or ""
     return Refused(
         f"{first.collected.again[word]:,} of {first.planned.requests:,} requests of batch {first.number} came to"
         f" nothing for one reason: {word}; asking for {state.requests_held_back:,} of them again would cost up"
         f" to {dollars(cost)}",
-        hint="nightshoot index shows them; nightshoot retry asks again, nightshoot cancel leaves it at that",
+        hint=f"nightshoot index {name} --again shows them; nightshoot retry {name} asks again, nightshoot cancel {name}"
+        " leaves it at that",
     )
+
+
+def _shown_by(run: Run, batch: Batch) -> str:
+    """The commands that show what came of a batch: of some requests it is final, and others wait to be asked again."""
+    final, waiting = f"nightshoot index {run.name}", f"nightshoot index {run.name} --again"
+    if batch.number not in run.state.retries:
+        return f"{final} shows them"
+    if batch.collected is None or not batch.collected.indexed:
+        return f"{waiting} shows them"
+    return f"{final} and {waiting} show them"
 
 
 def _unjudged(run: Run) -> Refused:

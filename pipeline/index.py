@@ -1,6 +1,7 @@
 """What came of every request, read back: as a table, or picture by picture."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from pipeline import tables
+from pipeline.cell import cell
 from pipeline.decisions import Decision, standing
 from pipeline.earlier import resolved
 from pipeline.errors import BadInput, Unavailable
+from pipeline.money import nanos
 from pipeline.problems import did_you_mean
+from pipeline.query import chosen
 from pipeline.run import Run
 from pipeline.state import Batch
 from pipeline.storage import Storage, open_storage
@@ -89,7 +93,7 @@ def read_index(
 
     Of a picture that was asked for once more the latest answer counts; takes="all" has the earlier ones too.
     """
-    _check(run, columns)
+    _check(columns, _nothing(run))
     # The rows are chosen by any column, so all are read if there is a choice to make.
     wanted = None if where or columns is None else sorted({"key", "place", *columns} - {*TIMES, *JUDGED})
     newer = _superseded(run) if takes == "latest" else {}
@@ -100,6 +104,37 @@ def read_index(
         if batch.collected is not None and batch.collected.index is not None
     ]
     return _framed(pa.concat_tables(found) if found else _nothing(run), columns, where)
+
+
+def read_again(run: Run, *, columns: Sequence[str] | None = None, where: str | None = None) -> "pd.DataFrame":
+    """What waits to be asked again, with what came of it last, in those of the index's columns that say so.
+
+    It is in none of the index's files: a row is there once, when its outcome is final.
+    """
+    nothing = _timed(_as_indexed(run, tables.retry_schema(run.created.columns).empty_table(), 0), None)
+    _check(columns, nothing, there="of what waits to be asked again")
+    batches = [run.state.batches[number] for number in run.state.retries]
+    return _framed(pa.concat_tables([nothing, *(_waiting(run, batch) for batch in batches)]), columns, where)
+
+
+def _waiting(run: Run, batch: Batch) -> pa.Table:
+    """The rows of a batch that are worth another attempt, which nobody has begun yet."""
+    assert batch.collected is not None
+    assert batch.collected.retries is not None
+    data = run.storage.read(batch.collected.retries.name)
+    return _timed(_as_indexed(run, tables.from_parquet(data), batch.number), batch)
+
+
+def _as_indexed(run: Run, retries: pa.Table, batch: int) -> pa.Table:
+    """A retry file under the names that the index has for the same. What only who asks again reads is left out."""
+    table = retries.rename_columns([name.removeprefix("last_") for name in retries.column_names])
+    if "text" not in table.column_names:  # settled by an older version
+        table = table.append_column("text", pa.nulls(len(table), pa.string()))
+    usd = [spent / nanos(1) for spent in table["spent"].to_pylist()]
+    table = table.append_column("batch", pa.repeat(pa.scalar(batch, pa.int32()), len(table)))
+    table = table.append_column("usd", pa.array(usd, pa.float64()))
+    known = tables.index_schema(run.created.columns).names
+    return table.select([name for name in known if name in table.column_names])
 
 
 FIRST, LATEST = timedelta(seconds=5), timedelta(minutes=5)
@@ -116,7 +151,8 @@ def follow(
 
     Waits by the run's clock. Raises Unavailable where nobody has moved the run on for longer than any job takes.
     """
-    _check(run, columns)
+    _check(columns, _nothing(run))
+    _framed(_nothing(run), columns, where)  # words that cannot be read are refused before anything is there
     told: set[int] = set()
     heard, known, pause = run.clock.now(), -1, FIRST
     while True:
@@ -151,10 +187,8 @@ _time = pa.timestamp("us", tz="UTC")
 
 
 def _joined(table: pa.Table, batch: Batch, judged: Mapping[tuple[int, int], Decision]) -> pa.Table:
-    """With the times of the batch, when it was sent and when the provider was done with it, and what people said."""
-    ended = batch.ended.at if batch.ended is not None else None
-    for name, at in zip(TIMES, (batch.sent_at if batch.submitted else None, ended), strict=True):
-        table = table.append_column(name, pa.repeat(pa.scalar(at, _time), len(table)))
+    """With the times of the batch, and what people said."""
+    table = _timed(table, batch)
     said = [judged.get((batch.number, place), _UNJUDGED) for place in table["place"].to_pylist()]
     for name, values in zip(JUDGED, zip(*said, strict=True) if said else ((), ()), strict=True):
         table = table.append_column(name, pa.array(values, pa.string()))
@@ -164,37 +198,45 @@ def _joined(table: pa.Table, batch: Batch, judged: Mapping[tuple[int, int], Deci
 _UNJUDGED = (None, None)
 
 
+def _timed(table: pa.Table, batch: Batch | None) -> pa.Table:
+    """With when the batch was sent, and when the provider was done with it."""
+    sent = batch.sent_at if batch is not None and batch.submitted else None
+    ended = batch.ended.at if batch is not None and batch.ended is not None else None
+    for name, at in zip(TIMES, (sent, ended), strict=True):
+        table = table.append_column(name, pa.repeat(pa.scalar(at, _time), len(table)))
+    return table
+
+
 def _nothing(run: Run) -> pa.Table:
-    schema = tables.index_schema(run.created.columns)
-    for name in TIMES:
-        schema = schema.append(pa.field(name, _time))
+    nothing = _timed(tables.index_schema(run.created.columns).empty_table(), None)
     for name in JUDGED:
-        schema = schema.append(pa.field(name, pa.string()))
-    return schema.empty_table()
+        nothing = nothing.append_column(name, pa.array([], pa.string()))
+    return nothing
 
 
-def _check(run: Run, columns: Sequence[str] | None) -> None:
-    known = _nothing(run).schema.names
-    unknown = next((name for name in columns or () if name not in known), None)
-    if unknown is not None:
-        raise BadInput(f"no column {unknown!r} in the index", hint=did_you_mean(unknown, known))
+def _check(columns: Sequence[str] | None, nothing: pa.Table, *, there: str = "in the index") -> None:
+    known = nothing.schema.names
+    for place, name in enumerate(columns or ()):
+        if name not in known:
+            raise BadInput(f"no column {name!r} {there}", hint=did_you_mean(name, known))
+        if columns is not None and name in columns[:place]:
+            raise BadInput(f"column {name!r} is named twice", hint="name each column once")
 
 
 def _framed(table: pa.Table, columns: Sequence[str] | None, where: str | None) -> "pd.DataFrame":
-    frame: pd.DataFrame = table.to_pandas()
+    frame = _to_pandas(table)
     if where is not None:
-        frame = _chosen(frame, where)
+        frame = chosen(frame, where)
     return frame if columns is None else frame[list(columns)]
 
 
-def _chosen(frame: "pd.DataFrame", where: str) -> "pd.DataFrame":
-    try:
-        return frame.query(where)
-    except (ValueError, SyntaxError, KeyError, TypeError, NameError, AttributeError) as error:
-        raise BadInput(
-            f"--where {where}: {error}",
-            hint="write it as in \"outcome != 'ok'\", names with dots in backticks",
-        ) from error
+def _to_pandas(table: pa.Table) -> "pd.DataFrame":
+    """Whole numbers stay whole where some are missing too, also within lists and structs."""
+    import pandas as pd
+
+    whole = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get, integer_object_nulls=True)
+    return frame
 
 
 def pictures(run: Run) -> Iterator[Shown]:
@@ -243,20 +285,44 @@ def _unnested(frame: "pd.DataFrame") -> "pd.DataFrame":
     )
 
 
-def show(frame: "pd.DataFrame", *, rows: int) -> tuple[list[str], dict[str, Any]]:
-    """The first rows for people, and all that is shown for programs."""
-    shown = frame if rows == 0 else frame.head(rows)
-    lines = _narrow(shown, turns=True).to_string(index=False).splitlines() if len(shown) else ["(no rows)"]
+def show(frame: "pd.DataFrame", *, rows: int, narrow: bool = True) -> tuple[list[str], dict[str, Any]]:
+    """The first rows for people, with all columns or the usual ones, and with all for programs."""
+    shown = first(frame, rows)
+    seen = _narrow(shown, turns=True) if narrow else shown
+    lines = _table(seen) if len(shown) else ["(no rows)"]
     if len(shown) < len(frame):
         lines.append(f"... {len(frame) - len(shown):,} more rows; --rows 0 shows all")
     document = {"rows": len(frame), "index": _plain(shown)}
     return lines, document
 
 
-def told(frame: "pd.DataFrame") -> Iterator[str]:
+def first(frame: "pd.DataFrame", rows: int) -> "pd.DataFrame":
+    """So many rows; 0: all."""
+    return frame.head(rows) if rows else frame
+
+
+def _table(frame: "pd.DataFrame") -> list[str]:
+    """A line for the names, and one for each row, whatever is in its cells."""
+    from pandas.api.types import is_float_dtype
+
+    texts = frame.copy(deep=False)
+    for name in frame:
+        if not is_float_dtype(frame[name].dtype):  # those pandas lines up by their points
+            texts[name] = [_cell(str(name), value) for value in frame[name]]
+    texts.columns = [cell(name) for name in frame]
+    return texts.to_string(index=False, na_rep="-").splitlines()
+
+
+def _cell(name: str, value: Any) -> str:
+    """A path is of use whole only, and as long as we made it."""
+    return cell(value, widest=sys.maxsize) if name == "path" else cell(value)
+
+
+def told(frame: "pd.DataFrame", *, narrow: bool = True) -> Iterator[str]:
     """A line for each row, for people who watch them come."""
-    for row in _narrow(frame).itertuples(index=False):
-        yield "  ".join("-" if cell is None or cell != cell else str(cell) for cell in row)
+    seen = _narrow(frame) if narrow else frame
+    for row in seen.itertuples(index=False):
+        yield "  ".join(_cell(str(name), value) for name, value in zip(seen, row, strict=True))
 
 
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -265,10 +331,14 @@ def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
 
 
 def _narrow(frame: "pd.DataFrame", *, turns: bool = False) -> "pd.DataFrame":
+    """The columns that most people look for first."""
     usual = ["key", "shot", "variant", "outcome", "width", "height", "usd", "path"]
+    if "path" not in frame:  # what waits has no picture, and reasons instead
+        why = [name for name in ("reason", "message", "text") if name in frame and frame[name].notna().any()]
+        usual = ["key", "shot", "variant", "outcome", "attempt", "usd", *why]
     if turns and "turn" in frame and frame["turn"].any():
         usual.insert(3, "turn")
-    return frame[[name for name in usual if name in frame]] if len(frame.columns) > len(usual) else frame
+    return frame[[name for name in usual if name in frame]]
 
 
 def _plain(frame: "pd.DataFrame") -> Any:

@@ -408,11 +408,20 @@ class Run:
         columns: Sequence[str] | None = None,
         where: str | None = None,
         takes: Literal["latest", "all"] = "latest",
+        again: bool = False,
     ) -> "pd.DataFrame":
         """Every request whose outcome is final. `where` is a pandas query, as in "outcome != 'ok'".
 
-        Of what was asked once more the latest answer counts; takes="all" has the earlier ones too.
+        Of what was asked once more the latest answer counts; takes="all" has the earlier ones too. What waits to be
+        asked again is not final, and is what again=True has instead: with what came of it last.
         """
+        if again and takes != "latest":
+            raise BadInput(
+                f"again=True, takes={takes!r}: what waits has one answer, its last",
+                hint="leave one of them out",
+            )
+        if again:
+            return index.read_again(self._caught_up(), columns=columns, where=where)
         if takes not in ("latest", "all"):
             raise BadInput(f"takes={takes!r}: no such choice", hint='takes="latest" or takes="all"')
         return index.read_index(self._caught_up(), columns=columns, where=where, takes=takes)

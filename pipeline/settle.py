@@ -275,6 +275,7 @@ def _to_retry(row: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
         "last_outcome": answer["outcome"],
         "last_reason": answer.get("reason"),
         "last_message": answer.get("message"),
+        "last_text": answer.get("text"),
     }
 
 

@@ -270,7 +270,12 @@ def plan_schema(columns: Sequence[str]) -> pa.Schema:
 
 def retry_schema(columns: Sequence[str]) -> pa.Schema:
     """The requests of a batch that are worth another attempt, and what came of the last one."""
-    last = [("last_outcome", _word), ("last_reason", _word), ("last_message", pa.string())]
+    last = [
+        ("last_outcome", _word),
+        ("last_reason", _word),
+        ("last_message", pa.string()),
+        ("last_text", pa.string()),  # what the model said instead
+    ]
     return pa.schema(_PLAN + last + _users(columns))
 
 

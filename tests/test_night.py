@@ -192,6 +192,26 @@ def test_a_canary_that_comes_back_wrong_keeps_the_rest_from_being_bought(bench: 
     assert outcomes(read_index(driver.run)) == {"ok": 6, "wrong_size": 2}
 
 
+@pytest.mark.parametrize(
+    ("fault", "which", "commands"),
+    [
+        ("wrong_size", "Shoe", "nightshoot index run shows them; correct"),
+        ("text_only", "Shoe", "nightshoot index run --again shows them; correct"),
+        ("text_only", "Shoe 1", "nightshoot index run and nightshoot index run --again show them; correct"),
+    ],
+)
+def test_where_a_canary_came_back_wrong_the_command_that_shows_it_is_named(
+    bench: Bench, fault: str, which: str, commands: str
+) -> None:
+    """Its rows are final, or wait to be asked again, or some are this and some that."""
+    bench.make_job(rows=40, max_requests=20, night={"canary": 20})
+    bench.service.fault(fault, prompt=which)
+    with pytest.raises(Refused, match="nothing else was sent") as refused:
+        bench.begin().to_the_end()
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith(commands)
+
+
 def test_a_canary_that_takes_too_long_keeps_nobody_waiting(bench: Bench) -> None:
     bench.make_job(rows=8, max_requests=4, night={"canary": 2, "canary_wait": "2 h"})
     bench.service.fault("job_stalled", display_name="-00000-", seconds=20 * HOUR)

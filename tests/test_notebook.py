@@ -398,6 +398,19 @@ def test_a_gallery_says_which_file_is_gone(desk: Bench):
     assert shown._repr_html_().count("<img ") == 1
 
 
+def test_what_waits_to_be_asked_again_is_an_index_of_its_own(desk: Bench):
+    desk.service.fault("text_only", prompt="Shoe 1", times=1)
+    run = nightshoot.job(rows=shoes(20), **CHEAP).plan().submit(max_usd=1)
+    with pytest.raises(nightshoot.Refused, match="came to nothing for one reason") as refused:
+        run.wait()
+    assert f"nightshoot index {run.name} --again shows them" in refused.value.hint
+    waiting = run.index(again=True, columns=["key", "outcome", "text"], where="outcome == 'text_only'")
+    assert (len(run.index()), len(waiting), run.status().again) == (9, 11, 11)
+    assert waiting["text"].str.contains("I cannot draw").all()
+    with pytest.raises(nightshoot.BadInput, match="what waits has one answer, its last"):
+        run.index(again=True, takes="all")
+
+
 def test_runs_live_where_the_environment_or_the_notebook_says(desk: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NIGHTSHOOT_RUNS", "elsewhere")
     plan = nightshoot.job(rows=shoes(1), **CHEAP).plan()

@@ -12,7 +12,7 @@ from pipeline import tables
 from pipeline.drive import Driver
 from pipeline.events import Collected
 from pipeline.joined import joined
-from pipeline.run import Run, index_file, open_run, quarantine_file, retry_file, turns_file
+from pipeline.run import Run, index_file, open_run, plan_file, quarantine_file, retry_file, turns_file
 from pipeline.settle import settle
 from pipeline.storage import Storage
 from tests.bench import Bench, fingerprints
@@ -83,6 +83,25 @@ def test_however_many_rows_are_in_memory_together_the_files_say_the_same(
     assert run.storage.read(quarantine_file(0)) == home.storage.read(quarantine_file(0))
     groups = pq.ParquetFile(pa.BufferReader(run.storage.read(index_file(0)))).metadata
     assert groups.row_group(0).num_rows == min(together, whole.indexed)
+
+
+def test_what_is_to_be_asked_again_keeps_what_came_of_it_last(bench: Bench) -> None:
+    """Words in place of a picture say why there is none: they are paid for, and a person may have to read them."""
+    bench.make_job(rows=2, max_requests=2)
+    bench.service.fault("text_only", prompt="Shoe 1", times=1)
+    driver = bench.begin()
+    while not driver.run.state.retries:
+        driver.step()
+        bench.service.advance(600)
+    (row,) = rows(bench.place(), retry_file(0))
+    assert (row["key"], row["last_outcome"], row["attempt"]) == ("sku-1", "text_only", 1)
+    assert "I cannot draw" in row["last_text"]
+    assert row["spent"] > 0
+    driver.to_the_end()
+    planned = rows(bench.place(), plan_file(1))
+    assert [(again["key"], again["attempt"], again["spent"]) for again in planned] == [
+        ("sku-1", 2, row["spent"])
+    ]
 
 
 def test_two_drivers_write_the_same_bytes(bench: Bench, home: Run) -> None:

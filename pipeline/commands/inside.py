@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.commands.ending import STILL_RUNNING, report
-from pipeline.commands.options import common, console_of, run_argument
+from pipeline.commands.options import common, console_of, run_argument, was_given
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    import pandas as pd
+
     from pipeline.console import Console
     from pipeline.run import Run
 
@@ -44,7 +48,11 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
 @click.option("--columns", metavar="A,B", help="These columns only.")
 @click.option("--where", metavar="EXPR", help="These rows only, as pandas' query: \"outcome != 'ok'\".")
 @click.option(
-    "--rows", type=click.IntRange(min=0), default=20, show_default=True, help="How many to show; 0 shows all."
+    "--rows",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="The first so many; 0: all. With --json or -o all, unless it is given.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Into one .csv, .jsonl or .parquet file."
@@ -56,6 +64,7 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
     help="Answers of words and pictures, a Markdown file each, with their pictures.",
 )
 @click.option("--follow", is_flag=True, help="Every row as it becomes final, until the run is finished.")
+@click.option("--again", is_flag=True, help="What waits to be asked again, with what came of it last.")
 @common
 def index(
     run: str | None,
@@ -65,6 +74,7 @@ def index(
     output: Path | None,
     markdown: Path | None,
     follow: bool,
+    again: bool,
     as_json: bool,
     verbose: int,
     runs: str | None,
@@ -74,37 +84,132 @@ def index(
     \b
       nightshoot index --where "outcome != 'ok'" --columns key,shot,message
       nightshoot index -o shoes.csv
+      nightshoot index --again --columns key,outcome,text
       nightshoot index --markdown recipes
       nightshoot index --follow --json
     """
-    from pipeline.console import table_mark
-    from pipeline.index import read_index, show, write
+    from pipeline.index import read_again, read_index
     from pipeline.session import opened, which
 
+    given = {name for name, option in _NAMES.items() if was_given(option)}
+    _check_together(given)
     console = console_of(as_json, verbose)
     found = opened(run, runs)
     console.note(which(found))
-    mark, marks = table_mark(found.created.service)
     chosen = columns.split(",") if columns else None
     if follow:
-        if output is not None or markdown is not None:
-            raise BadInput(
-                "--follow prints rows and writes no file",
-                hint="nightshoot index --follow --json > rows.jsonl",
-            )
         _follow(console, found, chosen, where)
         return
     if markdown is not None:
         _tell(console, found, markdown, where)
         return
-    table = read_index(found, columns=chosen, where=where)
+    if "--rows" not in given and (as_json or output is not None):
+        rows = 0  # twenty are for people to look at
+    read = read_again if again else read_index
+    table = read(found, columns=chosen, where=where)
+    more = [] if again else _more(found)
     if output is not None:
-        write(table, output)
-        wrote = f"wrote {len(table):,} rows to {output}" + (f", {mark}" if mark else "")
-        console.result([wrote], {"rows": len(table), "file": str(output), **marks})
+        _write(console, found, table, output, rows=rows, more=more)
         return
-    lines, document = show(table, rows=rows)
-    console.result(lines, document | marks)  # lines alone: they are piped, and the first note has said it
+    _show(console, found, table, rows=rows, narrow=chosen is None, more=more)
+
+
+_NAMES = {
+    "--columns": "columns",
+    "--rows": "rows",
+    "-o": "output",
+    "--markdown": "markdown",
+    "--follow": "follow",
+    "--again": "again",
+}
+_NO_FILE = ("--follow prints rows and writes no file", "nightshoot index --follow --json > rows.jsonl")
+_OF_ITS_OWN = "--markdown writes files of its own"
+_WITHOUT = "leave one of them out; --where chooses rows for --markdown too"
+_APART = {
+    ("--follow", "-o"): _NO_FILE,
+    ("--follow", "--markdown"): _NO_FILE,
+    ("--follow", "--rows"): (
+        "--follow prints every row as it becomes final",
+        "leave --rows out; --where chooses rows for --follow too",
+    ),
+    ("--follow", "--again"): (
+        "--follow prints what is final, and that is not",
+        "nightshoot index --again tells what waits now",
+    ),
+    ("--markdown", "--again"): (
+        "what waits to be asked again has no pictures to write about",
+        "nightshoot index --again -o waiting.csv",
+    ),
+    ("--markdown", "-o"): (_OF_ITS_OWN, "run it twice: with --markdown, and with -o"),
+    ("--markdown", "--columns"): (_OF_ITS_OWN, _WITHOUT),
+    ("--markdown", "--rows"): (_OF_ITS_OWN, _WITHOUT),
+}
+"""Options of which one would be ignored: what the first does instead, and what to do."""
+
+
+def _check_together(given: "Collection[str]") -> None:
+    """Raises BadInput where one option says nothing beside another."""
+    for (option, other), (why, hint) in _APART.items():
+        if option in given and other in given:
+            raise BadInput(f"{option} {other}: {why}", hint=hint)
+
+
+def _more(found: "Run") -> list[str]:
+    """What the index does not have yet, though there was an answer."""
+    from pipeline.tally import tally
+
+    match tally(found).again:
+        case 0:
+            return []
+        case 1:
+            return ["1 more waits to be asked again; --again shows it"]
+        case count:
+            return [f"{count:,} more wait to be asked again; --again shows them"]
+
+
+def _show(
+    console: "Console",
+    found: "Run",
+    table: "pd.DataFrame",
+    *,
+    rows: int,
+    narrow: bool,
+    more: "Sequence[str]",
+) -> None:
+    from pipeline.console import table_mark
+    from pipeline.index import show
+    from pipeline.tally import tally
+
+    _, marks = table_mark(found.created.service)
+    lines, document = show(table, rows=rows, narrow=narrow)
+    document |= {"again": tally(found).again, **marks}
+    console.result([*lines, *more], document)  # lines alone: they are piped, and the first note has said it
+
+
+def _write(
+    console: "Console",
+    found: "Run",
+    table: "pd.DataFrame",
+    output: Path,
+    *,
+    rows: int,
+    more: "Sequence[str]",
+) -> None:
+    from pipeline.console import table_mark
+    from pipeline.index import first, write
+    from pipeline.tally import tally
+
+    mark, marks = table_mark(found.created.service)
+    some = first(table, rows)
+    write(some, output)
+    what = (
+        f"{len(table):,} rows"
+        if len(some) == len(table)
+        else f"the first {len(some):,} of {len(table):,} rows"
+    )
+    wrote = f"wrote {what} to {output}" + (f", {mark}" if mark else "")
+    document = {"rows": len(some), "of": len(table), "file": str(output), "again": tally(found).again}
+    console.result([wrote, *more], document | marks)
 
 
 def _tell(console: "Console", found: "Run", folder: Path, where: str | None) -> None:
@@ -133,7 +238,11 @@ def _follow(console: "Console", found: "Run", columns: list[str] | None, where: 
     _, marks = table_mark(found.created.service)
     run = open_run(found.storage, clock_for(found.created.service))
     for frame in follow(run, columns=columns, where=where):
-        rows = [{"row": row, **marks} for row in records(frame)] if console.as_json else told(frame)
+        rows = (
+            [{"row": row, **marks} for row in records(frame)]
+            if console.as_json
+            else told(frame, narrow=columns is None)
+        )
         if not console.stream(rows):
             return
 

@@ -56,6 +56,12 @@ spend = options(
 )
 
 
+def was_given(name: str) -> bool:
+    """Whether the person said this option, and it is no default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
 def console_of(as_json: bool, verbose: int) -> "Console":
     from pipeline.console import Console
 

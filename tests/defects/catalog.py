@@ -1112,6 +1112,20 @@ DEFECTS = (
         ("tests/test_index.py",),
     ),
     Defect(
+        "a number that is missing differs from no other",
+        "pipeline/query.py",
+        "return _with_floats(frame).eval(",
+        "return frame.eval(",
+        ("tests/test_index.py",),
+    ),
+    Defect(
+        "what is asked again forgets what the model said",
+        SETTLE,
+        '"last_text": answer.get("text"),',
+        '"last_text": None,',
+        ("tests/test_settle.py",),
+    ),
+    Defect(
         "nobody tires of following a run that stands still",
         "pipeline/index.py",
         "elif now - heard > PATIENCE:",
