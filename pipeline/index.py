@@ -338,6 +338,8 @@ def _narrow(frame: "pd.DataFrame", *, turns: bool = False) -> "pd.DataFrame":
         usual = ["key", "shot", "variant", "outcome", "attempt", "usd", *why]
     if turns and "turn" in frame and frame["turn"].any():
         usual.insert(3, "turn")
+    if "made_in" in frame and frame["made_in"].notna().any():
+        usual.append("made_in")  # or nobody would find what an earlier run has
     return frame[[name for name in usual if name in frame]]
 
 

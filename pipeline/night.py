@@ -99,10 +99,9 @@ def held_back(run: Run, outcomes: Collection[str] = ()) -> Held:
     return Held(numbers, came, likely, high)
 
 
-def release(run: Run, held: Held) -> None:
-    """Have it asked again."""
-    if held.batches:
-        run.try_record(Released(batches=held.batches))
+def release(run: Run, held: Held) -> bool:
+    """Have it asked again. False: there is nothing, or somebody else did."""
+    return bool(held.batches) and run.try_record(Released(batches=held.batches))
 
 
 def sent_at(batch: Batch) -> datetime:

@@ -201,7 +201,8 @@ def _last_outcomes(run: Run, batch: Batch) -> dict[int, dict[str, Any]]:
         case Retries(batches):
             rows = (row for number in batches for row in tables.rows_in(run.storage.read(retry_file(number))))
             return {
-                place: {name: row[f"last_{name}"] for name in ("outcome", "reason", "message")} | {"spent": 0}
+                place: {name: row.get(f"last_{name}") for name in ("outcome", "reason", "message", "text")}
+                | {"spent": 0}
                 for place, row in enumerate(rows)
             }
         case Cut(parent, start, stop):

@@ -341,6 +341,12 @@ def test_what_ended_without_a_picture_is_asked_once_more_when_a_person_says_so(
     assert "1 request (1 blocked), for about $0.0" in said.err
     assert said.code == 0
     assert json.loads(shell("status", "--json").out)["outcomes"] == {"ok": 6}
+    assert json.loads(shell("index", "--json").out)["rows"] == 6
+    takes = json.loads(shell("index", "--takes", "all", "--json").out)["index"]
+    assert [(row["take"], row["outcome"]) for row in takes if row["key"] == "sku-1"] == [
+        (1, "blocked"),
+        (2, "ok"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,9 @@ def test_columns_that_somebody_names_are_all_shown_however_many(shell: Shell) ->
         (("--follow", "-o", "all.csv"), "writes no file"),
         (("--follow", "--markdown", "told"), "writes no file"),
         (("--follow", "--again"), "--follow --again: --follow prints what is final, and that is not"),
+        (("--follow", "--takes", "all"), "--follow --takes: --follow prints every take"),
+        (("--again", "--takes", "all"), "--again --takes: what waits to be asked again has no answer yet"),
+        (("--markdown", "told", "--takes", "all"), "--markdown --takes: --markdown writes files of its own"),
         (
             ("--markdown", "told", "--again"),
             "--markdown --again: what waits to be asked again has no pictures",

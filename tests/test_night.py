@@ -10,7 +10,7 @@ from pipeline.errors import Refused
 from pipeline.events import Cleared, Recut, Withdrawn
 from pipeline.index import read_index
 from pipeline.journal import Journal
-from pipeline.night import clear, release, stop
+from pipeline.night import clear, held_back, release, stop
 from pipeline.run import Run, open_run
 from pipeline.state import Stage
 from pipeline.takes import draw, failed
@@ -246,7 +246,11 @@ def test_much_that_came_to_nothing_for_one_reason_waits_for_a_person(bench: Benc
     ):
         driver.to_the_end()
     assert len(bench.paid()) == 1
-    assert release(driver.run) == 11
+    held = held_back(driver.run)
+    assert held.came == {"no_image": 11}
+    assert held.high == pytest.approx(driver.run.state.batches[0].high * 11 / 20, rel=0.01)
+    assert not held_back(driver.run, ["text_only"]).batches
+    assert release(driver.run, held)
     driver.to_the_end()
     assert outcomes(read_index(driver.run)) == {"ok": 20}
     assert driver.run.state.spent == bench.bill()

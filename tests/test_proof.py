@@ -79,6 +79,9 @@ def test_the_run_that_follows_does_not_buy_the_proofs_pictures_again(
     assert (rows_billed(service), calls(service)) == (14, 6)
     index = pd.read_parquet(run_of(shell, "shoes-2") / "index")
     assert index["outcome"].value_counts().to_dict() == {"ok": 14, "reused": 6}
+    head, *rows = shell("index", run_of(shell, "shoes-2").name, "--rows", "0").out.splitlines()
+    assert head.split()[-2:] == ["path", "made_in"]
+    assert sum("shoes-proof-" in row.split()[-1] for row in rows) == 6
     again = shell("run", *PAID)
     assert ", finished, " in again.err
     assert (rows_billed(service), calls(service)) == (14, 6)

@@ -11,7 +11,9 @@ import pytest
 from pipeline import tables
 from pipeline.drive import Driver
 from pipeline.events import Collected
+from pipeline.index import read_index
 from pipeline.joined import joined
+from pipeline.night import stop
 from pipeline.run import Run, index_file, open_run, plan_file, quarantine_file, retry_file, turns_file
 from pipeline.settle import settle
 from pipeline.storage import Storage
@@ -102,6 +104,20 @@ def test_what_is_to_be_asked_again_keeps_what_came_of_it_last(bench: Bench) -> N
     assert [(again["key"], again["attempt"], again["spent"]) for again in planned] == [
         ("sku-1", 2, row["spent"])
     ]
+
+
+def test_what_is_not_asked_again_after_all_keeps_what_was_said(bench: Bench) -> None:
+    bench.make_job(rows=2, max_requests=2)
+    bench.service.fault("text_only", prompt="Shoe 1")
+    driver = bench.begin()
+    while not driver.run.state.retries:
+        driver.step()
+        bench.service.advance(600)
+    stop(driver.run, driver.backend, why="asked")
+    driver.to_the_end()
+    row = read_index(driver.run).set_index("key").loc["sku-1"]
+    assert (row["outcome"], row["attempt"]) == ("text_only", 2)
+    assert "I cannot draw" in row["text"]
 
 
 def test_two_drivers_write_the_same_bytes(bench: Bench, home: Run) -> None:

@@ -65,6 +65,13 @@ def status(run: str | None, exit_code: bool, as_json: bool, verbose: int, runs: 
 )
 @click.option("--follow", is_flag=True, help="Every row as it becomes final, until the run is finished.")
 @click.option("--again", is_flag=True, help="What waits to be asked again, with what came of it last.")
+@click.option(
+    "--takes",
+    type=click.Choice(["latest", "all"]),
+    default="latest",
+    show_default=True,
+    help="Of what was asked once more: the latest answer, or the earlier ones too.",
+)
 @common
 def index(
     run: str | None,
@@ -75,6 +82,7 @@ def index(
     markdown: Path | None,
     follow: bool,
     again: bool,
+    takes: str,
     as_json: bool,
     verbose: int,
     runs: str | None,
@@ -105,8 +113,10 @@ def index(
         return
     if "--rows" not in given and (as_json or output is not None):
         rows = 0  # twenty are for people to look at
-    read = read_again if again else read_index
-    table = read(found, columns=chosen, where=where)
+    if again:
+        table = read_again(found, columns=chosen, where=where)
+    else:
+        table = read_index(found, columns=chosen, where=where, takes=takes)
     more = [] if again else _more(found)
     if output is not None:
         _write(console, found, table, output, rows=rows, more=more)
@@ -121,6 +131,7 @@ _NAMES = {
     "--markdown": "markdown",
     "--follow": "follow",
     "--again": "again",
+    "--takes": "takes",
 }
 _NO_FILE = ("--follow prints rows and writes no file", "nightshoot index --follow --json > rows.jsonl")
 _OF_ITS_OWN = "--markdown writes files of its own"
@@ -136,6 +147,9 @@ _APART = {
         "--follow prints what is final, and that is not",
         "nightshoot index --again tells what waits now",
     ),
+    ("--follow", "--takes"): ("--follow prints every take as it becomes final", "leave --takes out"),
+    ("--again", "--takes"): ("what waits to be asked again has no answer yet", "leave --takes out"),
+    ("--markdown", "--takes"): (_OF_ITS_OWN, "leave --takes out: the latest takes are written about"),
     ("--markdown", "--again"): (
         "what waits to be asked again has no pictures to write about",
         "nightshoot index --again -o waiting.csv",

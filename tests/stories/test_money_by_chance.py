@@ -12,7 +12,7 @@ from pipeline import emulator
 from pipeline.drive import Driver
 from pipeline.errors import NightshootError
 from pipeline.index import read_index
-from pipeline.night import release, stop
+from pipeline.night import held_back, release, stop
 from pipeline.survey import begin, planner, survey
 from tests.bench import Bench
 from tests.seams import Hands
@@ -159,7 +159,7 @@ def work(driver: Driver, clock: Hands, night: Night) -> None:
             moved = driver.step()
         except NightshootError:
             moved = False
-        if not moved and release(driver.run):
+        if not moved and release(driver.run, held_back(driver.run)):
             moved = True
         idle = 0 if moved else idle + 1
         if not moved:
