@@ -118,7 +118,7 @@ def test_takes_are_the_latest_or_all(
     shell = Shell(tmp_path, service.environment())
     shell("run", "cars.csv", "--yes", "--max-usd", "5")
     said = shell("retry", "--outcome", "blocked", "--yes")
-    assert "1 request without a picture, and 1 that follows, for about $0." in said.err
+    assert "1 request (1 blocked), and 1 that follows, for about $0." in said.err
     monkeypatch.chdir(tmp_path)
     run = nightshoot.open_run()
     assert list(run.index()["outcome"]) == ["ok", "ok"]

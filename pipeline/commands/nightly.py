@@ -65,7 +65,7 @@ def retry(
     verbose: int,
     runs: str | None,
 ) -> None:
-    """Ask once more for what ended without a picture, or with a wrong one.
+    """Ask once more for what has no picture, or a wrong one.
 
     \b
       nightshoot retry shoes --max-usd 25

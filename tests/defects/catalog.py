@@ -1564,8 +1564,8 @@ DEFECTS = (
     Defect(
         "a proof shows one picture of an answer",
         "pipeline/sheet.py",
-        """paths = [part["path"] for part in row["parts"] or () if part["path"]] or [row["path"]]""",
-        """paths = [row["path"]]""",
+        'once = {each["path"]: each for each in row["pictures"]}',
+        'once = {row["path"]: row}',
         ("tests/test_proof.py::test_all_pictures_of_an_answer_hang_there",),
     ),
     Defect(
@@ -1763,6 +1763,34 @@ DEFECTS = (
         "if all(judged.has_parent_of(turn) for",
         "if any(judged.has_parent_of(turn) for",
         ("tests/stories/test_review.py",),
+    ),
+    Defect(
+        "whatever is held back is asked again, whichever outcome was named",
+        "pipeline/night.py",
+        "if not outcomes or batches[n].common_trouble in outcomes",
+        "if True",
+        ("tests/test_cli.py::test_what_is_held_back_is_asked_again_when_it_is_meant_and_its_price_is_named",),
+    ),
+    Defect(
+        "a short answer that came second is kept without its bytes",
+        COLLECT,
+        'if not answer["pictures"] and len(line.raw) <= FEW else None',
+        "if False else None",
+        ("tests/test_collect.py::test_a_long_line_that_is_gone_by_then_keeps_no_batch_from_being_settled",),
+    ),
+    Defect(
+        "pictures that an earlier run made count as this one's",
+        "pipeline/settle.py",
+        'if answer.get("made_in") is None:',
+        "if True:",
+        ("tests/stories/test_imagen.py::test_a_proof_counts_and_the_run_takes_its_pictures_over",),
+    ),
+    Defect(
+        "of an earlier run's answer the final picture alone is carried over",
+        "pipeline/earlier.py",
+        '    "pictures",\n',
+        "",
+        ("tests/test_earlier.py",),
     ),
 )
 """Later issues add theirs here."""
