@@ -21,6 +21,10 @@ def cell(value: Any, *, widest: int = WIDEST) -> str:
     return f"{text[: widest - end - 1]}…{text[-end:]}"
 
 
+_JOINERS = "\u200c\u200d"
+"""They have no shape of their own, and give others theirs: letters of some scripts, and many emoji."""
+
+
 def _legible(text: str) -> str:
     """With whatever has no shape of its own, from line ends to escape sequences, written out: \\n, \\x1b."""
     if text.isprintable():
@@ -29,5 +33,7 @@ def _legible(text: str) -> str:
 
 
 def _has_no_shape(character: str) -> bool:
+    if character in _JOINERS:
+        return False
     category = unicodedata.category(character)
     return category[0] == "C" or category in ("Zl", "Zp")

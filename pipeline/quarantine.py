@@ -4,18 +4,20 @@ import base64
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any
+from itertools import zip_longest
+from typing import Any, BinaryIO
 
 import msgspec
 
 from pipeline import staged
 from pipeline.backends.base import Backend, Missing
-from pipeline.errors import Unavailable
+from pipeline.errors import Corrupt, Unavailable
 from pipeline.events import File
 from pipeline.joined import Joined
 from pipeline.run import Run, quarantine_file, staged_file
 from pipeline.spool import spool
 from pipeline.state import Batch
+from pipeline.storage.base import AlreadyThere, Storage
 
 _TRIPLETS = 3 << 18
 """Bytes at a time whose base64 can be joined."""
@@ -34,8 +36,32 @@ def quarantine(run: Run, backend: Backend, batch: Batch, found: Joined) -> File:
             file.write(piece)
         size = file.tell()
         file.seek(0)
-        run.storage.put(name, file, content_type="application/jsonl")
+        try:
+            run.storage.put(name, file, content_type="application/jsonl")
+        except AlreadyThere:
+            file.seek(0)
+            return _there(run.storage, name, file)
     return File(name, size, digest.hexdigest())
+
+
+def _there(storage: Storage, name: str, ours: BinaryIO) -> File:
+    """What somebody else put there. It may have bytes of lines that are gone by now; the lines are the same."""
+    digest, size = hashlib.sha256(), 0
+    with storage.open(name) as theirs:
+        for one, other in zip_longest(iter(theirs.readline, b""), iter(ours.readline, b"")):
+            if one is None or other is None or _which(one) != _which(other):
+                raise Corrupt(
+                    f"{storage.url}: {name} is there with other lines than were worked out now",
+                    hint="two drivers disagree; the program versions may differ between them",
+                )
+            digest.update(one)
+            size += len(one)
+    return File(name, size, digest.hexdigest())
+
+
+def _which(entry: bytes) -> list[Any]:
+    line = msgspec.json.decode(entry)
+    return [line[name] for name in ("why", "wire_id", "outcome", "file", "offset", "length", "spent")]
 
 
 def _entries(run: Run, backend: Backend, batch: Batch, found: Joined) -> Iterator[bytes]:
@@ -47,7 +73,9 @@ def _entries(run: Run, backend: Backend, batch: Batch, found: Joined) -> Iterato
             {
                 "why": stray.why,
                 **{name: row[name] for name in ("wire_id", "outcome", "file", "offset", "length", "spent")},
-                "pictures": [picture["path"] for picture in row["pictures"] or []],
+                "pictures": [
+                    each["path"] for each in (*(row["pictures"] or []), *(row["thought_pictures"] or []))
+                ],
                 **({name: row[name] for name in _SAID if row[name] is not None} if row["pictures"] else {}),
                 **({"line_file": row["kept"]} if row["kept"] else {}),
                 **(_readable(line) if line is not None and is_whole else {}),
@@ -59,8 +87,11 @@ def _entries(run: Run, backend: Backend, batch: Batch, found: Joined) -> Iterato
             yield from _with_its_bytes(entry, _base64_of(backend, batch, row))
 
 
-_SAID = ("reason", "message", "text", "model_version", "response_id")
-"""What is told of an answer beside its pictures, which are kept as files: together that is what its line said."""
+_SAID = (
+    *("reason", "message", "text", "thoughts", "grounding", "safety_scores", "enhanced_prompt"),
+    *("model_version", "response_id"),
+)
+"""What is told of an answer beside its pictures, which are kept as files."""
 
 
 def _with_its_bytes(entry: bytes, encoded: Iterator[bytes]) -> Iterator[bytes]:

@@ -102,6 +102,8 @@ def _with_moments(where: str, times: "Collection[str]") -> "tuple[str, dict[str,
     moments: dict[str, pd.Timestamp] = {}
     words, done = "", 0
     for place, piece in enumerate(pieces, 2):
+        if texts[place] in times and "in" in (texts[place + 1], texts[place + 2]):  # which would find none
+            raise _unreadable(where, f"{texts[place]!r} is in no list", _hint_of(texts[place]))
         name = _compared_with(texts, place, times)
         if name is None or piece[0][0] not in "'\"":
             continue

@@ -390,15 +390,20 @@ def _check_outcomes(outcomes: Sequence[str]) -> None:
 
 def _nothing_again(run: Run, outcomes: Sequence[str]) -> BadInput:
     """What to say where there is nothing of that."""
-    ended = Counter({word: n for word, n in tally(run).outcomes.items() if word in NAMED})
-    came = held_back(run).came + ended
+    now, held = tally(run), held_back(run).came
+    ended = Counter({word: count for word, count in now.outcomes.items() if word in NAMED})
     wanted = f" of what ended {' or '.join(outcomes)}" if outcomes else ""
-    if not came:
-        hint = "every request that was sent has its picture"
-    elif not came.keys().isdisjoint(outcomes):
+    if not held.keys().isdisjoint(outcomes):
+        why = max(held, key=held.__getitem__)
+        hint = f"that is held back with its batch, all of which --outcome {why} asks again"
+    elif not ended.keys().isdisjoint(outcomes):
         hint = "what goes on from their pictures has to be home first, or they are under way again"
-    else:
+    elif came := held + ended:
         hint = f"it has {_came(came)}; name what you mean, as in --outcome {came.most_common(1)[0][0]}"
+    elif now.finished:
+        hint = "every request that was sent has its picture"
+    else:
+        hint = f"the run is not over, and asks again by itself what came to nothing: nightshoot status {run.name}"
     return BadInput(f"{run.name}: nothing to ask again{wanted}", hint=hint)
 
 

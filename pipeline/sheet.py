@@ -148,7 +148,8 @@ def _pictures(entry: Entry) -> str:
     if row["path"] is None:
         words = row["message"] or row["text"] or ""
         return f"<p><b>no picture: {escape(entry.missing)}</b></p><p class=small>{escape(words)}</p>"
-    once = {each["path"]: each for each in row["pictures"]}
+    # What an older version carried over has the final picture alone.
+    once = {each["path"]: each for each in row["pictures"] or [row]}
     return "".join(_picture(entry, each) for each in once.values())
 
 

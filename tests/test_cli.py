@@ -349,6 +349,13 @@ def test_what_ended_without_a_picture_is_asked_once_more_when_a_person_says_so(
     ]
 
 
+def test_what_is_not_over_is_not_said_to_be_well(shell: Shell) -> None:
+    assert shell("submit", "shoes.csv", *PROMPT, *PAID).code == 0
+    said = shell("retry", *PAID)
+    assert said.code == 2
+    assert "the run is not over, and asks again by itself what came to nothing" in said.err
+
+
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
@@ -376,6 +383,7 @@ def test_what_is_held_back_is_asked_again_when_it_is_meant_and_its_price_is_name
         file.write(rows)
     service.fault("image_safety", prompt="Shoe 3", times=1)
     service.fault("text_only", prompt="Shoe 2")
+    service.fault("no_image", prompt="Shoe 4")
     assert shell("run", "shoes.csv", *PROMPT, *PAID).code == 3
     before = service.ledger()["total"]["nanodollars"]
     said = shell("retry", "--outcome", "blocked", *PAID)
@@ -384,9 +392,11 @@ def test_what_is_held_back_is_asked_again_when_it_is_meant_and_its_price_is_name
     assert said.code == 3, "the others wait as before"
     only = service.ledger()["total"]["nanodollars"] - before
     assert "nothing to ask again of what ended broken" in shell("retry", "--outcome", "broken", *PAID).err
+    said = shell("retry", "--outcome", "no_image", *PAID)
+    assert "held back with its batch, all of which --outcome text_only asks again" in said.err
     service.clear_faults()
     said = shell("retry", *PAID)
-    assert "11 requests held back (11 text_only), for about $0.2" in said.err
+    assert "12 requests held back (11 text_only, 1 no_image), for about $0.2" in said.err
     assert said.code == 0
     assert service.ledger()["total"]["nanodollars"] - before - only > 10 * only
 

@@ -176,15 +176,41 @@ def test_a_long_line_that_is_gone_by_then_keeps_no_batch_from_being_settled(
     assert outcomes(read_index(driver.run)) == {"ok": 6}
 
 
-def test_a_second_answer_with_a_picture_is_kept_with_what_it_says_beside_it(bench: Bench) -> None:
+def test_a_quarantine_that_is_there_is_kept_though_its_lines_are_gone_by_now(bench: Bench) -> None:
+    """Killed before the record, gone on with when the result has expired: the bytes that were saved stay."""
     bench.make_job(rows=6, max_requests=6)
+    bench.service.fault("broken_picture", prompt="Shoe 2", times=1)
+    bench.service.fault("duplicate_line", prompt="Shoe 2", times=1)
+    ended(bench, bench.begin())
+    Driver(open_run(bench.place(), bench.clock), bench.backend()).collect()
+    saved = bench.place().read(quarantine_file(0))
+    assert b"line_base64" in saved
+    place = Path(bench.place().url)
+    max((place / "journal").iterdir()).unlink()
+    bench.service.advance(50 * 24 * 3600)
+    run = open_run(bench.place(), bench.clock)
+    Driver(run, bench.backend()).collect()
+    books = run.state.batches[0].collected
+    assert books is not None
+    assert books.quarantine is not None
+    assert books.quarantine.sha256 == hashlib.sha256(saved).hexdigest()
+    assert bench.place().read(quarantine_file(0)) == saved
+    max((place / "journal").iterdir()).unlink()
+    (place / quarantine_file(0)).write_bytes(saved.replace(b'"length":', b'"length":1'))
+    with pytest.raises(Corrupt, match="other lines"):
+        Driver(open_run(bench.place(), bench.clock), bench.backend()).collect()
+
+
+def test_a_second_answer_with_a_picture_is_kept_with_what_it_says_beside_it(bench: Bench) -> None:
+    bench.make_job(rows=6, max_requests=6, model="gemini-3-pro-image", thoughts=True)
     bench.service.fault("two_pictures", prompt="Shoe 2")
     bench.service.fault("duplicate_line", prompt="Shoe 2", times=1)
     driver = bench.begin()
     driver.to_the_end()
     (stray,) = driver.run.storage.read(quarantine_file(0)).splitlines()
     entry = msgspec.json.decode(stray)
-    assert len(entry["pictures"]) == 2
+    assert [path.partition("/")[0] for path in entry["pictures"]][:3] == ["pictures", "pictures", "thoughts"]
+    assert entry["thoughts"]
     assert all(driver.run.storage.read(path) for path in entry["pictures"])
     assert entry["text"]
     assert entry["response_id"]

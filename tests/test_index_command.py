@@ -88,7 +88,7 @@ def test_columns_that_somebody_names_are_all_shown_however_many(shell: Shell) ->
         (("--follow", "--markdown", "told"), "writes no file"),
         (("--follow", "--again"), "--follow --again: --follow prints what is final, and that is not"),
         (("--follow", "--takes", "all"), "--follow --takes: --follow prints every take"),
-        (("--again", "--takes", "all"), "--again --takes: what waits to be asked again has no answer yet"),
+        (("--again", "--takes", "all"), "--again --takes: what waits has one answer, its last"),
         (("--markdown", "told", "--takes", "all"), "--markdown --takes: --markdown writes files of its own"),
         (
             ("--markdown", "told", "--again"),

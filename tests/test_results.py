@@ -16,6 +16,7 @@ from pipeline.backends import wire
 from pipeline.results import LONG, Payload, lines, payload, read_object
 from tests.fuzz.__main__ import fuzz
 from tests.fuzz.check import check_line, said
+from tests.fuzz.lines import Writer
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=20),
@@ -166,6 +167,11 @@ def test_a_line_without_an_end_is_stepped_over_in_flat_memory() -> None:
 def test_a_line_says_what_a_plain_parser_says(seed: int) -> None:
     """Lines that no serialiser would write, also damaged ones; in streams that are cut anywhere."""
     fuzz(seed)
+
+
+def test_large_payloads_say_what_a_plain_parser_says() -> None:
+    """By the blocks that they are read in: the first seed that has some."""
+    fuzz(next(seed for seed in itertools.count() if Writer(seed).is_heavy))
 
 
 def test_a_payload_is_a_view_of_the_block_that_was_read() -> None:

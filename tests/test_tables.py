@@ -106,6 +106,27 @@ def test_other_rows_under_the_same_name_are_corrupt() -> None:
         tables.keep(storage, "index/00000.parquet", [row(2)], SCHEMA)
 
 
+def test_rows_of_a_version_that_knew_less_are_the_same_rows() -> None:
+    """A driver of another version may go on with the run. What both know must agree, down to the last field."""
+    schema, carried = tables.plan_schema(()), {"outcome": "ok", "path": "a.png", "pictures": []}
+    older = schema.remove(schema.get_field_index("after"))
+    older = older.set(
+        older.get_field_index("carried"),
+        pa.field(
+            "carried",
+            pa.struct([field for field in schema.field("carried").type if field.name != "pictures"]),
+        ),
+    )
+    storage = MemoryStorage()
+    storage.put("plan/0.parquet", tables.to_parquet([{"key": "a", "carried": carried}], older))
+    there = storage.read("plan/0.parquet")
+    kept = tables.keep(storage, "plan/0.parquet", [{"key": "a", "carried": carried}], schema)
+    assert (kept.size, storage.read("plan/0.parquet")) == (len(there), there)
+    for other in ({"key": "b", "carried": carried}, {"key": "a", "carried": carried | {"path": "b.png"}}):
+        with pytest.raises(Corrupt, match="other rows"):
+            tables.keep(storage, "plan/0.parquet", [other], schema)
+
+
 def test_a_column_of_the_user_never_meets_ours() -> None:
     schema = tables.index_schema(("key", "path", "usd"))
     assert len(set(schema.names)) == len(schema.names)

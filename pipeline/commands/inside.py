@@ -98,6 +98,7 @@ def index(
     """
     from pipeline.index import read_again, read_index
     from pipeline.session import opened, which
+    from pipeline.tally import tally
 
     given = {name for name, option in _NAMES.items() if was_given(option)}
     _check_together(given)
@@ -117,11 +118,12 @@ def index(
         table = read_again(found, columns=chosen, where=where)
     else:
         table = read_index(found, columns=chosen, where=where, takes=takes)
-    more = [] if again else _more(found)
+    waits = tally(found).again
+    more = [] if again else _more(waits)
     if output is not None:
-        _write(console, found, table, output, rows=rows, more=more)
+        _write(console, found, table, output, rows=rows, waits=waits, more=more)
         return
-    _show(console, found, table, rows=rows, narrow=chosen is None, more=more)
+    _show(console, found, table, rows=rows, narrow=chosen is None, waits=waits, more=more)
 
 
 _NAMES = {
@@ -148,7 +150,7 @@ _APART = {
         "nightshoot index --again tells what waits now",
     ),
     ("--follow", "--takes"): ("--follow prints every take as it becomes final", "leave --takes out"),
-    ("--again", "--takes"): ("what waits to be asked again has no answer yet", "leave --takes out"),
+    ("--again", "--takes"): ("what waits has one answer, its last", "leave --takes out"),
     ("--markdown", "--takes"): (_OF_ITS_OWN, "leave --takes out: the latest takes are written about"),
     ("--markdown", "--again"): (
         "what waits to be asked again has no pictures to write about",
@@ -168,11 +170,9 @@ def _check_together(given: "Collection[str]") -> None:
             raise BadInput(f"{option} {other}: {why}", hint=hint)
 
 
-def _more(found: "Run") -> list[str]:
+def _more(waits: int) -> list[str]:
     """What the index does not have yet, though there was an answer."""
-    from pipeline.tally import tally
-
-    match tally(found).again:
+    match waits:
         case 0:
             return []
         case 1:
@@ -188,15 +188,15 @@ def _show(
     *,
     rows: int,
     narrow: bool,
+    waits: int,
     more: "Sequence[str]",
 ) -> None:
     from pipeline.console import table_mark
     from pipeline.index import show
-    from pipeline.tally import tally
 
     _, marks = table_mark(found.created.service)
     lines, document = show(table, rows=rows, narrow=narrow)
-    document |= {"again": tally(found).again, **marks}
+    document |= {"again": waits, **marks}
     console.result([*lines, *more], document)  # lines alone: they are piped, and the first note has said it
 
 
@@ -207,11 +207,11 @@ def _write(
     output: Path,
     *,
     rows: int,
+    waits: int,
     more: "Sequence[str]",
 ) -> None:
     from pipeline.console import table_mark
     from pipeline.index import first, write
-    from pipeline.tally import tally
 
     mark, marks = table_mark(found.created.service)
     some = first(table, rows)
@@ -222,7 +222,7 @@ def _write(
         else f"the first {len(some):,} of {len(table):,} rows"
     )
     wrote = f"wrote {what} to {output}" + (f", {mark}" if mark else "")
-    document = {"rows": len(some), "of": len(table), "file": str(output), "again": tally(found).again}
+    document = {"rows": len(some), "of": len(table), "file": str(output), "again": waits}
     console.result([wrote, *more], document | marks)
 
 

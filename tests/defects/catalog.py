@@ -1564,7 +1564,7 @@ DEFECTS = (
     Defect(
         "a proof shows one picture of an answer",
         "pipeline/sheet.py",
-        'once = {each["path"]: each for each in row["pictures"]}',
+        'once = {each["path"]: each for each in row["pictures"] or [row]}',
         'once = {row["path"]: row}',
         ("tests/test_proof.py::test_all_pictures_of_an_answer_hang_there",),
     ),
