@@ -18,7 +18,7 @@ from pipeline.job import tail
 from pipeline.models import Model
 from pipeline.money import estimate, nanos
 from pipeline.plan import AT_ONCE, FINAL_REQUESTS, Planner, Size, size_of, write_batch
-from pipeline.run import Run, is_inline, job_of, plan_file, retry_file
+from pipeline.run import Run, is_inline, job_of
 from pipeline.state import Batch, Stage, model_of
 from pipeline.turns import follow_ups, not_asked
 
@@ -106,7 +106,7 @@ def _size_of_retries(run: Run, number: int, model: Model) -> Size:
 
 
 def _retries(run: Run, number: int) -> Iterator[dict[str, Any]]:
-    return tables.rows_of(tables.from_parquet(run.storage.read(retry_file(number))))
+    return tables.rows_of(tables.from_parquet(run.retries(number)))
 
 
 def _model(run: Run, number: int) -> Model:
@@ -247,4 +247,4 @@ def _pieces(run: Run, lane: str, numbers: Iterable[int]) -> Iterator[Piece]:
 
 
 def _planned(run: Run, number: int) -> Iterator[dict[str, Any]]:
-    return tables.rows_of(tables.from_parquet(run.storage.read(plan_file(number))))
+    return tables.rows_of(tables.from_parquet(run.plan(number)))

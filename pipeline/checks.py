@@ -234,9 +234,13 @@ def _bars_down(levels: "npt.NDArray[np.int16]") -> float:
 
 
 def _is_hard(levels: "npt.NDArray[np.int16]", bar: int) -> bool:
-    """Whether nearly all of the line that follows a bar is of another colour: a lone product has no such line."""
+    """Whether nearly all of the line that follows a bar is of another colour, from end to end: no lone product has such
+    a line, be it as wide and straight as a television.
+    """
     following = levels[min(bar + 1, len(levels) - 1)]
-    return bool((abs(following - levels[bar - 1]) > _STEP).mean() > 0.9)
+    differs = abs(following - levels[bar - 1]) > _STEP
+    ends = max(1, round(_NARROW * len(differs)))
+    return bool(differs.mean() > 0.9 and differs[:ends].any() and differs[-ends:].any())
 
 
 def _sharpness(grey: "Image") -> float:

@@ -35,7 +35,6 @@ from pipeline.run import (
     line_file,
     pictures_folder,
     place_of,
-    plan_file,
     signature_file,
     staged_file,
     thoughts_folder,
@@ -94,7 +93,7 @@ def _asked(run: Run, batch: Batch) -> _Asked:
     assert batch.planned is not None
     columns = ["key", "shot", "variant", "take", "aspect_ratio", "image_size", "include_thoughts", "imagen"]
     columns += ["turn", "turns"]
-    plan = run.storage.read(plan_file(batch.number))
+    plan = run.plan(batch.number)
     model = msgspec.convert(run.created.models[batch.planned.model], Model)
     checks = msgspec.convert(run.created.job.get("checks", {}), Checks)
     wanted = []

@@ -12,7 +12,7 @@ from pipeline.checks import COMPARED, Rules
 from pipeline.likeness import double, likeness, suspicions
 from pipeline.pictures import Broken, decoded
 from pipeline.pixels import SIDE, reduced
-from pipeline.run import Run, plan_file, reference_file
+from pipeline.run import Run, reference_file
 from pipeline.storage.base import NotFound
 
 _WHICH = ["place", "key", "shot", "references"]
@@ -65,7 +65,7 @@ def compare(
 def _rows(
     run: Run, batch: int, answers: Callable[[int], Mapping[str, Any] | None], rules: Mapping[str, Rules]
 ) -> Iterator[_Row]:
-    for row in tables.rows_in(run.storage.read(plan_file(batch)), columns=_WHICH):
+    for row in tables.rows_in(run.plan(batch), columns=_WHICH):
         answer = answers(row["place"])
         if answer is None or answer["outcome"] not in _PICTURED or answer["likeness"] is None:
             continue

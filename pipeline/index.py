@@ -20,7 +20,7 @@ from pipeline.problems import did_you_mean
 from pipeline.query import chosen
 from pipeline.run import Run
 from pipeline.state import Batch
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import NotFound, Storage, open_storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +39,15 @@ class Shown:
         return f"{self._storage.url}/{self.row['path']}"
 
     def open(self) -> BinaryIO:
-        """The bytes that the model made, as a stream."""
-        return self._storage.open(self.row["path"])
+        """The bytes that the model made, as a stream. Raises NotFound, which says where they should be."""
+        try:
+            return self._storage.open(self.row["path"])
+        except NotFound:
+            raise NotFound(self.path) from None
 
     def read(self) -> bytes:
-        return self._storage.read(self.row["path"])
+        with self.open() as file:
+            return file.read()
 
 
 def parts(run: Run, columns: Sequence[str] | None = None, *, takes: str = "latest") -> Iterator[pa.Table]:
@@ -59,7 +63,7 @@ def _part(run: Run, batch: Batch, columns: Sequence[str] | None, gone: set[int] 
     """The rows of one batch, but for those that are gone."""
     assert batch.collected is not None
     assert batch.collected.index is not None
-    table = tables.from_parquet(run.storage.read(batch.collected.index.name), columns=columns)
+    table = tables.from_parquet(run.read(batch.collected.index), columns=columns)
     return table.filter(pa.array(n not in gone for n in range(len(table)))) if gone else table
 
 
@@ -75,7 +79,7 @@ def _superseded(run: Run) -> dict[int, set[int]]:
     for batch in run.state.batches:
         if batch.collected is None or batch.collected.index is None:
             continue
-        data = run.storage.read(batch.collected.index.name)
+        data = run.read(batch.collected.index)
         for number, row in enumerate(tables.rows_of(tables.from_parquet(data, columns=_WHICH))):
             *which, take = (row[name] for name in _WHICH)
             this = (take, batch.number, number)
@@ -119,10 +123,7 @@ def read_again(run: Run, *, columns: Sequence[str] | None = None, where: str | N
 
 def _waiting(run: Run, batch: Batch) -> pa.Table:
     """The rows of a batch that are worth another attempt, which nobody has begun yet."""
-    assert batch.collected is not None
-    assert batch.collected.retries is not None
-    data = run.storage.read(batch.collected.retries.name)
-    return _timed(_as_indexed(run, tables.from_parquet(data), batch.number), batch)
+    return _timed(_as_indexed(run, tables.from_parquet(run.retries(batch.number)), batch.number), batch)
 
 
 def _as_indexed(run: Run, retries: pa.Table, batch: int) -> pa.Table:
@@ -263,7 +264,7 @@ def write(frame: "pd.DataFrame", path: Path) -> None:
 
 
 def _write(frame: "pd.DataFrame", path: Path) -> None:
-    match path.suffix:
+    match path.suffix.lower():
         case ".parquet":
             frame.to_parquet(path, index=False)
         case ".csv":

@@ -17,7 +17,7 @@ from pipeline.clock import duration
 from pipeline.errors import NightshootError, Unavailable
 from pipeline.events import Cleared, Released, Rows, Stopped, Withdrawn
 from pipeline.job import Night
-from pipeline.run import Run, retry_file
+from pipeline.run import Run
 from pipeline.state import Batch, Stage
 from pipeline.submit import WINDOW
 
@@ -92,10 +92,10 @@ def held_back(run: Run, outcomes: Collection[str] = ()) -> Held:
     came: Counter[str] = Counter()
     likely = high = 0
     for number in numbers:
-        retry = run.storage.read(retry_file(number))
-        for row in tables.rows_in(retry, columns=["last_outcome", "likely", "high"]):
+        for row in tables.rows_in(run.retries(number), columns=["last_outcome", "attempt", "likely", "high"]):
             came[row["last_outcome"]] += 1
-            likely, high = likely + row["likely"], high + row["high"]
+            likely += row["likely"]
+            high += row["high"] * max(1, run.most_attempts - row["attempt"])
     return Held(numbers, came, likely, high)
 
 

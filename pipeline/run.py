@@ -1,5 +1,6 @@
 """A run directory, opened: its state, what happens to it, and the names of its files."""
 
+import hashlib
 import logging
 import secrets
 from datetime import datetime
@@ -8,14 +9,14 @@ import msgspec
 
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, Corrupt, Unavailable
-from pipeline.events import Created, Event, Record
+from pipeline.events import Created, Event, File, Record
 from pipeline.fold import apply
 from pipeline.gate import check
 from pipeline.job import Job
 from pipeline.journal import Journal, Taken
 from pipeline.references import reference_file as reference_file
 from pipeline.state import Illegal, State
-from pipeline.storage.base import Storage
+from pipeline.storage.base import NotFound, Storage
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,37 @@ class Run:
         """When record 0 was written, by the clock of whoever wrote it."""
         assert self._created_at is not None
         return self._created_at
+
+    @property
+    def most_attempts(self) -> int:
+        """How often a request is asked at most, whatever comes of it."""
+        return max([self.created.attempts, *self.created.again.values()])
+
+    def read(self, file: File) -> bytes:
+        """What a record names, as it was then. Raises Corrupt where something else lies there now."""
+        try:
+            data = self.storage.read(file.name)
+        except NotFound as error:
+            raise Corrupt(f"{self.storage.url}: {file.name} is gone", hint="restore it") from error
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise Corrupt(
+                f"{self.storage.url}: {file.name} is not what was recorded",
+                hint="it was cut or changed, or another file lies in its place: restore it",
+            )
+        return data
+
+    def plan(self, batch: int) -> bytes:
+        """What a batch asks: the file that its record names."""
+        planned = self.state.batches[batch].planned
+        assert planned is not None
+        return self.read(planned.plan)
+
+    def retries(self, batch: int) -> bytes:
+        """What of a batch is to be asked again."""
+        books = self.state.batches[batch].collected
+        assert books is not None
+        assert books.retries is not None
+        return self.read(books.retries)
 
     def catch_up(self) -> None:
         """Learn what others recorded meanwhile."""

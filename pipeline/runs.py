@@ -223,7 +223,7 @@ def _waited_for(one: Night) -> set[str]:
     return {earlier.place for earlier in created.reused if earlier.unfinished} if created else set()
 
 
-def find(what: str | None, *, folder: str, clock: Clock) -> Run:
+def find(what: str | None, *, folder: str, clock: Clock, to_drive: bool = False) -> Run:
     """The run a person names: a directory or URL, a run's name, a job's name; nothing means the newest."""
     if what is not None:
         direct = open_storage(what)
@@ -234,10 +234,18 @@ def find(what: str | None, *, folder: str, clock: Clock) -> Run:
         where = f"no runs in {folder}" if what is None else f"{what}: no run, and there are none in {folder}"
         raise BadInput(where, hint="nightshoot run JOB makes one; --runs DIR looks elsewhere")
     if what is None:
-        return open_run(open_storage(place(folder, there[-1])), clock)
+        return _newest(there, folder, clock, to_drive=to_drive)
     job = what.removesuffix(".toml").rpartition("/")[2]
-    mine = [name for name in there if what in (str(name), name.job) or job == name.job]
+    mine = [name for name in there if str(name) == what]
+    mine = mine or [name for name in there if name.job in (what, job)]
     if not mine:
         known = {name.job for name in there} | {str(name) for name in there}
         raise BadInput(f"no run {what!r} in {folder}", hint=did_you_mean(what, sorted(known)))
     return open_run(open_storage(place(folder, mine[-1])), clock)
+
+
+def _newest(there: list[Name], folder: str, clock: Clock, *, to_drive: bool) -> Run:
+    """The last that was begun, whatever its job is called. To go on with: one of that day that is under way, first."""
+    today = [name for name in there if name.day == there[-1].day]
+    runs = [open_run(open_storage(place(folder, name)), clock) for name in today]
+    return max(runs, key=lambda run: (to_drive and not run.state.finished, run.created_at))

@@ -304,8 +304,13 @@ def _ask(
 
 def change_cap(run: Run, usd: float | None) -> None:
     """Let a run that is there cost so much from here on. None: as before."""
+    if not run.state.finished:
+        _record_cap(run, usd)
+
+
+def _record_cap(run: Run, usd: float | None) -> None:
     cap = None if usd is None else nanos(usd)
-    if cap is None or cap == run.state.cap or run.state.finished:
+    if cap is None or cap == run.state.cap:
         return
     try:
         run.record(Capped(cap=cap))
@@ -316,9 +321,9 @@ def change_cap(run: Run, usd: float | None) -> None:
 # --- a run that is there already ---------------------------------------------------------------------------------
 
 
-def opened(what: str | None, runs: str | None) -> Run:
-    """The run a person names, to be read and not driven."""
-    return find(what, folder=runs or "runs", clock=MachineClock())
+def opened(what: str | None, runs: str | None, *, to_drive: bool = False) -> Run:
+    """The run a person names, as it is."""
+    return find(what, folder=runs or "runs", clock=MachineClock(), to_drive=to_drive)
 
 
 def cancelled(console: Console, what: str | None, runs: str | None, *, yes: bool) -> Driver:
@@ -371,7 +376,7 @@ def asked_again(
         raise Refused("--yes without a cap", hint="say what it may cost at most: --max-usd 20")
     if not yes and not (console.can_ask() and console.ask("Ask again?")):
         raise Refused("nothing was asked again", hint="say --yes where nobody can be asked")
-    change_cap(run, finite(max_usd))
+    _record_cap(run, finite(max_usd))
     release(run, held)
     draw(run, those)
     return driver
@@ -448,7 +453,7 @@ def shown_to_the_end(console: Console, driver: Driver) -> None:
 
 def driver_of(console: Console, what: str | None, runs: str | None) -> Driver:
     """A driver for the run a person names. It can plan on where it finds the job's manifest."""
-    there = opened(what, runs)
+    there = opened(what, runs, to_drive=True)
     clock = clock_for(there.created.service)
     run = open_run(there.storage, clock)
     backend = _backend_of(run)

@@ -21,7 +21,7 @@ from pipeline.joined import Joined
 from pipeline.models import Model
 from pipeline.money import nanos
 from pipeline.quarantine import quarantine
-from pipeline.run import Run, index_file, plan_file, retry_file, turns_file
+from pipeline.run import Run, index_file, retry_file, turns_file
 from pipeline.state import Batch, Illegal, Stage
 
 AGAIN = frozenset({"text_only", "no_image", "truncated", "broken", "error", "missing", "expired"})
@@ -138,7 +138,7 @@ def _answered(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Every planned request, and what came of it; a few at a time in memory."""
     last = _last_outcomes(run, batch) if batch.ended is None and batch.sends else {}
-    for row in tables.rows_in(run.storage.read(plan_file(batch.number))):
+    for row in tables.rows_in(run.plan(batch.number)):
         place = row["place"]
         answer = found.answer(place) or last.get(place) or _no_answer(batch, row, lines=found.lines)
         if place in noticed:
@@ -199,7 +199,7 @@ def _last_outcomes(run: Run, batch: Batch) -> dict[int, dict[str, Any]]:
     """What came of requests when they were asked before, by their place in a batch that was never sent."""
     match batch.source:
         case Retries(batches):
-            rows = (row for number in batches for row in tables.rows_in(run.storage.read(retry_file(number))))
+            rows = (row for number in batches for row in tables.rows_in(run.retries(number)))
             return {
                 place: {name: row.get(f"last_{name}") for name in ("outcome", "reason", "message", "text")}
                 | {"spent": 0}

@@ -12,7 +12,7 @@ from pipeline.console import REASONS
 from pipeline.events import Retries
 from pipeline.gallery import small
 from pipeline.index import home_of, parts
-from pipeline.run import Run, plan_file, reference_file, retry_file, turns_file
+from pipeline.run import Run, reference_file, turns_file
 from pipeline.state import Batch
 from pipeline.storage import NotFound, Storage, open_storage
 from pipeline.tables import index_schema, rows_in, rows_of
@@ -93,9 +93,9 @@ def _left_of(run: Run, batch: Batch) -> Iterator[tuple[dict[str, Any], str]]:
         if batch.submitting is None and isinstance(batch.source, Retries):
             return  # the batches they come from tell more
         why = NOT_ASKED if batch.submitting is None else NOT_HERE
-        yield from ((row, why) for row in rows_in(run.storage.read(plan_file(batch.number))))
+        yield from ((row, why) for row in rows_in(run.plan(batch.number)))
     if books is not None and books.retry:
-        for row in rows_in(run.storage.read(retry_file(batch.number))):
+        for row in rows_in(run.retries(batch.number)):
             asked = row["last_outcome"] != "not_sent"
             why = f"{_why(row['last_outcome'])}, and not asked again yet" if asked else NOT_ASKED
             yield {**row, "message": row["last_message"]}, why

@@ -14,7 +14,7 @@ from pipeline.events import LATER, Drawn, Takes
 from pipeline.models import Model
 from pipeline.money import Lane, estimate, served
 from pipeline.prompt import TO_COME
-from pipeline.run import Run, index_file, plan_file
+from pipeline.run import Run
 from pipeline.state import Stage, model_of
 from pipeline.turns import PICTURED
 
@@ -94,7 +94,7 @@ class _Kin:
         for batch in run.state.at(Stage.COLLECTED):
             if batch.collected is None or batch.collected.index is None:
                 continue
-            index = tables.from_parquet(run.storage.read(index_file(batch.number)), columns=columns)
+            index = tables.from_parquet(run.read(batch.collected.index), columns=columns)
             for row in tables.rows_of(index):
                 *row_of, turn = which = row["key"], row["shot"], row["variant"], row["turn"]
                 parent = row["parent"] and tuple(row["parent"].values())
@@ -151,7 +151,7 @@ def _of_batch(
     run: Run, number: int, kin: _Kin, wanted: Collection[_Which], brought: dict[_Which, _Brought]
 ) -> Failed:
     places = {kin.latest[which].place for which in wanted}
-    plan = tables.from_parquet(run.storage.read(plan_file(number)), columns=["place", "likely", "high"])
+    plan = tables.from_parquet(run.plan(number), columns=["place", "likely", "high"])
     rows = [row for row in tables.rows_of(plan) if row["place"] in places]
     with_them = [brought[which] for which in wanted if which in brought]
     after = sum((each.were for each in with_them), Counter[str]())
@@ -166,7 +166,7 @@ def _of_batch(
     return Failed(
         source,
         sum(row["likely"] for row in rows) + likely,
-        sum(row["high"] for row in rows) + high,
+        (sum(row["high"] for row in rows) + high) * run.most_attempts,
         sum(after.values()),
     )
 
@@ -177,7 +177,7 @@ def _price(run: Run, places: Collection[tuple[int, int]]) -> tuple[int, int]:
     likely = high = 0
     for number in sorted({batch for batch, _ in places}):
         wanted = {place for batch, place in places if batch == number}
-        for row in tables.rows_of(tables.from_parquet(run.storage.read(plan_file(number)))):
+        for row in tables.rows_of(tables.from_parquet(run.plan(number))):
             known = run.created.models.get(row["model"])
             prompt = prompt_of({**row, "refusal": None}) if row["place"] in wanted else None
             if prompt is None or known is None:

@@ -113,6 +113,14 @@ class Bench:
         )
         return Driver(run, self.backend_of(run), planner=planner(found, run))
 
+    def rewrite(self, name: str, data: bytes) -> None:
+        """A file of the run as another version would have left it, and what was recorded of it."""
+        file = self.folder / "runs" / "run" / name
+        before, after = (hashlib.sha256(content).hexdigest() for content in (file.read_bytes(), data))
+        file.write_bytes(data)
+        for record in (self.folder / "runs" / "run" / "journal").iterdir():
+            record.write_text(record.read_text().replace(before, after))
+
     def again(self, *, storage: Storage | None = None, key: str | None = None) -> Driver:
         """Another driver for the run that is there, as a new process would be."""
         found = survey(self.job, base=self.folder)

@@ -84,6 +84,15 @@ def test_bars_are_seen_along_either_axis_and_a_white_ground_is_no_bar() -> None:
     assert seen(scene(), profile="merchant").numbers["border"] == 0
 
 
+@pytest.mark.parametrize("ground", ["white", "black"])
+@pytest.mark.parametrize("share", [0.9, 0.92, 0.95])
+def test_a_wide_and_straight_product_is_no_bar(ground: str, share: float) -> None:
+    image = Image.new("RGB", (SIDE, SIDE), ground)
+    width, height = round(SIDE * share), SIDE // 2
+    image.paste(scene(width=width, height=height), ((SIDE - width) // 2, (SIDE - height) // 2))
+    assert "border" not in seen(image, profile="merchant").words
+
+
 def test_nearly_white_is_white_to_one_shop_and_not_to_another() -> None:
     image = packshot(ground=(251, 251, 251))
     assert "white_background" in seen(image).words

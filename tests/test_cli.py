@@ -349,6 +349,21 @@ def test_what_ended_without_a_picture_is_asked_once_more_when_a_person_says_so(
     ]
 
 
+def test_what_a_retry_may_cost_is_heeded_when_the_run_is_over(
+    shell: Shell, service: emulator.Service
+) -> None:
+    service.fault("image_safety", prompt="Shoe 1", times=1)
+    assert shell("run", "shoes.csv", *PROMPT, "--yes", "--max-usd", "0.13").code == 1
+    paid = service.ledger()["total"]
+    said = shell("retry", "--outcome", "blocked", "--yes", "--max-usd", "0.05")
+    assert said.code == 3
+    assert "is spent or reserved already" in said.err
+    assert service.ledger()["total"] == paid
+    said = shell("retry", "--outcome", "blocked", *PAID)
+    assert said.code == 0
+    assert "cap $5.00" in said.out
+
+
 def test_what_is_not_over_is_not_said_to_be_well(shell: Shell) -> None:
     assert shell("submit", "shoes.csv", *PROMPT, *PAID).code == 0
     said = shell("retry", *PAID)

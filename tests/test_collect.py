@@ -515,6 +515,17 @@ def test_a_part_holds_the_lines_that_begin_in_it(bench: Bench) -> None:
     assert len(found) == 30
 
 
+def test_plans_that_lie_in_each_other_s_place_put_no_picture_on_another_product(bench: Bench) -> None:
+    bench.make_job(rows=4, max_requests=2)
+    ended(bench, bench.begin())
+    place = Path(bench.place().url) / "plan"
+    for old, new in (("00000.parquet", "x"), ("00001.parquet", "00000.parquet"), ("x", "00001.parquet")):
+        (place / old).rename(place / new)
+    with pytest.raises(Corrupt, match=r"plan/0000\d.parquet is not what was recorded"):
+        Driver(open_run(bench.place(), bench.clock), bench.backend()).collect()
+    assert not list(bench.place().list("pictures/"))
+
+
 def test_pictures_are_streamed_with_their_rows(bench: Bench) -> None:
     driver = bench.begin()
     driver.to_the_end()

@@ -155,8 +155,10 @@ def test_whole_numbers_within_lists_stay_whole(bench: Bench) -> None:
     file = Path(bench.place().url) / "index" / "00000.parquet"
     (row,) = tables.rows_in(file.read_bytes())
     row["pictures"][0]["width"] = None
-    file.write_bytes(tables.to_parquet([row], tables.index_schema(driver.run.created.columns)))
-    frame = read_index(driver.run)
+    bench.rewrite(
+        "index/00000.parquet", tables.to_parquet([row], tables.index_schema(driver.run.created.columns))
+    )
+    frame = read_index(open_run(bench.place(), bench.clock))
     assert [repr(picture["width"]) for picture in frame["pictures"][0]] == ["None", "1024"]
     assert [repr(picture["width"]) for picture in records(frame)[0]["pictures"]] == ["None", "1024"]
 
@@ -353,16 +355,38 @@ def test_what_is_asked_again_waits_no_longer(bench: Bench) -> None:
 
 def test_what_waits_is_read_from_a_run_of_an_older_version_too(bench: Bench) -> None:
     """Its files know outcome, reason and message, and not yet the words."""
-    run = halted(bench)
+    halted(bench)
     file = Path(bench.place().url) / "retry" / "00000.parquet"
     older = tables.from_parquet(file.read_bytes()).drop_columns(["last_text"])
-    file.write_bytes(tables.to_parquet(older, older.schema))
+    bench.rewrite("retry/00000.parquet", tables.to_parquet(older, older.schema))
+    run = open_run(bench.place(), bench.clock)
     waiting = read_again(run)
     assert (len(waiting), waiting["text"].isna().all(), set(waiting["outcome"])) == (11, True, {"text_only"})
     assert release(run, held_back(run))
     bench.again().to_the_end()
     run.catch_up()
     assert set(read_index(run)["outcome"]) == {"ok"}
+
+
+def test_an_index_of_another_run_is_not_shown_for_this_one(bench: Bench) -> None:
+    bench.make_job(rows=2, max_requests=1)
+    driver = bench.begin()
+    driver.to_the_end()
+    folder = Path(bench.place().url) / "index"
+    (folder / "00000.parquet").write_bytes((folder / "00001.parquet").read_bytes())
+    with pytest.raises(Corrupt, match=r"index/00000.parquet is not what was recorded"):
+        read_index(driver.run)
+
+
+def test_a_picture_that_is_gone_is_named_with_its_place(bench: Bench) -> None:
+    bench.make_job(rows=1)
+    driver = bench.begin()
+    driver.to_the_end()
+    (shown,) = pictures(driver.run)
+    Path(shown.path).unlink()
+    for read in (shown.read, shown.open):
+        with pytest.raises(Corrupt, match=f"{shown.path} is not there"):
+            read()
 
 
 class Meanwhile:

@@ -87,6 +87,19 @@ def test_the_run_that_follows_does_not_buy_the_proofs_pictures_again(
     assert (rows_billed(service), calls(service)) == (14, 6)
 
 
+def test_after_a_proof_the_run_that_is_under_way_is_the_one_that_is_meant(
+    shell: Shell, service: emulator.Service
+) -> None:
+    shell("proof", *PAID)
+    assert shell("submit", *PAID).code == 0
+    assert shell("status", "--exit-code").code == 6
+    assert shell("proof", "--rows", "7", *PAID).code == 0
+    service.advance(3600)
+    said = shell("collect")
+    assert said.err.startswith("shoes-2"), said.err
+    assert "14 of 14 on disk" in said.out
+
+
 def test_the_same_rows_are_proved_whatever_is_added_and_another_prompt_is_bought_anew(
     shell: Shell, service: emulator.Service
 ) -> None:

@@ -1,5 +1,7 @@
 """Which runs there are, and which one is meant."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import BadInput
@@ -82,6 +84,25 @@ def test_what_a_person_names_is_found(tmp_path_factory: pytest.TempPathFactory) 
     with pytest.raises(BadInput) as error:
         find("shoos", folder=str(folder), clock=clock)
     assert error.value.hint == "did you mean 'shoes'?"
+
+
+def test_the_newest_is_what_was_begun_last_whatever_it_is_called(tmp_path: Path) -> None:
+    """A proof has its job's name and a bit more, so by its name it would always be the last of its day."""
+    clock = FakeClock()
+    for name in ("shoes-proof-2026-11-21", "shoes-2026-11-21"):
+        create_run(open_storage(str(tmp_path / name)), clock, e.created())
+        clock.sleep(60)
+    for to_drive in (False, True):
+        found = find(None, folder=str(tmp_path), clock=clock, to_drive=to_drive)
+        assert found.storage.url.endswith("/shoes-2026-11-21")
+
+
+def test_a_run_that_is_named_is_no_other_job_s(tmp_path: Path) -> None:
+    clock = FakeClock()
+    for name in ("shoes-2026-11-21", "shoes-2026-11-21-2026-11-22"):
+        create_run(open_storage(str(tmp_path / name)), clock, e.created())
+    found = find("shoes-2026-11-21", folder=str(tmp_path), clock=clock)
+    assert found.storage.url.endswith("/shoes-2026-11-21")
 
 
 def test_names_sort_by_day_then_count() -> None:

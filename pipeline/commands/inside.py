@@ -105,7 +105,7 @@ def index(
     console = console_of(as_json, verbose)
     found = opened(run, runs)
     console.note(which(found))
-    chosen = columns.split(",") if columns else None
+    chosen = [name.strip() for name in columns.split(",")] if columns is not None else None
     if follow:
         _follow(console, found, chosen, where)
         return
