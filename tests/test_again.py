@@ -67,6 +67,14 @@ def test_without_a_policy_only_what_may_get_better_is_asked_again(attempts: int,
     assert sent == (attempts if outcome in AGAIN else 1)
 
 
+@pytest.mark.parametrize(("attempts", "times"), [(1, 1), (2, 3), (10, 10)])
+def test_a_call_that_nobody_lived_to_hear_of_takes_no_attempt_away(attempts: int, times: int) -> None:
+    """Once: who asks for one alone is asked no more, and nothing goes on for ever."""
+    batch = replace(ended(None), online=True)
+    assert asked(begun(attempts, {}), batch, ["missing"]) == times
+    assert asked(begun(attempts, {}), batch, ["no_image"]) == attempts
+
+
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_a_policy_of_one_outcome_is_that_outcome_s_alone(outcome: str) -> None:
     run = begun(2, {outcome: 4})
