@@ -268,9 +268,8 @@ def summary_lines(now: Tally) -> list[str]:
     if now.surplus:
         lines.append(f"  {_surplus(now)}")
     # pandas reads a bucket only with another package; the index command always does.
-    table = (
-        "nightshoot index -o index.parquet" if "://" in now.url else f'pandas.read_parquet("{now.url}/index")'
-    )
+    by_command = f"nightshoot index {now.url} -o index.parquet"
+    table = by_command if "://" in now.url else f'pandas.read_parquet("{now.url}/index")'
     return [*lines, f"  folder  {now.url}", f"  index   {table}"]
 
 

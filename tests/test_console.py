@@ -120,7 +120,7 @@ def test_progress_is_one_line_of_pictures_and_dollars() -> None:
 
 
 def test_a_bucket_s_summary_names_a_command_that_can_read_it() -> None:
-    assert "nightshoot index -o" in summary_lines(now(url="gs://shop/runs/x"))[-1]
+    assert "nightshoot index gs://shop/runs/x -o" in summary_lines(now(url="gs://shop/runs/x"))[-1]
     assert 'pandas.read_parquet("runs/x/index")' in summary_lines(now(url="runs/x"))[-1]
 
 

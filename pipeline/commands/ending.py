@@ -26,7 +26,9 @@ def finish(console: "Console", run: "Run", fail_under: float) -> None:
 
     now = tally(run)
     console.result(summary_lines(now), document_of(now))
-    console.note("Next: nightshoot index" + (" --where \"outcome != 'ok'\"" if now.without else ""))
+    # Where the run does not lie in the usual folder it is named by its place.
+    which = "" if now.url == f"runs/{now.name}" else f" {shlex.quote(now.url)}"
+    console.note(f"Next: nightshoot index{which}" + (" --where \"outcome != 'ok'\"" if now.without else ""))
     if now.pictures + now.before < fail_under * now.total:
         sys.exit(1)
 

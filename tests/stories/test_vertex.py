@@ -120,6 +120,8 @@ def test_a_run_in_a_bucket_is_shot_where_it_lies(shell: Shell, service: emulator
     again = shell("run", "shoes.toml", "--runs", "gs://shoes/runs", "--yes", "--json")
     assert (again.code, json.loads(again.out)["url"]) == (0, done["url"])
     assert len(service.ledger()["jobs"]) == 1
+    assert again.err.splitlines()[-1] == (following := f"Next: nightshoot index {done['url']}")
+    assert len(shell(*following.split()[2:]).out.splitlines()) == 5, "and does, as it stands there"
 
 
 def test_a_run_in_a_folder_needs_a_bucket_beside_it(shell: Shell, service: emulator.Service) -> None:
