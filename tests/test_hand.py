@@ -203,6 +203,15 @@ def test_what_came_before_the_lines_broke_off_is_kept() -> None:
     assert kept.parts == {0: [0]}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What is started in the background of a script is told to ignore interrupts, and Python then does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_who_is_interrupted_does_not_bring_the_rest() -> None:
     """A result may have hours to go."""
     lines = 0
@@ -226,6 +235,7 @@ def test_who_is_interrupted_does_not_bring_the_rest() -> None:
     assert 100 <= lines <= seen + eyes()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_who_is_interrupted_does_not_wait_for_the_network() -> None:
     """It may answer in a minute, or be asked five times."""
     answer = threading.Event()
