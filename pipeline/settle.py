@@ -193,9 +193,8 @@ def _is_worth_more(run: Run, batch: Batch, row: dict[str, Any], answer: dict[str
         return True  # there was no time to ask for it, which is no attempt; some of its batch was asked, so this ends
     attempts = created.again.get(outcome, created.attempts if outcome in AGAIN else 1)
     if outcome == "missing" and batch.online and attempts > 1:
-        attempts += (
-            1  # whoever asked is gone, which says nothing of the request: once more, be it the last attempt
-        )
+        # Whoever asked is gone, which says nothing of the request: once more, be it the last attempt.
+        attempts += 1
     return bool(row["attempt"] < min(attempts, MOST_ATTEMPTS))
 
 
